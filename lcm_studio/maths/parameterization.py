@@ -1,0 +1,52 @@
+"""What a network predicts, turned into x_0 and eps and back."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lcm_studio.maths.schedule import PREDICTION_TYPES
+from lcm_studio.spec.errors import ModelError
+
+
+def _unknown(prediction_type: str) -> ModelError:
+    return ModelError(
+        f"prediction_type={prediction_type!r} is unknown; allowed: {', '.join(PREDICTION_TYPES)}"
+    )
+
+
+def to_x0(pred: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor, prediction_type: str) -> Tensor:
+    """x0_hat from a prediction at level (alpha, sigma); shapes `(B, ...)` and `(B, 1, ..., 1)`.
+
+    epsilon: (x_t - sigma eps) / alpha.  v: alpha x_t - sigma v (Salimans & Ho 2022, eq. 9).
+    """
+    if prediction_type == "epsilon":
+        return (x_t - sigma * pred) / alpha
+    if prediction_type == "v_prediction":
+        return alpha * x_t - sigma * pred
+    if prediction_type == "sample":
+        return pred
+    raise _unknown(prediction_type)
+
+
+def to_eps(pred: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor, prediction_type: str) -> Tensor:
+    """eps_hat from a prediction at level (alpha, sigma). v: sigma x_t + alpha v."""
+    if prediction_type == "epsilon":
+        return pred
+    if prediction_type == "v_prediction":
+        return sigma * x_t + alpha * pred
+    if prediction_type == "sample":
+        return (x_t - alpha * pred) / sigma
+    raise _unknown(prediction_type)
+
+
+def from_x0_eps(
+    x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor, prediction_type: str
+) -> Tensor:
+    """The prediction that a network of this type is trained towards: eps, v = alpha eps - sigma x0, or x0."""
+    if prediction_type == "epsilon":
+        return eps
+    if prediction_type == "v_prediction":
+        return alpha * eps - sigma * x0
+    if prediction_type == "sample":
+        return x0
+    raise _unknown(prediction_type)

@@ -1,0 +1,41 @@
+"""What the doors need to know of a model to draw its controls; read from its folder without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ModelKind = Literal["lcm", "sd", "sdxl", "cm"]
+GuidanceKind = Literal["embedded", "cfg", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """A model that can be chosen.
+
+    `kind`: lcm = w-embedded latent consistency model; sd, sdxl = Stable Diffusion (with LCM weights or
+    LCM-LoRA, by classifier-free guidance); cm = pixel-space consistency model.
+    `guidance`: embedded = fed to the network; cfg = two evaluations and a negative prompt; none.
+    `width`, `height`: native pixels; `multiple`: sizes are multiples of it.
+    `max_steps`: levels of its grid. `vocabulary`: groups of phrases that it was trained on, if it says so.
+    """
+
+    id: str
+    path: str
+    kind: ModelKind
+    width: int
+    height: int
+    multiple: int
+    guidance: GuidanceKind
+    guidance_default: float = 1.0
+    guidance_range: tuple[float, float] = (1.0, 1.0)
+    steps_default: int = 4
+    max_steps: int = 50
+    takes_prompt: bool = True
+    takes_negative: bool = False
+    classes: int = 0
+    vocabulary: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    parameters: int = 0
+    bytes: int = 0
+    consistency: bool = True
+    note: str = ""

@@ -1,0 +1,76 @@
+"""What a user can ask for. Frozen, keyword-only, and the same from the page, the shell and Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Pixels: TypeAlias = NDArray[np.uint8]
+
+BUNDLED_MODEL = "scenery-lcm"
+Priority = Literal["live", "normal"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSpec:
+    """A LoRA `.safetensors` file and the weight it is applied with (1.0 = as trained)."""
+
+    path: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """What generation and editing share.
+
+    `steps`: network evaluations per image. `guidance`: guidance scale, None = the model's default.
+    `seed`: image i of the request is the image of seed + i alone. `count`: images.
+    `timesteps`: an explicit falling list of the model's own levels; overrides `steps`.
+    `priority`: "live" previews overtake "normal" requests. `previews`: send each step's clean estimate.
+    """
+
+    prompt: str = ""
+    negative: str = ""
+    steps: int = 4
+    guidance: float | None = None
+    seed: int = 0
+    count: int = 1
+    model: str = BUNDLED_MODEL
+    loras: tuple[LoraSpec, ...] = ()
+    decoder: str = "default"
+    timesteps: tuple[int, ...] | None = None
+    class_label: int | None = None
+    previews: bool = False
+    priority: Priority = "normal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Sampling):
+    """Text (or a class label, or nothing) to images of `width` x `height` pixels; None = the model's size."""
+
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Edit(Sampling):
+    """An edit that keeps the known part of `image` fixed.
+
+    `task`: a name of the edit registry (inpaint, outpaint, colorize, superres, denoise, deblur, sketch,
+    interpolate). `image`, `image_b`: uint8 `(H, W, 3)`, or `(H, W, 4)` with alpha, which comes back unchanged.
+    `mask`: uint8 `(H, W)`, 255 where the picture may change. `options`: the task's own settings, checked by it.
+    """
+
+    task: str
+    image: Pixels
+    image_b: Pixels | None = None
+    mask: Pixels | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+Request: TypeAlias = Generate | Edit

@@ -1,0 +1,1 @@
+"""Training of consistency models: recipes, data and evaluation. Imports lcm_studio, never the reverse."""
