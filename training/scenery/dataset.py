@@ -16,7 +16,7 @@ from training.scenery.render import render
 from training.scenery.sampling import sample_scene
 from training.scenery.scene import labels
 
-TRAIN_SEEDS = range(0, 10**7)
+TRAIN_SEEDS = range(10**7)
 HELD_OUT_SEEDS = range(10**8, 2 * 10**8)
 _CAPTION_STREAM = 0x5CE9E  # keeps a caption's draws apart from those of its scene
 

@@ -258,7 +258,7 @@ def _lake(c: Canvas, scene: Scene, p: Palette) -> None:
     turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     wobble = 1 + 0.06 * np.sin(2 * turn + scene.rock) + 0.05 * np.sin(3 * turn + 2 * scene.palette)
     outline = np.stack([x + rx * np.cos(turn) * wobble, y + ry * np.sin(turn) * wobble], 1)
-    bank = outline + (0, 0.012)
+    bank = outline + np.array([0, 0.012])
     image = c.pixels.copy()
     top, bottom = y - ry * 1.1, y + ry * 1.1
     mirrored = _reflect(c, p, scene.horizon + 0.01, bottom, 2.0)

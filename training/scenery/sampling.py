@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from training.scenery.scene import (
     PALETTES_PER_TIME,
     SIDES,
-    TIMES,
     TREE_COUNTS,
     Boat,
     Body,
@@ -69,7 +70,7 @@ def sample_scene(seed: int) -> Scene:
         seed=seed, time=time, palette=d.integer(0, PALETTES_PER_TIME - 1), light=int(light),
         horizon=horizon, body=body, stars=_stars(d, time, cover, horizon), cloud_cover=cover,
         clouds=_clouds(d, cover, time, horizon, body), mountains=mountains, rock=d.integer(0, 2),
-        peaks=_peaks(d, mountains, water, horizon), hills=_hills(d, mountains, water, horizon),
+        peaks=_below(body, _peaks(d, mountains, water, horizon), horizon), hills=_hills(d, mountains, water, horizon),
         ground=ground, near=_near(d, water, horizon, shore), water=water, shore=shore, lake=lake,
         tree_kind=kind, tree_count=count, trees=trees, house=house,
         boat=_boat(d, water, horizon, shore, lake, house, trees), path=_path(d, ground, water, house),
@@ -143,8 +144,8 @@ def _clouds(
             y = d.real(0.10, max(0.16, horizon - 0.20))
             if not body or _clear_of(body, x, y, width):
                 break
-        else:
-            x = round(x + (0.5 if x < 0.5 else -0.5), 4)
+        if body:
+            x = _beside(body, x, y, width)
         puffs = tuple(
             (round(-0.34 + 0.68 * (k + d.real(0.2, 0.8)) / 4, 4), d.real(0.45, 1.0))
             for k in range(4)
@@ -153,11 +154,32 @@ def _clouds(
     return tuple(sorted(clouds, key=lambda cloud: cloud.y))
 
 
-def _clear_of(body: Body, x: float, y: float, width: float) -> bool:
-    """Whether a cloud leaves most of the disc to be seen."""
-    beside = abs(x - body.x) > 0.5 * width + 0.4 * body.radius
+def _clear_of(body: Body, x: float, y: float, width: float, slack: float = 0.6) -> bool:
+    """Whether a cloud leaves the disc to be seen, but for `slack` of its radius."""
+    beside = abs(x - body.x) > 0.5 * width + (1 - slack) * body.radius
     below, above = y - 0.30 * width > body.y + 0.2 * body.radius, y < body.y - 0.5 * body.radius
     return beside or below or above
+
+
+def _beside(body: Body, x: float, y: float, width: float) -> float:
+    """The cloud's x, moved just so far that it covers little of the disc."""
+    if _clear_of(body, x, y, width, slack=0.35):
+        return x
+    way = 1 if (x > body.x and body.x < 0.75) or body.x < 0.25 else -1
+    return round(body.x + way * (0.5 * width + 0.66 * body.radius), 4)
+
+
+def _below(body: Body | None, peaks: tuple[Peak, ...], horizon: float) -> tuple[Peak, ...]:
+    """The peaks, lowered where they would hide the sun or the moon."""
+    if not body:
+        return peaks
+    tallest = round(horizon - body.y - 0.1 * body.radius, 4)
+    return tuple(
+        replace(peak, height=min(peak.height, tallest))
+        if abs(peak.x - body.x) < body.radius + 0.4 * max(peak.left, peak.right)
+        else peak
+        for peak in peaks
+    )
 
 
 def _peaks(d: _Draw, mountains: str, water: str, horizon: float) -> tuple[Peak, ...]:
@@ -177,7 +199,7 @@ def _peaks(d: _Draw, mountains: str, water: str, horizon: float) -> tuple[Peak, 
                 right=round(height * d.real(0.75, 1.15), 4),
                 bends=tuple(d.real(-1, 1) for _ in range(9)),
                 snowline=d.real(0.48, 0.64),
-            )  # fmt: skip
+            )
         )
     return tuple(sorted(peaks, key=lambda peak: -peak.height))
 
@@ -286,6 +308,3 @@ def _path(
         return None
     far = house.x if house else d.real(0.25, 0.75)
     return (far, d.real(0.3, 0.7), d.real(-1, 1))
-
-
-assert set(TIMES) == {"dawn", "day", "sunset", "night"}
