@@ -115,12 +115,24 @@ class NoiseSchedule:
         alpha, sigma = self.alpha_sigma(t, x0)
         return alpha * x0 + sigma * eps
 
-    def ve_sigma(self, t: int) -> float:
+    def level_tensor(self, t: float, batch: int) -> Tensor:
+        """`batch` copies of timestep `t`, int64 `(B,)`."""
+        return torch.full((batch,), int(t), dtype=torch.long)
+
+    def renoise(self, x0: Tensor, z: Tensor, t: float) -> Tensor:
+        """Back up to level `t`: alpha_t x0 + sigma_t z (Luo et al. 2023, Algorithm 3)."""
+        return self.add_noise(x0, z, self.level_tensor(t, len(x0)))
+
+    def prior(self, z: Tensor) -> Tensor:
+        """The sample that sampling starts from: pure noise of unit variance."""
+        return z
+
+    def ve_sigma(self, t: float) -> float:
         """The level in variance-exploding terms: sigma_t / alpha_t (noise per unit of signal)."""
-        bar = float(self.alphas_cumprod[t])
+        bar = float(self.alphas_cumprod[int(t)])
         return float("inf") if bar == 0 else ((1 - bar) / bar) ** 0.5
 
-    def nearest_timestep(self, ve_sigma: float) -> int:
-        """The integer level whose `ve_sigma` is nearest to the one asked for."""
+    def nearest_timestep(self, ve_sigma: float) -> float:
+        """The timestep (a whole number) whose `ve_sigma` is nearest to the one asked for."""
         bar = 1 / (1 + ve_sigma**2)
-        return int((self.alphas_cumprod - bar).abs().argmin())
+        return float((self.alphas_cumprod - bar).abs().argmin())

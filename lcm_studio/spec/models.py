@@ -39,3 +39,16 @@ class ModelInfo:
     bytes: int = 0
     consistency: bool = True
     note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadState:
+    """What the page shows of the models: `status` is of the last one asked for.
+
+    `model`: its id. `message`: for the user. `loaded`: ids that are ready.
+    """
+
+    status: Literal["idle", "loading", "ready", "failed"] = "idle"
+    model: str = ""
+    message: str = ""
+    loaded: tuple[str, ...] = ()

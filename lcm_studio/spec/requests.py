@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 BUNDLED_MODEL = "scenery-lcm"
 Priority = Literal["live", "normal"]
+Sampler = Literal["auto", "consistency", "ddim"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class Sampling:
     `steps`: network evaluations per image. `guidance`: guidance scale, None = the model's default.
     `seed`: image i of the request is the image of seed + i alone. `count`: images.
     `timesteps`: an explicit falling list of the model's own levels; overrides `steps`.
+    `sampler`: consistency = fresh noise at every step; ddim = plain diffusion models and teachers;
+    auto = by the model and its LoRAs.
     `priority`: "live" previews overtake "normal" requests. `previews`: send each step's clean estimate.
     """
 
@@ -45,6 +48,7 @@ class Sampling:
     decoder: str = "default"
     timesteps: tuple[int, ...] | None = None
     class_label: int | None = None
+    sampler: Sampler = "auto"
     previews: bool = False
     priority: Priority = "normal"
 

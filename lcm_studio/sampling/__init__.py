@@ -1,0 +1,35 @@
+"""The one sampling loop: a generator that asks for network evaluations, and per-image seeded noise."""
+
+from __future__ import annotations
+
+from lcm_studio.sampling.asks import (
+    Ask,
+    Check,
+    Decode,
+    Embed,
+    Encode,
+    Estimate,
+    Finished,
+    Predict,
+)
+from lcm_studio.sampling.drive import answer, drive
+from lcm_studio.sampling.loop import Noise, Refine, Steps, multistep
+from lcm_studio.sampling.noise import SeededNoise
+
+__all__ = [
+    "Ask",
+    "Check",
+    "Decode",
+    "Embed",
+    "Encode",
+    "Estimate",
+    "Finished",
+    "Noise",
+    "Predict",
+    "Refine",
+    "SeededNoise",
+    "Steps",
+    "answer",
+    "drive",
+    "multistep",
+]

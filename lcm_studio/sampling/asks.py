@@ -1,0 +1,69 @@
+"""What a sampling generator asks for. A driver answers: alone (`drive`) or many at once (the engine's lane)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from torch import Tensor
+
+from lcm_studio.models.protocol import Cond, Prompt
+
+if TYPE_CHECKING:
+    from lcm_studio.spec.requests import Pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Predict:
+    """-> x0_hat `(B, C, H, W)` for `x_t` of that shape at levels `t` `(B,)`."""
+
+    x_t: Tensor
+    t: Tensor
+    cond: Cond
+
+
+@dataclass(frozen=True, eq=False)
+class Decode:
+    """-> images `(B, 3, H, W)`, nominally in [-1, 1]."""
+
+    latents: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Encode:
+    """-> latents of images `(B, 3, H, W)` in [-1, 1]: the posterior's mean."""
+
+    images: Tensor
+
+
+@dataclass(frozen=True)
+class Embed:
+    """-> Cond of one image per prompt."""
+
+    prompts: tuple[Prompt, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """-> per image of `(B, 3, H, W)`, whether the model's safety checker objects (a tuple of bool)."""
+
+    images: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Tells that `done` of `total` steps are over, with the clean estimate so far. -> None."""
+
+    done: int
+    total: int
+    x0_hat: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """Tells that these pictures are final, though the request may go on: Stop keeps them. -> None."""
+
+    images: tuple[Pixels, ...]
+
+
+Ask: TypeAlias = Predict | Decode | Encode | Embed | Check | Estimate | Finished

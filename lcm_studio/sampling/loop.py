@@ -1,0 +1,82 @@
+"""The multistep loop. There is no other: generation, editing, teachers and validation all run through it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lcm_studio.maths.solvers import ddim_step
+from lcm_studio.models.protocol import Cond, Schedule
+from lcm_studio.sampling.asks import Ask, Estimate, Predict
+from lcm_studio.spec.errors import BadRequest
+
+Steps: TypeAlias = Generator[Ask, Any, Tensor]
+
+
+class Noise(Protocol):
+    """A source of unit noise, one draw per call."""
+
+    def draw(self) -> Tensor: ...
+
+
+class Refine(Protocol):
+    """Changes a clean estimate between prediction and renoising; may ask for Decode and Encode itself."""
+
+    def __call__(self, x0_hat: Tensor, k: int, x_t: Tensor) -> Steps: ...
+
+
+def multistep(
+    x_t: Tensor,
+    timesteps: Sequence[float],
+    cond: Cond,
+    *,
+    schedule: Schedule,
+    noise: Noise,
+    refine: Refine | None = None,
+    deterministic: bool = False,
+) -> Steps:
+    """Samples from `x_t` `(B, C, H, W)` at level `timesteps[0]`; returns the last x0_hat, of the same shape.
+
+    x0_hat = f(x_t, t); then up to the next level with fresh noise, for every level but the last
+    (Song et al. 2023, Algorithm 1; Luo et al. 2023, Algorithm 3). `refine` is the one hook of editing.
+    `deterministic`: up to the next level with the noise that x_t holds already instead (DDIM, for plain
+    diffusion models and teachers). Starting in the middle is passing x_t noised to `timesteps[0]`.
+
+    Raises BadRequest where `timesteps` is empty or does not fall.
+    """
+    if not timesteps:
+        raise BadRequest("there are no steps to take; ask for at least one")
+    if any(b >= a for a, b in zip(timesteps, timesteps[1:], strict=False)):
+        raise BadRequest(
+            f"timesteps={list(timesteps)} do not fall; give them in strictly falling order"
+        )
+    total = len(timesteps)
+    x0_hat = x_t
+    for k, level in enumerate(timesteps):
+        t = schedule.level_tensor(level, len(x_t))
+        x0_hat = yield Predict(x_t, t, cond)
+        if refine is not None:
+            x0_hat = yield from refine(x0_hat, k, x_t)
+        yield Estimate(k + 1, total, x0_hat)
+        if k + 1 == total:
+            break
+        if deterministic:
+            x_t = _carry_noise(x_t, x0_hat, t, timesteps[k + 1], schedule)
+        else:
+            x_t = schedule.renoise(x0_hat, noise.draw(), timesteps[k + 1])
+    return x0_hat
+
+
+def _carry_noise(
+    x_t: Tensor, x0_hat: Tensor, t: Tensor, next_level: float, schedule: Schedule
+) -> Tensor:
+    """The DDIM step to `next_level` with the eps that (x_t, x0_hat) imply."""
+    alpha, sigma = schedule.alpha_sigma(t, x_t)
+    eps = (x_t - alpha * x0_hat) / sigma.clamp(min=torch.finfo(sigma.dtype).tiny)
+    alpha_next, sigma_next = schedule.alpha_sigma(
+        schedule.level_tensor(next_level, len(x_t)), x_t
+    )
+    return ddim_step(x0_hat, eps, alpha_next, sigma_next)
