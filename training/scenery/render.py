@@ -43,7 +43,8 @@ def render(scene: Scene, size: int | tuple[int, int] = 128, supersample: int = 2
     _standing(c, scene, p)
     if supersample == 1:
         return c.pixels
-    return cv2.resize(c.pixels, (width, height), interpolation=cv2.INTER_AREA)
+    small: np.ndarray = cv2.resize(c.pixels, (width, height), interpolation=cv2.INTER_AREA)
+    return small
 
 
 def _sky(c: Canvas, scene: Scene, p: Palette) -> None:
@@ -79,11 +80,10 @@ def _cloud(c: Canvas, cloud: Cloud, p: Palette) -> None:
             c.veil(strip, mix(*p.cloud, 0.3 * i), 0.85)
         return
     tall = cloud.width * 0.33
-    outlines = [
-        c.ellipse(*c.at(at, [(offset * cloud.width * 1.0, tall * 0.18)])[0],
-                  cloud.width * 0.17, tall * (0.35 + 0.5 * height))
-        for offset, height in cloud.puffs
-    ]  # fmt: skip
+    outlines = []
+    for offset, height in cloud.puffs:
+        x, y = c.at(at, [(offset * cloud.width * 1.0, tall * 0.18)])[0]
+        outlines.append(c.ellipse(x, y, cloud.width * 0.17, tall * (0.35 + 0.5 * height)))
     outlines.append(_capsule(c, at, cloud.width * 0.5, tall * 0.26))
     every = np.concatenate(outlines)
     low, high = every.min(0), every.max(0)
@@ -95,9 +95,9 @@ def _cloud(c: Canvas, cloud: Cloud, p: Palette) -> None:
         view = cover[r.start - rows.start : r.stop - rows.start,
                      k.start - columns.start : k.stop - columns.start]  # fmt: skip
         np.maximum(view, part[: view.shape[0], : view.shape[1]], out=view)
-    y = (np.arange(rows.start, rows.stop) + 0.5) / c.h
+    level = (np.arange(rows.start, rows.stop) + 0.5) / c.h
     floor = cloud.y + 0.01
-    flat = np.clip((floor + 0.012 - y) / 0.024, 0, 1).astype(np.float32)[:, None, None]
+    flat = np.clip((floor + 0.012 - level) / 0.024, 0, 1).astype(np.float32)[:, None, None]
     ramp = c.ramp(rows, p.cloud, (cloud.y - tall * 0.75, floor))
     c.blend(cover * flat * np.float32(0.94), rows, columns, ramp)
 
@@ -225,9 +225,11 @@ def _reflect(c: Canvas, p: Palette, line: float, bottom: float, stretch: float) 
     y0, y1 = round(line * c.h), min(c.h, round(bottom * c.h))
     source = y0 - 1 - (np.arange(y1 - y0) * stretch).astype(np.intp)
     mirrored = c.pixels[np.clip(source, 0, c.h - 1)]
-    mirrored = cv2.blur(mirrored, (max(1, c.w // 32), max(1, c.h // 100))).astype(np.float32)
+    blurred = cv2.blur(mirrored, (max(1, c.w // 32), max(1, c.h // 100)))
+    water: np.ndarray = blurred.astype(np.float32)
     depth = np.linspace(0.24, 0.62, y1 - y0, dtype=np.float32)[:, None, None]
-    return mirrored + (np.asarray(p.water, np.float32) - mirrored) * depth
+    water += (np.asarray(p.water, np.float32) - water) * depth
+    return water
 
 
 def _ripples(c: Canvas, scene: Scene, p: Palette, line: float, bottom: float) -> None:
