@@ -1,0 +1,207 @@
+"""The actions on jobs: the same for the page, the shell and Python. Everything is in the table and the folders."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lcm_studio.jobs import keeper
+from lcm_studio.jobs.backends.ray import check_address
+from lcm_studio.jobs.config import (
+    check_recipe,
+    command,
+    device_of,
+    dump_config,
+    environment,
+    load_config,
+    project_root,
+)
+from lcm_studio.jobs.layout import JobFolder, Request
+from lcm_studio.jobs.records import ACTIVE, Job, JobConflict, NoSuchJob, State
+from lcm_studio.jobs.store import JobStore
+from lcm_studio.spec.errors import BadRequest
+
+HOME_VARIABLE = "LCM_STUDIO_HOME"
+_PLAN_SECONDS = 180
+
+
+def default_home() -> Path:
+    """Where jobs live: $LCM_STUDIO_HOME/jobs, else jobs/ in the user's data folder."""
+    if given := os.environ.get(HOME_VARIABLE):
+        return Path(given).expanduser() / "jobs"
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "lcm-studio" / "jobs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the trainer's --dry-run says: `ok`, and its text or, when it refuses, its one sentence."""
+
+    ok: bool
+    text: str
+
+
+class Jobs:
+    """All jobs below `home`. `awake=False` leaves starting them to someone else's keeper (tests)."""
+
+    def __init__(self, home: Path | None = None, *, awake: bool = True):
+        self.home = Path(home or default_home()).absolute()
+        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.store = JobStore(keeper.store_path(self.home))
+        self.awake = awake
+
+    def folder(self, job_id: str) -> JobFolder:
+        """The folder of an existing job; raises NoSuchJob, also for anything that is not an id."""
+        return JobFolder(self.home / self.store.get(job_id).id)
+
+    def wake(self) -> None:
+        """Starts a keeper when there is something for it to do and none is at work."""
+        if self.awake and self.store.list(ACTIVE | {State.QUEUED}):
+            keeper.wake(self.home)
+
+    def submit(
+        self,
+        recipe: str,
+        config: Mapping[str, Any],
+        *,
+        name: str = "",
+        backend: str = "local",
+        address: str = "",
+    ) -> Job:
+        """Queues a job; raises BadRequest for what can be told without starting the trainer."""
+        check_recipe(recipe)
+        if backend not in ("local", "ray"):
+            raise BadRequest(f"backend={backend[:40]!r} is none of local, ray")
+        job = Job(
+            id=_new_id(),
+            name=_clean(name) or recipe,
+            recipe=recipe,
+            device=device_of(config),
+            backend=backend,
+            address=check_address(address) if backend == "ray" else "",
+        )
+        folder = JobFolder(self.home / job.id)
+        folder.create()
+        folder.config.write_text(dump_config(config), encoding="utf-8")
+        added = self.store.add(job)
+        self.wake()
+        return added
+
+    def plan(self, recipe: str, config: Mapping[str, Any]) -> Plan:
+        """The trainer's own plan for this config (--dry-run): memory, steps, images, disk, or why not."""
+        check_recipe(recipe)
+        device_of(config)
+        scratch = JobFolder(self.home / f".plan-{secrets.token_hex(6)}")
+        scratch.create()
+        try:
+            scratch.config.write_text(dump_config(config), encoding="utf-8")
+            argv = (*command(recipe, scratch, resume=False), "--dry-run")
+            done = subprocess.run(
+                argv,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                cwd=project_root(),
+                env=environment(),
+                timeout=_PLAN_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return Plan(ok=False, text=f"the plan took longer than {_PLAN_SECONDS} s; try again")
+        finally:
+            shutil.rmtree(scratch.path, ignore_errors=True)
+        if done.returncode == 0:
+            return Plan(ok=True, text=done.stdout.replace(str(scratch.path), "JOB_FOLDER").strip())
+        lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        said = lines[-1] if lines else f"the trainer ended with status {done.returncode}"
+        return Plan(ok=False, text=said.removeprefix("error: "))
+
+    def get(self, job_id: str) -> Job:
+        """The job; raises NoSuchJob."""
+        return self.store.get(job_id)
+
+    def list(self) -> tuple[Job, ...]:
+        """All jobs, oldest first."""
+        return self.store.list()
+
+    def stop(self, job_id: str) -> Job:
+        """Cancels a queued job at once; asks an active one to save and end."""
+        for _ in range(50):  # the keeper may move the job between our look and our change
+            job = self.store.get(job_id)
+            if job.final or job.state is State.STOPPING:
+                break
+            if job.state is State.QUEUED:
+                moved = self.store.move(job, State.CANCELLED, message="stopped before it began")
+            else:
+                moved = self.store.move(job, State.STOPPING)
+            if moved:
+                break
+        self.wake()
+        job = self.store.get(job_id)
+        if not job.final and job.state is not State.STOPPING:
+            raise JobConflict(f"job {job.id} keeps changing; try again")
+        return job
+
+    def resume(self, job_id: str) -> Job:
+        """A further attempt, from the newest valid checkpoint where there is one."""
+        job = self.store.requeue(self.store.get(job_id))
+        self.wake()
+        return job
+
+    def ask(self, job_id: str, request: Request) -> None:
+        """Save now, sample now: a request that the running trainer takes up at its next step."""
+        job = self.store.get(job_id)
+        if job.state not in (State.RUNNING, State.STARTING):
+            raise JobConflict(
+                f"job {job.id} is {job.state.value}; only a running job can {request}"
+            )
+        JobFolder(self.home / job.id).ask(request)
+
+    def delete(self, job_id: str) -> None:
+        """Forgets a job that has ended, with its folder: config, checkpoints and output."""
+        job = self.store.get(job_id)
+        if not job.final:
+            raise JobConflict(f"job {job.id} is {job.state.value}; stop it first, then delete it")
+        self.store.delete(job)
+        shutil.rmtree(self.home / job.id, ignore_errors=True)
+
+    def config(self, job_id: str) -> dict[str, Any]:
+        """The config that the job was submitted with."""
+        return load_config(self.folder(job_id).config)
+
+    def duplicate(
+        self, job_id: str, changes: Mapping[str, Any] | None = None, *, name: str = ""
+    ) -> Job:
+        """A new job with the config of an old one and top-level `changes` to it."""
+        old = self.store.get(job_id)
+        config = self.config(job_id) | dict(changes or {})
+        return self.submit(
+            old.recipe, config, name=name or old.name, backend=old.backend, address=old.address
+        )
+
+    def wait(self, job_id: str, *, seconds: float) -> Job:
+        """The job once it has ended, or as it is when `seconds` are over."""
+        end = time.monotonic() + seconds
+        while not (job := self.store.get(job_id)).final and time.monotonic() < end:
+            time.sleep(0.2)
+        return job
+
+
+def _new_id() -> str:
+    """A sortable id without meaning to anyone else, e.g. 20300102-030405-9f3a2c."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+
+def _clean(name: str) -> str:
+    return " ".join("".join(c for c in name if c.isprintable()).split())[:80]
+
+
+__all__ = ["BadRequest", "JobConflict", "Jobs", "NoSuchJob", "Plan", "default_home"]
