@@ -19,3 +19,14 @@ ROOT = Path(__file__).resolve().parent.parent
 def bundled() -> Path:
     """The folder of the models that ship with the project."""
     return ROOT / "assets" / "models"
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of tiny random models of every kind (see tests/tiny.py), each under its kind's name."""
+    from tests import tiny
+
+    root = tmp_path_factory.mktemp("models")
+    for kind in ("lcm", "lcm-v", "sd", "sd-plain", "sdxl", "cm", "cm-class"):
+        tiny.save(kind, root / kind, vocabulary=kind == "lcm")
+    return root

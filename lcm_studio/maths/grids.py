@@ -64,3 +64,23 @@ def cm_timesteps(steps: int, levels: int) -> list[int]:
         )
     ratio = levels // steps
     return [int(i) for i in (np.arange(steps) * ratio).round()[::-1].astype(np.int64)]
+
+
+def ddim_timesteps(
+    steps: int, train_timesteps: int = 1000, *, spacing: str = "leading", offset: int = 0
+) -> list[int]:
+    """`steps` timesteps in falling order, as diffusers' DDIMScheduler spaces them.
+
+    Raises BadRequest for more steps than levels. An unknown `spacing` counts as "leading".
+    """
+    if not 1 <= steps <= train_timesteps:
+        raise BadRequest(
+            f"steps={steps} exceeds the model's {train_timesteps}-level grid; use 1 to {train_timesteps}"
+        )
+    if spacing == "trailing":
+        levels = np.round(np.arange(train_timesteps, 0, -train_timesteps / steps)) - 1
+    elif spacing == "linspace":
+        levels = np.linspace(0, train_timesteps - 1, steps).round()[::-1]
+    else:
+        levels = (np.arange(steps) * (train_timesteps // steps))[::-1] + offset
+    return [min(int(level), train_timesteps - 1) for level in levels]

@@ -50,3 +50,13 @@ def from_x0_eps(
     if prediction_type == "sample":
         return x0
     raise _unknown(prediction_type)
+
+
+def dynamic_threshold(x0: Tensor, *, ratio: float = 0.995, most: float = 1.0) -> Tensor:
+    """Clips each image to its `ratio` quantile s of |x0|, 1 <= s <= most, and divides by s.
+
+    Saharia et al. 2022, section 2.3; diffusers' `_threshold_sample`. `x0`: `(B, ...)`.
+    """
+    flat = x0.flatten(1)
+    s = flat.abs().quantile(ratio, dim=1, keepdim=True).clamp(1, max(1.0, most))
+    return (flat.clamp(-s, s) / s).reshape(x0.shape)

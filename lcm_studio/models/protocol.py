@@ -17,6 +17,7 @@ class Prompt:
     """What one image is conditioned on. `guidance` None = the model's default.
 
     `label`: class of a class-conditional model. `width`, `height`: pixels (SDXL is told its size).
+    `consistency`: False asks a plain diffusion model for its x0 without a consistency model's boundary scalings.
     """
 
     text: str = ""
@@ -25,6 +26,7 @@ class Prompt:
     label: int | None = None
     width: int = 0
     height: int = 0
+    consistency: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -15,6 +15,7 @@ from lcm_studio.sampling.asks import (
 from lcm_studio.sampling.drive import answer, drive
 from lcm_studio.sampling.loop import Noise, Refine, Steps, multistep
 from lcm_studio.sampling.noise import SeededNoise
+from lcm_studio.sampling.plan import Plan, plan, uses_consistency
 
 __all__ = [
     "Ask",
@@ -25,6 +26,7 @@ __all__ = [
     "Estimate",
     "Finished",
     "Noise",
+    "Plan",
     "Predict",
     "Refine",
     "SeededNoise",
@@ -32,4 +34,6 @@ __all__ = [
     "answer",
     "drive",
     "multistep",
+    "plan",
+    "uses_consistency",
 ]

@@ -1,0 +1,219 @@
+"""The engine: what the page, the shell, Python and training's validation talk to."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lcm_studio.engine.registry import Registry
+from lcm_studio.engine.validate import check_request
+from lcm_studio.spec.errors import StudioError
+from lcm_studio.spec.events import Event, Failed, Loading
+from lcm_studio.spec.models import LoadState, ModelInfo
+from lcm_studio.spec.requests import Edit, Request
+
+if TYPE_CHECKING:
+    from lcm_studio.device import Placement
+    from lcm_studio.engine.lane import Lane
+    from lcm_studio.models.load import LoadedModel
+
+BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "models"
+
+
+def never() -> bool:
+    """Not cancelled."""
+    return False
+
+
+def default_folders() -> tuple[Path, ...]:
+    """The bundled models, then the folders of LCM_STUDIO_MODELS (separated as in PATH)."""
+    extra = os.environ.get("LCM_STUDIO_MODELS", "")
+    return (BUNDLED, *(Path(part).expanduser() for part in extra.split(os.pathsep) if part))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """`device`: auto, cpu, cuda, mps. `dtype`: auto, fp32, fp16, bf16.
+
+    `models_dirs`: folders that hold model folders. `keep`: models in memory at once.
+    `max_rows`: pictures in one network call. `queue_size`: requests that may wait.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    models_dirs: tuple[Path, ...] = ()
+    offline: bool = True
+    keep: int = 2
+    max_rows: int = 16
+    queue_size: int = 64
+
+
+class Engine:
+    """Owns the loaded models and their lanes. All methods may be called from any thread."""
+
+    def __init__(self, config: EngineConfig | None = None) -> None:
+        self.config = config or EngineConfig()
+        self.registry = Registry(
+            tuple(Path(d) for d in self.config.models_dirs) or default_folders(),
+            offline=self.config.offline,
+        )
+        self._lanes: OrderedDict[str, Lane] = OrderedDict()
+        self._lock = threading.Lock()
+        self._load_lock = threading.Lock()
+        self._device_lock = threading.Lock()
+        self._placement: Placement | None = None
+        self._state = LoadState()
+
+    def catalog(self) -> tuple[ModelInfo, ...]:
+        """The models in the known folders, without torch."""
+        return self.registry.catalog()
+
+    def info(self, model_id: str) -> ModelInfo:
+        """What a model is, without loading it. Raises ModelError with the remedy."""
+        return self.registry.info(model_id)
+
+    def decoders(self) -> tuple[str, ...]:
+        """Names for `decoder` of a request."""
+        return self.registry.decoders()
+
+    def state(self) -> LoadState:
+        """The last load's state, for the page."""
+        with self._lock:
+            return replace(self._state, loaded=tuple(self._lanes))
+
+    @property
+    def placement(self) -> Placement:
+        """Where models run; imports torch."""
+        if self._placement is None:
+            from lcm_studio.device import choose
+
+            self._placement = choose(self.config.device, self.config.dtype)
+        return self._placement
+
+    def load(self, model_id: str) -> None:
+        """Loads a model and keeps it; the ones that work stay where it fails. Raises ModelError."""
+        self._lane(model_id)
+
+    def model(self, model_id: str) -> LoadedModel:
+        """The loaded model itself, for benchmarks and tests; ask it nothing while requests run."""
+        return self._lane(model_id).model
+
+    def lane(self, model_id: str) -> Lane:
+        """The lane of a model, loaded if need be."""
+        return self._lane(model_id)
+
+    def validate(self, request: Request) -> tuple[str, ...]:
+        """Warnings for the user. Raises BadRequest or ModelError with one sentence."""
+        info = self.info(request.model)
+        warnings = check_request(request, info)
+        if isinstance(request, Edit):
+            from lcm_studio import edits
+
+            warnings = (*warnings, *edits.check(request, info))
+        if request.decoder != "default":
+            self.registry.decoder(request.decoder)
+        return warnings
+
+    def run(
+        self, request: Request, cancelled: Callable[[], bool] = never
+    ) -> Iterator[Event]:
+        """Carries a request out; the last event is Done, Failed or Stopped. Never raises for a user's mistake.
+
+        Leaving the iterator early cancels the request.
+        """
+        from lcm_studio.engine.run import run_request
+
+        try:
+            warnings = self.validate(request)
+            if not self._has(request.model):
+                yield Loading(message=f"Loading {request.model} ...")
+            lane = self._lane(request.model)
+        except StudioError as error:
+            yield Failed(message=str(error))
+            return
+        yield from run_request(request, lane, warnings, cancelled)
+
+    def close(self) -> None:
+        """Unloads everything; running requests fail with a sentence."""
+        with self._lock:
+            lanes = list(self._lanes.values())
+            self._lanes.clear()
+        for lane in lanes:
+            lane.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _has(self, model_id: str) -> bool:
+        with self._lock:
+            return model_id in self._lanes
+
+    def _set(self, **changes: Any) -> None:
+        with self._lock:
+            self._state = replace(self._state, **changes)
+
+    def _lane(self, model_id: str) -> Lane:
+        with self._lock:
+            if model_id in self._lanes:
+                self._lanes.move_to_end(model_id)
+                return self._lanes[model_id]
+        with self._load_lock:
+            with self._lock:
+                if model_id in self._lanes:
+                    return self._lanes[model_id]
+            return self._load_new(model_id)
+
+    def _load_new(self, model_id: str) -> Lane:
+        started = time.perf_counter()
+        self._set(status="loading", model=model_id, message=f"Loading {model_id} ...")
+        try:
+            lane = self._open(model_id)
+        except StudioError as error:
+            self._set(status="failed", message=str(error))
+            raise
+        except Exception as error:
+            self._set(status="failed", message=f"{model_id} cannot be loaded: {error}")
+            raise
+        with self._lock:
+            self._lanes[model_id] = lane
+            idle = [k for k, v in self._lanes.items() if k != model_id and v.load == (0, 0)]
+            drop = [self._lanes.pop(k) for k in idle[: max(0, len(self._lanes) - self.config.keep)]]
+        for old in drop:
+            old.close()
+        self._set(
+            status="ready", message=f"{model_id} loaded in {time.perf_counter() - started:.1f} s"
+        )
+        return lane
+
+    def _open(self, model_id: str) -> Lane:
+        info = self.info(model_id)
+        from lcm_studio.engine.lane import Lane
+        from lcm_studio.models.load import load_folder
+
+        path = Path(info.path)
+        if path.suffix == ".safetensors":
+            from lcm_studio.models.single import load_single
+
+            model = load_single(path, self.placement, offline=self.config.offline)
+            model.info = replace(model.info, id=model_id)
+        else:
+            model = load_folder(
+                path, self.placement, model_id=model_id, find_decoder=self.registry.decoder
+            )
+        return Lane(
+            model,
+            max_rows=self.config.max_rows,
+            max_waiting=self.config.queue_size,
+            device_lock=self._device_lock,
+        )
+
+

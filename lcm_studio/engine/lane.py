@@ -1,0 +1,291 @@
+"""One thread per loaded model: advances every running session and joins what they ask for into single calls."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from lcm_studio.engine.batch import Work, run_batch
+from lcm_studio.models.load import LoadedModel
+from lcm_studio.sampling import Ask, Check, Decode, Embed, Estimate, Finished, answer
+from lcm_studio.spec.errors import Busy, StudioError
+from lcm_studio.spec.requests import LoraSpec, Priority
+
+LIVE_BURST = 4
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The state of the weights that a session needs; only equal setups share a call."""
+
+    loras: tuple[LoraSpec, ...] = ()
+    decoder: str = "default"
+
+
+@dataclass(eq=False)
+class Session:
+    """A running generator and what it waits for. Written by the lane's thread only, once submitted."""
+
+    generator: Generator[Ask, Any, Any]
+    post: Callable[[str, Any], None]
+    cancelled: Callable[[], bool]
+    rows: int = 1
+    setup: Setup = field(default_factory=Setup)
+    priority: Priority = "normal"
+    previews: bool = False
+    work: Work | None = None
+    estimate: Estimate | None = None
+    preview: torch.Tensor | None = None
+    previewing: bool = False
+    served: int = 0
+    waited: float = 0.0
+    asked: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+    evaluations: int = 0
+
+    def add(self, part: str, seconds: float) -> None:
+        self.seconds[part] = self.seconds.get(part, 0.0) + seconds
+
+
+class Lane:
+    """Continuous batching: at every turn the rows of all sessions that fit together go into one call.
+
+    `post(kind, value)` of a session is called with ("queued", position), ("step", (estimate, previews)),
+    ("finished", images), ("done", result), ("stopped", previews) or ("failed", error); the last three end it.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        *,
+        max_rows: int = 16,
+        max_running: int = 32,
+        max_waiting: int = 64,
+        device_lock: threading.Lock | None = None,
+    ) -> None:
+        self.model = model
+        self.max_rows = max_rows
+        self.max_running = max_running
+        self.max_waiting = max_waiting
+        self.calls = 0
+        self.rows = 0
+        self._device = device_lock or threading.Lock()
+        self._wake = threading.Condition()
+        self._waiting: deque[Session] = deque()
+        self._running: list[Session] = []
+        self._turn = itertools.count(1)
+        self._live_run = 0
+        self._closed = False
+        self._thread = threading.Thread(
+            target=self._main, name=f"lane-{model.info.id}", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """(running, waiting) sessions."""
+        return len(self._running), len(self._waiting)
+
+    def submit(self, session: Session) -> None:
+        """Queues a session; live ones in front. Raises Busy where the queue is full."""
+        with self._wake:
+            if self._closed:
+                raise StudioError("the model was unloaded; send the request again")
+            if len(self._waiting) >= self.max_waiting:
+                raise Busy(
+                    f"{len(self._waiting)} requests are waiting already; try again in a moment"
+                )
+            if session.priority == "live":
+                self._waiting.appendleft(session)
+            else:
+                self._waiting.append(session)
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Stops after the current call; sessions that still run fail with a sentence."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _main(self) -> None:
+        with torch.inference_mode():
+            while self._admit():
+                self._drop_cancelled()
+                lead = self._choose()
+                if lead is not None:
+                    self._serve(lead)
+        error = StudioError("the model was unloaded; send the request again")
+        for session in [*self._running, *self._waiting]:
+            session.post("failed", error)
+        self._running.clear()
+        self._waiting.clear()
+
+    def _admit(self) -> bool:
+        """Waits for work, starts waiting sessions within the bound; False where the lane closes."""
+        fresh: list[Session] = []
+        with self._wake:
+            while not self._running and not self._waiting and not self._closed:
+                self._wake.wait()
+            if self._closed:
+                return False
+            room = self.max_running - sum(s.rows for s in self._running)
+            while self._waiting and (not self._running or room >= self._waiting[0].rows):
+                session = self._waiting.popleft()
+                room -= session.rows
+                self._running.append(session)
+                fresh.append(session)
+            for position, session in enumerate(self._waiting, start=1):
+                session.post("queued", position)
+        for session in fresh:
+            self._advance(session, None, first=True)
+        return True
+
+    def _drop_cancelled(self) -> None:
+        for session in [*self._running]:
+            if session.cancelled():
+                self._stop(session)
+        with self._wake:
+            gone = [s for s in self._waiting if s.cancelled()]
+            for session in gone:
+                self._waiting.remove(session)
+        for session in gone:
+            session.generator.close()
+            session.post("stopped", ())
+
+    def _stop(self, session: Session) -> None:
+        """Ends a cancelled session; its last clean estimate is decoded, so that the user keeps it."""
+        self._end(session)
+        session.generator.close()
+        previews = session.preview
+        if previews is None and session.estimate is not None:
+            try:
+                self.model.use(loras=session.setup.loras, decoder=session.setup.decoder)
+                previews = self.model.decode(session.estimate.x0_hat)
+            except (StudioError, RuntimeError):
+                previews = None
+        session.post("stopped", previews)
+
+    def _choose(self) -> Session | None:
+        """The session to serve: live ones first but for every fifth turn, then whoever waited longest."""
+        ready = [s for s in self._running if s.work is not None]
+        if not ready:
+            return None
+        live = [s for s in ready if s.priority == "live"]
+        normal = [s for s in ready if s.priority != "live"]
+        if live and (not normal or self._live_run < LIVE_BURST):
+            self._live_run += 1
+            return min(live, key=lambda s: s.served)
+        self._live_run = 0
+        return min(normal or live, key=lambda s: s.served)
+
+    def _serve(self, lead: Session) -> None:
+        """One call for `lead` and everybody whose work fits beside it."""
+        assert lead.work is not None
+        group = self._group(lead)
+        mates = [
+            s
+            for s in self._running
+            if s.work is not None
+            and self._group(s) == group
+            and (lead.priority != "live" or s.priority == "live")
+        ]
+        mates.sort(key=lambda s: (s is not lead, s.served))
+        works = [s.work for s in mates if s.work is not None]
+        turn = next(self._turn)
+        started = time.perf_counter()
+        try:
+            with self._device:
+                started = time.perf_counter()
+                self.model.use(loras=lead.setup.loras, decoder=lead.setup.decoder)
+                taken = run_batch(self.model, works, self._limit(lead.work))
+        except Exception as error:  # noqa: BLE001  whatever a network raises ends its sessions, not the lane
+            for session in mates:
+                self._fail(session, error)
+            return
+        seconds = time.perf_counter() - started
+        self.calls += 1
+        self.rows += sum(taken)
+        for session, count in zip(mates, taken, strict=True):
+            if not count:
+                continue
+            session.served = turn
+            work = session.work
+            assert work is not None
+            session.add(work.part, seconds)
+            session.waited += max(0.0, started - session.asked)
+            session.asked = started + seconds
+            session.evaluations += count if work.part == "network" else 0
+            if work.finished:
+                session.work = None
+                self._advance(session, work.result())
+
+    def _group(self, session: Session) -> Hashable:
+        assert session.work is not None
+        return (session.work.group, session.setup)
+
+    def _limit(self, work: Work) -> int:
+        return min(
+            self.max_rows,
+            self.model.placement.rows(*work.pixels(self.model), most=self.max_rows),
+        )
+
+    def _advance(self, session: Session, value: Any, *, first: bool = False) -> None:
+        """Sends an answer in and takes asks until one needs the network; notifications pass at once."""
+        if session.previewing:
+            session.preview, session.previewing = value, False
+            session.post("step", (session.estimate, value))
+            value = None
+        try:
+            while True:
+                ask = next(session.generator) if first else session.generator.send(value)
+                first = False
+                if isinstance(ask, Estimate):
+                    session.estimate, session.preview, value = ask, None, None
+                    if session.previews and ask.done < ask.total:
+                        session.previewing = True
+                        self._want(session, Decode(ask.x0_hat))
+                        return
+                    session.post("step", (ask, None))
+                elif isinstance(ask, Finished):
+                    session.estimate, session.preview, value = None, None, None
+                    session.post("finished", ask.images)
+                elif isinstance(ask, Embed | Check):
+                    value = self._at_once(session, ask)
+                else:
+                    self._want(session, ask)
+                    return
+        except StopIteration as end:
+            self._end(session)
+            session.post("done", end.value)
+        except Exception as error:  # noqa: BLE001  a session's own fault ends that session, not the lane
+            self._fail(session, error)
+
+    def _want(self, session: Session, ask: Ask) -> None:
+        session.work, session.asked = Work(ask), time.perf_counter()
+
+    def _at_once(self, session: Session, ask: Ask) -> Any:
+        started = time.perf_counter()
+        with self._device:
+            self.model.use(loras=session.setup.loras, decoder=session.setup.decoder)
+            value = answer(ask, self.model)
+        session.add("prompt" if isinstance(ask, Embed) else "safety", time.perf_counter() - started)
+        return value
+
+    def _fail(self, session: Session, error: Exception) -> None:
+        self._end(session)
+        session.generator.close()
+        session.post("failed", error)
+
+    def _end(self, session: Session) -> None:
+        session.work = None
+        if session in self._running:
+            self._running.remove(session)

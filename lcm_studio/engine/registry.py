@@ -1,0 +1,112 @@
+"""Where models are found: bundled ones, folders, hub ids and single files. No torch."""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from lcm_studio.models.catalog import read_info, scan
+from lcm_studio.spec.errors import ModelError
+from lcm_studio.spec.models import ModelInfo
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+HUB_FILES = ("*.json", "*.txt", "*.safetensors")
+
+
+class Registry:
+    """Names to model folders. Results are kept until a folder's model_index.json changes."""
+
+    def __init__(self, folders: tuple[Path, ...], *, offline: bool = True) -> None:
+        self.folders = folders
+        self.offline = offline
+        self._kept: dict[str, tuple[int, ModelInfo]] = {}
+        self._lock = threading.Lock()
+
+    def catalog(self) -> tuple[ModelInfo, ...]:
+        """All models that could be loaded from the known folders."""
+        return scan(self.folders)[0]
+
+    def broken(self) -> dict[str, str]:
+        """{folder name: why it cannot be loaded} in the known folders."""
+        return scan(self.folders)[1]
+
+    def info(self, model_id: str) -> ModelInfo:
+        """What `model_id` is. Raises ModelError with the remedy where it is unknown or unusable."""
+        folder = self.folder(model_id)
+        if folder.suffix == ".safetensors":
+            from lcm_studio.models.single import single_info
+
+            return replace(single_info(folder), id=model_id)
+        stamp = (folder / "model_index.json").stat().st_mtime_ns
+        with self._lock:
+            kept = self._kept.get(model_id)
+        if kept is not None and kept[0] == stamp:
+            return kept[1]
+        info = read_info(folder, model_id)
+        with self._lock:
+            self._kept[model_id] = (stamp, info)
+        return info
+
+    def folder(self, model_id: str) -> Path:
+        """The folder (or single .safetensors file) of a name, path or hub id."""
+        if not isinstance(model_id, str) or not model_id.strip() or "\x00" in model_id:
+            raise ModelError("no model is named; choose one from the list")
+        for root in self.folders:
+            candidate = root / model_id
+            if Path(model_id).name == model_id and (candidate / "model_index.json").is_file():
+                return candidate
+        path = Path(model_id).expanduser()
+        if (path / "model_index.json").is_file():
+            return path
+        if path.is_file():
+            if path.suffix != ".safetensors":
+                raise ModelError(
+                    f"{path.name} is no .safetensors file; pickled checkpoints can run code and are not loaded"
+                )
+            return path
+        if path.is_dir():
+            raise ModelError(
+                f"{path} has no model_index.json; give the folder of a whole diffusers pipeline"
+            )
+        if HUB_ID.fullmatch(model_id) and not path.exists():
+            return self._hub(model_id)
+        names = ", ".join(info.id for info in self.catalog()) or "none found"
+        raise ModelError(f"model {model_id!r} is unknown; choose one of: {names}, or give a folder")
+
+    def decoder(self, name: str) -> Path:
+        """The folder of a decoder by name or path."""
+        for path in (*(root / name for root in self.folders), Path(name).expanduser()):
+            if (path / "config.json").is_file():
+                return path
+        raise ModelError(f"decoder {name!r} is unknown; use default or the folder of an autoencoder")
+
+    def decoders(self) -> tuple[str, ...]:
+        """Names that `decoder` takes: default and the autoencoder folders beside the models."""
+        found = [
+            path.name
+            for root in self.folders
+            if root.is_dir()
+            for path in sorted(root.iterdir())
+            if (path / "config.json").is_file() and not (path / "model_index.json").is_file()
+        ]
+        return ("default", *found)
+
+    def _hub(self, model_id: str) -> Path:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            return Path(
+                snapshot_download(
+                    model_id, allow_patterns=list(HUB_FILES), local_files_only=self.offline
+                )
+            )
+        except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+            how = (
+                "it is not among the downloaded ones and the studio is offline; start it with --online once"
+                if self.offline
+                else "the hub did not give it; check the name and the connection"
+            )
+            raise ModelError(f"model {model_id!r} is not available: {how}") from error

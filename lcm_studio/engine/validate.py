@@ -1,0 +1,163 @@
+"""Every request is checked here, once, whichever door it came through. No torch."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+from lcm_studio.models.files import read_header
+from lcm_studio.spec import limits
+from lcm_studio.spec.errors import BadRequest
+from lcm_studio.spec.models import ModelInfo
+from lcm_studio.spec.requests import Edit, Generate, LoraSpec, Sampling
+
+GLUE = frozenset(
+    "a an and at by in into is its near of on onto over the to under with without against above below "
+    "behind beside between from one two three four few some many very".split()
+)
+
+
+def check_request(request: Sampling, info: ModelInfo) -> tuple[str, ...]:
+    """Raises BadRequest with one sentence, else returns warnings for the user."""
+    if not isinstance(request, Generate | Edit):
+        raise BadRequest(f"{type(request).__name__} is no request; send a Generate or an Edit")
+    _texts(request)
+    _whole("steps", request.steps, 1, _most_steps(request, info))
+    _whole("count", request.count, 1, limits.MAX_COUNT)
+    _whole("seed", request.seed, 0, limits.MAX_SEED - limits.MAX_COUNT)
+    if request.guidance is not None:
+        _finite("guidance", request.guidance, 0.0, limits.MAX_GUIDANCE)
+    if request.priority not in ("live", "normal"):
+        raise BadRequest(f"priority={request.priority!r}: use live or normal")
+    if request.sampler not in ("auto", "consistency", "ddim"):
+        raise BadRequest(f"sampler={request.sampler!r}: use auto, consistency or ddim")
+    _timesteps(request, info)
+    _class_label(request, info)
+    _loras(request.loras)
+    if isinstance(request, Generate):
+        check_size(request.width, request.height, info)
+    return _warnings(request, info)
+
+
+def check_size(width: Any, height: Any, info: ModelInfo) -> None:
+    """Sizes within bounds and in the model's multiples; None is the model's own."""
+    for name, side in (("width", width), ("height", height)):
+        if side is None:
+            continue
+        _whole(name, side, limits.MIN_SIDE, limits.MAX_SIDE)
+        if side % info.multiple:
+            nearest = max(info.multiple, round(side / info.multiple) * info.multiple)
+            raise BadRequest(
+                f"{name}={side} is no multiple of {info.multiple}; the nearest that fits is {nearest}"
+            )
+
+
+def _texts(request: Sampling) -> None:
+    for name, text in (("prompt", request.prompt), ("negative", request.negative)):
+        if not isinstance(text, str):
+            raise BadRequest(f"{name} must be text, not {type(text).__name__}")
+        if len(text) > limits.MAX_PROMPT:
+            raise BadRequest(
+                f"{name} has {len(text)} characters; use at most {limits.MAX_PROMPT}"
+            )
+        if "\x00" in text:
+            raise BadRequest(f"{name} holds a NUL character; remove it")
+
+
+def _whole(name: str, value: Any, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise BadRequest(f"{name}={value!r} is no whole number; use {low} to {high}")
+    if not low <= int(value) <= high:
+        raise BadRequest(f"{name}={value} is out of range; use {low} to {high}")
+
+
+def _finite(name: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(float(value)):
+        raise BadRequest(f"{name}={value!r} is no finite number; use {low:g} to {high:g}")
+    if not low <= float(value) <= high:
+        raise BadRequest(f"{name}={value} is out of range; use {low:g} to {high:g}")
+
+
+def _most_steps(request: Sampling, info: ModelInfo) -> int:
+    return min(limits.MAX_STEPS, info.max_steps)
+
+
+def _timesteps(request: Sampling, info: ModelInfo) -> None:
+    values = request.timesteps
+    if values is None:
+        return
+    if not isinstance(values, Iterable) or not (values := tuple(values)):
+        raise BadRequest("timesteps is empty; leave it out or give a falling list such as 999,499")
+    if len(values) > limits.MAX_STEPS:
+        raise BadRequest(f"timesteps has {len(values)} entries; use at most {limits.MAX_STEPS}")
+    top = (info.max_steps if info.kind == "cm" else 1000) - 1
+    for value in values:
+        _whole("timesteps", value, 0, top)
+    if any(b >= a for a, b in zip(values, values[1:], strict=False)):
+        raise BadRequest(
+            f"timesteps={','.join(map(str, values))} must fall; sort them from high to low"
+        )
+
+
+def _class_label(request: Sampling, info: ModelInfo) -> None:
+    if request.class_label is None:
+        return
+    if not info.classes:
+        raise BadRequest(f"class_label={request.class_label}: {info.id} has no classes; leave it out")
+    _whole("class_label", request.class_label, 0, info.classes - 1)
+
+
+def _loras(loras: tuple[LoraSpec, ...]) -> None:
+    if len(loras) > limits.MAX_LORAS:
+        raise BadRequest(f"{len(loras)} LoRAs are too many; use at most {limits.MAX_LORAS}")
+    seen = set()
+    for lora in loras:
+        _finite("LoRA weight", lora.weight, -limits.MAX_LORA_WEIGHT, limits.MAX_LORA_WEIGHT)
+        if "\x00" in lora.path:
+            raise BadRequest("a LoRA path holds a NUL character; remove it")
+        path = Path(lora.path)
+        if path in seen:
+            raise BadRequest(f"LoRA {path.name} is given twice; give it once, with one weight")
+        seen.add(path)
+        read_header(path)
+
+
+def _warnings(request: Sampling, info: ModelInfo) -> tuple[str, ...]:
+    warnings = []
+    low, high = info.guidance_range
+    if request.guidance is not None and info.guidance == "embedded" and not low <= request.guidance <= high:
+        warnings.append(
+            f"guidance={request.guidance:g} is outside what {info.id} was trained with ({low:g} to {high:g})"
+        )
+    if request.negative and not info.takes_negative:
+        warnings.append(f"{info.id} ignores negative prompts")
+    if request.prompt and not info.takes_prompt:
+        warnings.append(f"{info.id} takes no prompt; it is ignored")
+    unknown = unknown_words(request.prompt, info)
+    if unknown:
+        warnings.append(f"{info.id} does not know: {', '.join(unknown)}")
+    return tuple(warnings)
+
+
+def unknown_words(prompt: str, info: ModelInfo) -> tuple[str, ...]:
+    """Words of `prompt` outside the model's vocabulary, with the nearest known one in brackets."""
+    if not info.vocabulary:
+        return ()
+    known = {
+        word
+        for _, phrases in info.vocabulary
+        for phrase in phrases
+        for word in re.findall(r"[^\W\d_]+", phrase.lower())
+    }
+    found: dict[str, None] = {}
+    for word in re.findall(r"[^\W\d_]+", prompt.lower()):
+        if word in known or word in GLUE:
+            continue
+        near = difflib.get_close_matches(word, known, n=1, cutoff=0.75)
+        found[f"{word} ({near[0]}?)" if near else word] = None
+    return tuple(found)

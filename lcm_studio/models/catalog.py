@@ -1,0 +1,254 @@
+"""What a model folder is, read from its JSON files and safetensors headers. No torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lcm_studio.models.files import read_header, read_json, weight_files
+from lcm_studio.spec.errors import ModelError
+from lcm_studio.spec.models import GuidanceKind, ModelInfo, ModelKind
+
+PIPELINES = {
+    "LatentConsistencyModelPipeline": "sd",
+    "LatentConsistencyModelImg2ImgPipeline": "sd",
+    "StableDiffusionPipeline": "sd",
+    "StableDiffusionImg2ImgPipeline": "sd",
+    "StableDiffusionXLPipeline": "sdxl",
+    "StableDiffusionXLImg2ImgPipeline": "sdxl",
+    "ConsistencyModelPipeline": "cm",
+}
+COMPONENTS: Mapping[str, tuple[str, ...]] = {
+    "unet": ("UNet2DConditionModel", "UNet2DModel"),
+    "vae": ("AutoencoderKL", "AutoencoderTiny"),
+    "text_encoder": ("CLIPTextModel",),
+    "text_encoder_2": ("CLIPTextModelWithProjection",),
+    "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
+    "tokenizer_2": ("CLIPTokenizer", "CLIPTokenizerFast"),
+    "safety_checker": ("StableDiffusionSafetyChecker",),
+    "feature_extractor": ("CLIPImageProcessor", "CLIPFeatureExtractor", "CLIPImageProcessorPil"),
+    "image_encoder": ("CLIPVisionModelWithProjection",),
+}
+LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
+SCHEDULER = re.compile(r"[A-Z][A-Za-z0-9]{2,60}Scheduler")
+NEEDED = {
+    "sd": ("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
+    "sdxl": ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"),
+    "cm": ("unet", "scheduler"),
+}  # fmt: skip
+
+
+def check_index(folder: Path) -> tuple[str, dict[str, str]]:
+    """(family, {component: class name}) of a folder's model_index.json, against the allow-list.
+
+    Raises ModelError for a pipeline, component or class that the studio does not load.
+    """
+    index = read_json(folder / "model_index.json")
+    pipeline = index.get("_class_name")
+    if not isinstance(pipeline, str) or pipeline not in PIPELINES:
+        raise ModelError(
+            f"{folder.name} is a {pipeline!r}, which the studio does not load; "
+            f"it takes {', '.join(PIPELINES)}"
+        )
+    classes: dict[str, str] = {}
+    for name, value in index.items():
+        if name.startswith("_") or not isinstance(value, list):
+            continue
+        if len(value) != 2 or value[1] is None:
+            continue
+        library, class_name = value
+        known = (
+            bool(SCHEDULER.fullmatch(str(class_name)))
+            if name == "scheduler"
+            else class_name in COMPONENTS.get(name, ())
+        )
+        if not known or library not in LIBRARIES:
+            raise ModelError(
+                f"model_index.json of {folder.name} names {library}.{class_name} for {name}, "
+                "which is not on the list of classes that are safe to load; use a stock diffusers folder"
+            )
+        classes[name] = class_name
+    family = PIPELINES[pipeline]
+    missing = [name for name in NEEDED[family] if name not in classes]
+    if missing:
+        raise ModelError(f"{folder.name} lacks {', '.join(missing)}; copy the whole folder")
+    return family, classes
+
+
+def component_config(folder: Path, name: str) -> dict[str, Any]:
+    """The config of a component, refused where it asks for remote code."""
+    file = "scheduler_config.json" if name == "scheduler" else "config.json"
+    config = read_json(folder / name / file)
+    if "auto_map" in config or "custom_pipelines" in config:
+        raise ModelError(
+            f"{name}/{file} of {folder.name} asks for remote code, which the studio never runs; "
+            "use a stock diffusers folder"
+        )
+    return config
+
+
+def read_info(folder: Path, model_id: str | None = None) -> ModelInfo:
+    """What the doors need to know of the diffusers folder at `folder`.
+
+    Raises ModelError with the reason where it could not be loaded, as far as that shows without torch.
+    """
+    family, classes = check_index(folder)
+    unet = component_config(folder, "unet")
+    scheduler = component_config(folder, "scheduler")
+    if classes["scheduler"].startswith("FlowMatch"):
+        raise ModelError(
+            f"{folder.name} is a flow-matching model, which has no consistency sampler here; "
+            "use an LCM, Stable Diffusion, SDXL or consistency model"
+        )
+    parameters, size = _weights(folder, classes)
+    common = {
+        "id": model_id or folder.name,
+        "path": str(folder),
+        "parameters": parameters,
+        "bytes": size,
+    }
+    if family == "cm":
+        info = _pixel_info(common, unet, scheduler, classes)
+    else:
+        vae = component_config(folder, "vae")
+        info = _latent_info(common, family, unet, vae, scheduler, classes)
+    return _own_words(folder, info)
+
+
+def _pixel_info(
+    common: dict[str, Any], unet: dict[str, Any], scheduler: dict[str, Any], classes: dict[str, str]
+) -> ModelInfo:
+    if classes["unet"] != "UNet2DModel" or classes["scheduler"] != "CMStochasticIterativeScheduler":
+        raise ModelError(
+            f"{common['id']} needs a UNet2DModel and a CMStochasticIterativeScheduler "
+            "to be a consistency model"
+        )
+    width, height = _sides(unet.get("sample_size"), 64)
+    return ModelInfo(
+        **common,
+        kind="cm",
+        width=width,
+        height=height,
+        multiple=2 ** (len(unet.get("block_out_channels", (1,))) - 1),
+        guidance="none",
+        steps_default=2,
+        max_steps=int(scheduler.get("num_train_timesteps", 40)),
+        takes_prompt=False,
+        classes=int(unet.get("num_class_embeds") or 0),
+    )
+
+
+def _latent_info(
+    common: dict[str, Any],
+    family: str,
+    unet: dict[str, Any],
+    vae: dict[str, Any],
+    scheduler: dict[str, Any],
+    classes: dict[str, str],
+) -> ModelInfo:
+    channels = int(vae.get("latent_channels", 4))
+    if int(unet.get("in_channels", 4)) != channels:
+        raise ModelError(
+            f"{common['id']} takes {unet.get('in_channels')} input channels for {channels} latent ones "
+            "(an inpainting variant?); use the text-to-image model, the studio inpaints with it"
+        )
+    factor = vae_factor(vae)
+    width, height = (side * factor for side in _sides(unet.get("sample_size"), 64))
+    embedded = unet.get("time_cond_proj_dim") is not None
+    consistency = embedded or classes["scheduler"] in ("LCMScheduler", "TCDScheduler")
+    kind: ModelKind = "sdxl" if family == "sdxl" else ("lcm" if embedded else "sd")
+    guidance: GuidanceKind = "embedded" if embedded else "cfg"
+    if embedded:
+        default, span = 8.0, (1.0, 16.0)
+    elif consistency:
+        default, span = 1.5, (1.0, 4.0)
+    else:
+        default, span = 5.0, (1.0, 16.0)
+    return ModelInfo(
+        **common,
+        kind=kind,
+        width=width,
+        height=height,
+        multiple=factor,
+        guidance=guidance,
+        guidance_default=default,
+        guidance_range=span,
+        steps_default=4 if consistency else 20,
+        max_steps=int(scheduler.get("original_inference_steps", 50)) if consistency else 50,
+        takes_negative=not embedded,
+        consistency=consistency,
+    )
+
+
+def vae_factor(vae: Mapping[str, Any]) -> int:
+    """Pixels per latent cell of an autoencoder config, as diffusers' pipelines count it."""
+    blocks = vae.get("block_out_channels") or vae.get("decoder_block_out_channels") or (1,) * 4
+    return int(2 ** (len(blocks) - 1))
+
+
+def _sides(sample_size: Any, fallback: int) -> tuple[int, int]:
+    if isinstance(sample_size, list | tuple) and len(sample_size) == 2:
+        return int(sample_size[1]), int(sample_size[0])
+    side = int(sample_size or fallback)
+    return side, side
+
+
+def _weights(folder: Path, classes: Mapping[str, str]) -> tuple[int, int]:
+    parameters = size = 0
+    for name in classes:
+        if name in ("scheduler", "tokenizer", "tokenizer_2", "feature_extractor"):
+            continue
+        for path in weight_files(folder / name)[0]:
+            header = read_header(path)
+            parameters += header.parameters
+            size += header.bytes
+    return parameters, size
+
+
+def _own_words(folder: Path, info: ModelInfo) -> ModelInfo:
+    """Adds what the folder's own vocabulary.json and studio.json say; both are optional."""
+    if (folder / "vocabulary.json").is_file():
+        info = replace(info, vocabulary=_vocabulary(read_json(folder / "vocabulary.json")))
+    if not (folder / "studio.json").is_file():
+        return info
+    said = read_json(folder / "studio.json")
+    guidance = said.get("guidance") or {}
+    low, high = guidance.get("range", info.guidance_range)
+    return replace(
+        info,
+        guidance_default=float(guidance.get("default", info.guidance_default)),
+        guidance_range=(float(low), float(high)),
+        steps_default=int(said.get("steps", info.steps_default)),
+        note=str(said.get("note", info.note))[:500],
+    )
+
+
+def _vocabulary(said: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    groups = said.get("groups")
+    if not isinstance(groups, list):
+        return ()
+    return tuple(
+        (str(group.get("name", "")), tuple(str(phrase) for phrase in group.get("phrases", ())))
+        for group in groups
+        if isinstance(group, dict)
+    )
+
+
+def scan(folders: tuple[Path, ...]) -> tuple[tuple[ModelInfo, ...], dict[str, str]]:
+    """(models, {folder name: why it cannot be loaded}) of all diffusers folders directly under `folders`."""
+    models: dict[str, ModelInfo] = {}
+    broken: dict[str, str] = {}
+    for root in folders:
+        if not root.is_dir():
+            continue
+        for folder in sorted(root.iterdir()):
+            if not (folder / "model_index.json").is_file() or folder.name in models:
+                continue
+            try:
+                models[folder.name] = read_info(folder)
+            except ModelError as error:
+                broken[folder.name] = str(error)
+    return tuple(models.values()), broken

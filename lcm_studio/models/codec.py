@@ -1,0 +1,92 @@
+"""Latents <-> pixels: AutoencoderKL, AutoencoderTiny, and swapping one in for decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lcm_studio.device import Placement
+from lcm_studio.models.catalog import vae_factor
+from lcm_studio.spec.errors import ModelError
+
+
+class LatentCodec:
+    """The autoencoder of a latent model. `load` brings another one in by name or path."""
+
+    def __init__(self, vae: Any, placement: Placement, load: Callable[[str], Any]) -> None:
+        self.vae = vae
+        self.placement = placement
+        self.factor = vae_factor(vae.config)
+        self._load = load
+        self._decoders: dict[str, Any] = {"default": vae}
+        self._current = "default"
+
+    def use(self, name: str) -> None:
+        """Decodes with `name` from now on. Raises ModelError where it does not fit the latents."""
+        if name not in self._decoders:
+            other = self._load(name)
+            mine, its = self.vae.config.latent_channels, other.config.latent_channels
+            if mine != its or vae_factor(other.config) != self.factor:
+                raise ModelError(
+                    f"decoder={name!r} has {its} latent channels at 1/{vae_factor(other.config)} "
+                    f"of the size, this model {mine} at 1/{self.factor}; choose a fitting decoder"
+                )
+            self._decoders[name] = other
+        self._current = name
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images `(B, 3, H, W)` of scaled latents, nominally in [-1, 1], float32."""
+        vae = self._decoders[self._current]
+        z = self._unscale(latents, vae)
+        upcast = vae.dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
+        if upcast:
+            vae.to(torch.float32)
+        z = z.to(vae.dtype)
+        if self.placement.channels_last:
+            z = z.contiguous(memory_format=torch.channels_last)
+        images: Tensor = vae.decode(z, return_dict=False)[0].float()
+        if upcast:
+            vae.to(torch.float16)
+        return images
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Scaled latents of images `(B, 3, H, W)` in [-1, 1]: the posterior's mean, float32."""
+        vae = self.vae
+        upcast = vae.dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
+        if upcast:
+            vae.to(torch.float32)
+        out = vae.encode(images.to(vae.dtype))
+        if upcast:
+            vae.to(torch.float16)
+        z = out.latents if hasattr(out, "latents") else out.latent_dist.mode()
+        return self._scale(z.float(), vae)
+
+    @staticmethod
+    def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor] | None:
+        mean = getattr(vae.config, "latents_mean", None)
+        std = getattr(vae.config, "latents_std", None)
+        if mean is None or std is None:
+            return None
+        shape = (1, -1, 1, 1)
+        return (
+            torch.tensor(mean, dtype=like.dtype, device=like.device).reshape(shape),
+            torch.tensor(std, dtype=like.dtype, device=like.device).reshape(shape),
+        )
+
+    def _unscale(self, latents: Tensor, vae: Any) -> Tensor:
+        statistics = self._statistics(vae, latents)
+        if statistics is not None:
+            return latents * statistics[1] / vae.config.scaling_factor + statistics[0]
+        shift = getattr(vae.config, "shift_factor", None) or 0.0
+        return latents / vae.config.scaling_factor + shift
+
+    def _scale(self, z: Tensor, vae: Any) -> Tensor:
+        statistics = self._statistics(vae, z)
+        if statistics is not None:
+            return (z - statistics[0]) * vae.config.scaling_factor / statistics[1]
+        shift = getattr(vae.config, "shift_factor", None) or 0.0
+        scaled: Tensor = (z - shift) * vae.config.scaling_factor
+        return scaled

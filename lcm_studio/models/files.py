@@ -1,0 +1,158 @@
+"""Checks of model files before any library opens them. No torch."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lcm_studio.spec.errors import ModelError
+
+MAX_HEADER = 100 * 1024 * 1024
+MAX_JSON = 16 * 1024 * 1024
+BITS = {
+    "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8,
+    "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8,
+}  # fmt: skip
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a safetensors file says of itself."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, str]
+    metadata: Mapping[str, str]
+    bytes: int
+
+    @property
+    def parameters(self) -> int:
+        return sum(_count(shape) for shape in self.shapes.values())
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    total = 1
+    for side in shape:
+        total *= side
+    return total
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a model folder. Raises ModelError where it is missing, huge or not an object."""
+    try:
+        if path.stat().st_size > MAX_JSON:
+            raise ModelError(f"{path.name} in {path.parent} is over 16 MB; it is no model config")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path.name} is missing in {path.parent}; copy the whole folder") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path.name} in {path.parent} cannot be read as JSON; copy it again"
+        ) from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path.name} in {path.parent} is not a JSON object; copy it again")
+    return value
+
+
+def read_header(path: Path) -> Header:
+    """The checked header of a `.safetensors` file: length, dtypes, shapes, and offsets without gaps.
+
+    Raises ModelError for anything else, a renamed pickle and a truncated download included.
+    """
+    if path.suffix.lower() in PICKLES:
+        raise ModelError(
+            f"{path.name} holds pickled weights, which can run code; use a .safetensors file"
+        )
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            if not 2 <= length <= min(MAX_HEADER, size - 8):
+                raise _broken(path)
+            raw = file.read(length)
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} does not exist; check the path") from error
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}); check its rights") from error
+    try:
+        entries = json.loads(raw.decode("utf-8"))
+        metadata = entries.pop("__metadata__", None) or {}
+        return _check_entries(path, entries, metadata, size - 8 - length, size)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _broken(path) from error
+
+
+def _broken(path: Path) -> ModelError:
+    return ModelError(
+        f"{path.name} is not a whole safetensors file (wrong type or cut short); download it again"
+    )
+
+
+def _check_entries(
+    path: Path, entries: dict[str, Any], metadata: dict[str, str], data: int, size: int
+) -> Header:
+    shapes: dict[str, tuple[int, ...]] = {}
+    dtypes: dict[str, str] = {}
+    spans = []
+    for name, entry in entries.items():
+        shape = tuple(entry["shape"])
+        begin, end = entry["data_offsets"]
+        dtype = entry["dtype"]
+        if dtype not in BITS or not all(isinstance(n, int) and n >= 0 for n in (*shape, begin, end)):
+            raise _broken(path)
+        if end - begin != _count(shape) * BITS[dtype] // 8:
+            raise _broken(path)
+        shapes[name], dtypes[name] = shape, dtype
+        spans.append((begin, end))
+    position = 0
+    for begin, end in sorted(spans):
+        if begin != position:
+            raise _broken(path)
+        position = end
+    if position != data:
+        raise _broken(path)
+    return Header(shapes=shapes, dtypes=dtypes, metadata=metadata, bytes=size)
+
+
+def weight_files(folder: Path) -> tuple[list[Path], str | None]:
+    """The safetensors files that diffusers would load from a component folder, and their variant.
+
+    Raises ModelError where there are none, naming pickles if that is all there is.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder.name}/ is missing in {folder.parent}; copy the whole folder")
+    for variant in (None, "fp16"):
+        for stem in ("diffusion_pytorch_model", "model"):
+            middle = f".{variant}" if variant else ""
+            single = folder / f"{stem}{middle}.safetensors"
+            if single.is_file():
+                return [single], variant
+            for index in (
+                folder / f"{stem}.safetensors.index{middle}.json",
+                folder / f"{stem}{middle}.safetensors.index.json",
+            ):
+                if index.is_file():
+                    return _shards(index), variant
+    if any(path.suffix in PICKLES for path in folder.iterdir()):
+        raise ModelError(
+            f"{folder} holds only pickled weights, which can run code; "
+            "use the .safetensors version of this model"
+        )
+    raise ModelError(f"{folder} holds no .safetensors weights; copy the whole folder")
+
+
+def _shards(index: Path) -> list[Path]:
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise ModelError(f"{index.name} in {index.parent} lists no weights; copy it again")
+    shards = []
+    for name in sorted(set(names.values())):
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise ModelError(f"{index.name} in {index.parent} points outside its folder")
+        shards.append(index.parent / name)
+    return shards

@@ -1,0 +1,207 @@
+"""Latent models: LCMs with a guidance embedding, and SD 1.x/2.x/SDXL by classifier-free guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lcm_studio.device import Placement
+from lcm_studio.maths.boundary import lcm_scalings
+from lcm_studio.maths.grids import ddim_timesteps, lcm_timesteps
+from lcm_studio.maths.guidance import cfg, guidance_embedding
+from lcm_studio.maths.parameterization import dynamic_threshold, to_x0
+from lcm_studio.maths.schedule import NoiseSchedule
+from lcm_studio.models.codec import LatentCodec
+from lcm_studio.models.protocol import Cond, Prompt
+from lcm_studio.models.text import TextEncoders
+from lcm_studio.models.weights import LoraSwitch
+from lcm_studio.spec.errors import BadRequest
+from lcm_studio.spec.models import ModelInfo
+from lcm_studio.spec.requests import LoraSpec
+
+
+class LatentModel:
+    """f(x_t, t, cond) of a UNet2DConditionModel between a text encoder and an autoencoder.
+
+    Not thread-safe by itself: the engine's lane is the only caller.
+    """
+
+    latent = True
+
+    def __init__(
+        self,
+        *,
+        info: ModelInfo,
+        unet: Any,
+        text: TextEncoders,
+        codec: LatentCodec,
+        scheduler: Mapping[str, Any],
+        placement: Placement,
+        loras: LoraSwitch,
+        safety: Any = None,
+        components: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.info = info
+        self.unet = unet
+        self.text = text
+        self.codec = codec
+        self.scheduler = dict(scheduler)
+        self.schedule = NoiseSchedule.from_config(scheduler)
+        self.placement = placement
+        self.loras = loras
+        self.safety = safety
+        self.components = dict(components or {})
+        self._w_dim: int | None = unet.config.time_cond_proj_dim
+        self._channels: int = unet.config.in_channels
+
+    @property
+    def device(self) -> str:
+        return self.placement.device
+
+    def use(self, *, loras: tuple[LoraSpec, ...] = (), decoder: str = "default") -> None:
+        """Switches to a set of LoRAs and a decoder for the calls that follow.
+
+        Raises ModelError where a file does not fit; the previous state then stays.
+        """
+        self.loras.use(loras)
+        self.codec.use(decoder)
+
+    def sample_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """(C, H, W) of the latents of a picture."""
+        factor = self.codec.factor
+        return self._channels, height // factor, width // factor
+
+    def grid(
+        self, steps: int, timesteps: Sequence[int] | None = None, *, consistency: bool | None = None
+    ) -> list[float]:
+        """Falling timesteps: the LCM grid, or the DDIM grid of a plain diffusion model.
+
+        Raises BadRequest where the grid has fewer levels than asked for, or a timestep is none of the model's.
+        """
+        if timesteps is not None:
+            bad = [t for t in timesteps if not 0 <= t < len(self.schedule)]
+            if bad:
+                raise BadRequest(
+                    f"timesteps={list(timesteps)}: {bad[0]} is no level of this model; "
+                    f"use 0 to {len(self.schedule) - 1}"
+                )
+            return [float(t) for t in timesteps]
+        if self.info.consistency if consistency is None else consistency:
+            original = int(self.scheduler.get("original_inference_steps", 50))
+            return [float(t) for t in lcm_timesteps(steps, original, len(self.schedule))]
+        return [
+            float(t)
+            for t in ddim_timesteps(
+                steps,
+                len(self.schedule),
+                spacing=self.scheduler.get("timestep_spacing", "leading"),
+                offset=int(self.scheduler.get("steps_offset", 0)),
+            )
+        ]
+
+    def embed(self, prompts: Sequence[Prompt]) -> Cond:
+        """The conditioning of one image per prompt; texts are encoded once and kept."""
+        return Cond.join([self._embed_one(prompt) for prompt in prompts])
+
+    def _embed_one(self, prompt: Prompt) -> Cond:
+        scale = self.info.guidance_default if prompt.guidance is None else prompt.guidance
+        guided = self._w_dim is None and scale > 1
+        state = self.loras.state
+        tensors = {
+            f"text_{name}": v for name, v in self.text.encode(prompt.text, state=state).items()
+        }
+        if guided:
+            uncond = self.text.encode(prompt.negative, state=state, negative=True)
+            tensors |= {f"uncond_{name}": v for name, v in uncond.items()}
+            tensors["scale"] = torch.tensor([scale], dtype=torch.float32, device=self.device)
+        if self._w_dim is not None:
+            w = torch.tensor([scale - 1.0], dtype=torch.float32)
+            tensors["w"] = guidance_embedding(w, self._w_dim).to(self.device)
+        if self.info.kind == "sdxl":
+            h, w_ = prompt.height or self.info.height, prompt.width or self.info.width
+            size = [h, w_, 0, 0, h, w_]
+            tensors["time_ids"] = torch.tensor([size], dtype=torch.float32, device=self.device)
+        return Cond(tensors=tensors, batch=1, group=("cfg" if guided else "", prompt.consistency))
+
+    def predict(self, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        """x0_hat `(B, C, H, W)`, float32: one network call, doubled inside for classifier-free guidance."""
+        mode, consistency = cond.group  # type: ignore[misc]
+        pred = self._network(x_t, t, cond, guided=mode == "cfg").float()
+        alpha, sigma = self.schedule.alpha_sigma(t, x_t)
+        x0 = to_x0(pred, x_t, alpha, sigma, self.schedule.prediction_type)
+        x0 = self._clip(x0)
+        if not consistency:
+            return x0
+        c_skip, c_out = lcm_scalings(
+            t, timestep_scaling=float(self.scheduler.get("timestep_scaling", 10.0))
+        )
+        shape = (-1, *(1,) * (x_t.ndim - 1))
+        return c_out.to(x0).reshape(shape) * x0 + c_skip.to(x0).reshape(shape) * x_t
+
+    def _clip(self, x0: Tensor) -> Tensor:
+        if self.scheduler.get("thresholding", False):
+            return dynamic_threshold(
+                x0,
+                ratio=float(self.scheduler.get("dynamic_thresholding_ratio", 0.995)),
+                most=float(self.scheduler.get("sample_max_value", 1.0)),
+            )
+        if self.scheduler.get("clip_sample", False):
+            bound = float(self.scheduler.get("clip_sample_range", 1.0))
+            return x0.clamp(-bound, bound)
+        return x0
+
+    def _network(self, x_t: Tensor, t: Tensor, cond: Cond, *, guided: bool) -> Tensor:
+        c = cond.tensors
+        dtype = self.placement.torch_dtype()
+        twice = 2 if guided else 1
+        hidden, pooled = c["text_hidden"], c.get("text_pooled")
+        if guided:
+            hidden = torch.cat([c["uncond_hidden"], hidden])
+            pooled = None if pooled is None else torch.cat([c["uncond_pooled"], pooled])
+        added = None
+        if pooled is not None and "time_ids" in c:
+            added = {
+                "text_embeds": pooled.to(dtype),
+                "time_ids": c["time_ids"].to(dtype).repeat(twice, 1),
+            }
+        x = x_t.to(dtype)
+        if self.placement.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        pred: Tensor = self.unet(
+            x.repeat(twice, 1, 1, 1) if guided else x,
+            t.to(x.device).repeat(twice),
+            encoder_hidden_states=hidden.to(dtype),
+            timestep_cond=c["w"].to(dtype).repeat(twice, 1) if "w" in c else None,
+            added_cond_kwargs=added,
+            return_dict=False,
+        )[0]
+        if guided:
+            uncond, with_text = pred.float().chunk(2)
+            pred = cfg(uncond, with_text, c["scale"].reshape(-1, 1, 1, 1))
+        return pred
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images `(B, 3, H, W)`, nominally in [-1, 1]."""
+        return self.codec.decode(latents)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Scaled latents of images `(B, 3, H, W)` in [-1, 1]: the posterior's mean."""
+        return self.codec.encode(images)
+
+    def check(self, images: Tensor) -> tuple[bool, ...]:
+        """Per image, whether the folder's own safety checker objects, as in stock diffusers."""
+        if self.safety is None:
+            return (False,) * len(images)
+        return self.safety(images)  # type: ignore[no-any-return]
+
+    def truncated(self, text: str) -> str:
+        """The part of `text` that the tokenizer cuts off, or nothing."""
+        return self.text.truncated(text)
+
+    def with_info(self, **changes: Any) -> None:
+        """Replaces fields of `info` (the id under which a folder was asked for)."""
+        self.info = replace(self.info, **changes)

@@ -1,0 +1,195 @@
+"""Opens a diffusers folder: allow-listed classes, checked safetensors, nothing that runs foreign code."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from lcm_studio.device import Placement, prepare
+from lcm_studio.models.catalog import check_index, component_config, read_info
+from lcm_studio.models.files import read_header, read_json, weight_files
+from lcm_studio.models.latent import LatentModel
+from lcm_studio.models.pixel import PixelModel
+from lcm_studio.spec.errors import ModelError
+from lcm_studio.spec.models import ModelInfo
+
+LoadedModel: TypeAlias = LatentModel | PixelModel
+FindDecoder: TypeAlias = Callable[[str], Path]
+
+
+def load_folder(
+    folder: Path,
+    placement: Placement,
+    *,
+    model_id: str | None = None,
+    find_decoder: FindDecoder | None = None,
+) -> LoadedModel:
+    """The model in `folder`, on its device. Raises ModelError with the reason where it cannot be used."""
+    info = read_info(folder, model_id)
+    _, classes = check_index(folder)
+    with quiet():
+        parts = {
+            name: load_component(folder, name, class_name, placement)
+            for name, class_name in classes.items()
+            if name not in ("scheduler", "image_encoder")
+        }
+    scheduler = component_config(folder, "scheduler")
+    options = read_json(folder / "model_index.json")
+    return assemble(info, parts, scheduler, placement, options=options, find_decoder=find_decoder)
+
+
+def assemble(
+    info: ModelInfo,
+    parts: Mapping[str, Any],
+    scheduler: Mapping[str, Any],
+    placement: Placement,
+    *,
+    options: Mapping[str, Any] | None = None,
+    find_decoder: FindDecoder | None = None,
+) -> LoadedModel:
+    """A model of components that are in memory already (training validates with this)."""
+    if info.kind == "cm":
+        return PixelModel(
+            info=info, unet=parts["unet"], scheduler=scheduler, placement=placement
+        )
+    from lcm_studio.models.codec import LatentCodec
+    from lcm_studio.models.safety import safety_check
+    from lcm_studio.models.text import TextEncoders
+    from lcm_studio.models.weights import LoraSwitch
+
+    pairs = [
+        (parts[f"tokenizer{i}"], parts[f"text_encoder{i}"])
+        for i in ("", "_2")
+        if f"text_encoder{i}" in parts
+    ]
+    zero = info.kind == "sdxl" and bool((options or {}).get("force_zeros_for_empty_prompt", True))
+
+    def load_decoder(name: str) -> Any:
+        path = find_decoder(name) if find_decoder is not None else Path(name)
+        return load_autoencoder(path, placement)
+
+    return LatentModel(
+        info=info,
+        unet=parts["unet"],
+        text=TextEncoders(pairs, placement, zero_negative=zero),
+        codec=LatentCodec(parts["vae"], placement, load_decoder),
+        scheduler=scheduler,
+        placement=placement,
+        loras=LoraSwitch(lambda: _stock_pipeline(info, parts, scheduler)),
+        safety=safety_check(parts.get("safety_checker"), parts.get("feature_extractor"), placement),
+        components=parts,
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the libraries' warnings and progress bars, which say nothing a user could act on."""
+    import diffusers
+    import transformers
+
+    loggers = (diffusers.utils.logging, transformers.utils.logging)
+    levels = [log.get_verbosity() for log in loggers]
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    try:
+        for log in loggers:
+            log.set_verbosity(logging.CRITICAL)
+        transformers.utils.logging.disable_progress_bar()
+        yield
+    finally:
+        for log, level in zip(loggers, levels, strict=True):
+            log.set_verbosity(level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
+
+
+def load_component(folder: Path, name: str, class_name: str, placement: Placement) -> Any:
+    """One component by its own `from_pretrained`, weights from safetensors only."""
+    os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")
+    path = folder / name
+    if name.startswith("tokenizer") or name == "feature_extractor":
+        return _guarded(path, lambda: _class(name, class_name).from_pretrained(str(path), local_files_only=True))
+    component_config(folder, name)
+    files, variant = weight_files(path)
+    for file in files:
+        read_header(file)
+    dtype = placement.torch_dtype()
+    key = "torch_dtype" if name in ("unet", "vae") else "dtype"
+    module = _guarded(
+        path,
+        lambda: _class(name, class_name).from_pretrained(
+            str(path),
+            use_safetensors=True,
+            variant=variant,
+            local_files_only=True,
+            **{key: dtype},
+        ),
+    )
+    return prepare(module, placement)
+
+
+def load_autoencoder(path: Path, placement: Placement) -> Any:
+    """A decoder folder (AutoencoderKL or AutoencoderTiny) that replaces a model's own."""
+    config = read_json(path / "config.json")
+    class_name = str(config.get("_class_name"))
+    if class_name not in ("AutoencoderKL", "AutoencoderTiny"):
+        raise ModelError(
+            f"{path.name} is a {class_name}, no decoder; use an AutoencoderKL or AutoencoderTiny folder"
+        )
+    return load_component(path.parent, path.name, class_name, placement)
+
+
+def _class(name: str, class_name: str) -> Any:
+    if name == "safety_checker":
+        from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+
+        return StableDiffusionSafetyChecker
+    if class_name.startswith("CLIP"):
+        import transformers
+
+        if name == "feature_extractor":
+            return transformers.CLIPImageProcessor
+        return getattr(transformers, class_name.removesuffix("Fast") if "Tokenizer" in class_name else class_name)
+    import diffusers
+
+    return getattr(diffusers, class_name)
+
+
+def _guarded(path: Path, load: Callable[[], Any]) -> Any:
+    """What `load` gives; the many errors of a damaged folder become one sentence."""
+    try:
+        return load()
+    except MemoryError as error:
+        raise ModelError(
+            f"{path.parent.name} does not fit into memory; close other programs or use a smaller model"
+        ) from error
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
+        line = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{path.name} of {path.parent.name} cannot be loaded ({line}); copy the folder again"
+        ) from error
+
+
+def _stock_pipeline(info: ModelInfo, parts: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Any:
+    """The stock pipeline around the same components: its loader reads every LoRA format."""
+    from diffusers import (
+        LatentConsistencyModelPipeline,
+        LCMScheduler,
+        StableDiffusionXLPipeline,
+    )
+
+    sampler = LCMScheduler.from_config(dict(scheduler))
+    names = ("vae", "text_encoder", "tokenizer", "unet", "text_encoder_2", "tokenizer_2")
+    given = {name: parts[name] for name in names if name in parts}
+    if info.kind == "sdxl":
+        return StableDiffusionXLPipeline(**given, scheduler=sampler, add_watermarker=False)
+    return LatentConsistencyModelPipeline(
+        **given,
+        scheduler=sampler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )

@@ -1,0 +1,100 @@
+"""Pixel-space consistency models (Song et al. 2023) in diffusers' ConsistencyModelPipeline form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lcm_studio.device import Placement
+from lcm_studio.maths.boundary import cm_scalings
+from lcm_studio.maths.grids import cm_timesteps
+from lcm_studio.maths.karras import KarrasSchedule
+from lcm_studio.models.protocol import Cond, Prompt
+from lcm_studio.spec.errors import BadRequest, ModelError
+from lcm_studio.spec.models import ModelInfo
+from lcm_studio.spec.requests import LoraSpec
+
+
+class PixelModel:
+    """f(x, sigma) = c_skip x + c_out F(c_in x, 250 ln sigma), clipped to [-1, 1]."""
+
+    latent = False
+
+    def __init__(
+        self, *, info: ModelInfo, unet: Any, scheduler: Mapping[str, Any], placement: Placement
+    ) -> None:
+        self.info = info
+        self.unet = unet
+        self.schedule = KarrasSchedule.from_config(scheduler)
+        self.placement = placement
+
+    @property
+    def device(self) -> str:
+        return self.placement.device
+
+    def use(self, *, loras: tuple[LoraSpec, ...] = (), decoder: str = "default") -> None:
+        """Pixel-space models have neither LoRAs nor decoders; raises ModelError where one is asked for."""
+        if loras or decoder != "default":
+            raise ModelError("pixel-space models take no LoRA and no decoder; remove them")
+
+    def sample_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """(C, H, W) of the picture itself."""
+        return self.unet.config.in_channels, height, width
+
+    def grid(
+        self, steps: int, timesteps: Sequence[int] | None = None, *, consistency: bool | None = None
+    ) -> list[float]:
+        """Falling sigmas. `timesteps`: falling indices, which diffusers reads from the other end: [22, 0] of 40
+        samples at level 0 (sigma_max) and then at level 22.
+
+        Raises BadRequest for an index that is none of the model's.
+        """
+        levels = len(self.schedule)
+        index = cm_timesteps(steps, levels) if timesteps is None else list(timesteps)
+        bad = [i for i in index if not 0 <= i < levels]
+        if bad:
+            raise BadRequest(
+                f"timesteps={index}: {bad[0]} is no level of this model; use 0 to {levels - 1}"
+            )
+        return [self.schedule.sigma_at(i) for i in reversed(index)]
+
+    def embed(self, prompts: Sequence[Prompt]) -> Cond:
+        """The class labels, one per prompt, of a class-conditional model."""
+        if not self.info.classes:
+            return Cond(batch=len(prompts))
+        labels = [prompt.label or 0 for prompt in prompts]
+        return Cond(
+            tensors={"labels": torch.tensor(labels, device=self.device)}, batch=len(prompts)
+        )
+
+    def predict(self, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        """x0_hat `(B, C, H, W)`, float32, for `x_t` at sigmas `t` `(B,)`."""
+        s = self.schedule
+        scalings = cm_scalings(t, sigma_data=s.sigma_data, sigma_min=s.sigma_min)
+        c_skip, c_out, c_in = (c.to(x_t).reshape(-1, 1, 1, 1) for c in scalings)
+        x = (c_in * x_t).to(self.placement.torch_dtype())
+        if self.placement.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        time = (250.0 * t.double().log()).to(x.device, torch.float32)
+        pred = self.unet(x, time, class_labels=cond.tensors.get("labels"), return_dict=False)[0]
+        x0 = c_out * pred.float() + c_skip * x_t
+        return x0.clamp(-1, 1) if s.clip_denoised else x0
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The identity."""
+        return latents
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The identity."""
+        return images
+
+    def check(self, images: Tensor) -> tuple[bool, ...]:
+        """There is no safety checker in this family."""
+        return (False,) * len(images)
+
+    def truncated(self, text: str) -> str:
+        """Nothing: no prompt is taken."""
+        return ""

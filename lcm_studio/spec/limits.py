@@ -1,0 +1,14 @@
+"""The bounds of every request, in one place."""
+
+from __future__ import annotations
+
+MAX_STEPS = 50
+MAX_COUNT = 16
+MIN_SIDE = 16
+MAX_SIDE = 2048
+MAX_PIXELS = 2048 * 2048
+MAX_PROMPT = 2000
+MAX_SEED = 2**53 - 1
+MAX_GUIDANCE = 30.0
+MAX_LORAS = 8
+MAX_LORA_WEIGHT = 4.0
