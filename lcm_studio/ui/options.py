@@ -1,0 +1,45 @@
+"""What app.py's flags decide, as one frozen record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lcm_studio.spec.requests import BUNDLED_MODEL
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """`running`: requests the engine gets at once. `queue_size`: how many more may wait.
+
+    `outputs`: a folder that keeps every picture; None = a private folder, swept at the next start.
+    `auth`: (user, password) or None. `allow_origins`: further origins the page may be served under,
+    e.g. https://studio.example. `body_limit`: bytes of one upload. `data_dirs`: folders that jobs may read.
+    """
+
+    model: str = BUNDLED_MODEL
+    device: str = "auto"
+    dtype: str = "auto"
+    host: str = "127.0.0.1"
+    port: int = 7860
+    auth: tuple[str, str] | None = None
+    allow_origins: tuple[str, ...] = ()
+    queue_size: int = 32
+    running: int = 8
+    outputs: Path | None = None
+    data_dirs: tuple[Path, ...] = field(default_factory=tuple)
+    offline: bool = True
+    body_limit: int = 64 * 1024 * 1024
+    preload: bool = True
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach the page."""
+        return self.host in LOOPBACK
+
+    @property
+    def free_paths(self) -> bool:
+        """Whether the page may name models by path: its users are known (this machine, or signed in)."""
+        return self.local or self.auth is not None

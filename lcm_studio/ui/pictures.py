@@ -1,0 +1,92 @@
+"""Finished pictures: a JPEG for the eye at once, a PNG with its settings off the critical path.
+
+A picture is reached by a random id, never by a name or path. Without ``--outputs`` the files live in a private
+folder of this run, which the next start sweeps.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lcm_studio.spec.requests import Pixels
+
+PREVIEW_QUALITY = 85
+FINAL_QUALITY = 93
+THUMB = 112
+
+
+def jpeg(pixels: Pixels, *, quality: int = PREVIEW_QUALITY, largest: int | None = None) -> str:
+    """A data URL of uint8 `(H, W, 3 or 4)` pixels; alpha is laid over white; `largest` shrinks the long side."""
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    if image.mode != "RGB":
+        ground = Image.new("RGBA", image.size, "white")
+        ground.alpha_composite(image.convert("RGBA"))
+        image = ground.convert("RGB")
+    if largest is not None and max(image.size) > largest:
+        image.thumbnail((largest, largest), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """`path`: its PNG, written when `written` is done."""
+
+    id: str
+    path: Path
+    written: Future[None]
+
+    @property
+    def url(self) -> str:
+        return f"studio/picture/{self.id}.png"
+
+
+class PictureStore:
+    """Writes PNGs in one background thread and finds them again by id; forgets the oldest above `limit`."""
+
+    def __init__(self, folder: Path, *, keep: bool, limit: int = 2000) -> None:
+        self.folder, self._keep, self._limit = folder, keep, limit
+        self._pictures: OrderedDict[str, Picture] = OrderedDict()
+        self._lock = threading.Lock()
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="png")
+
+    def add(self, pixels: Pixels, settings: Mapping[str, Any]) -> Picture:
+        """Register a picture and start writing it."""
+        id_ = secrets.token_urlsafe(16)
+        now = datetime.now()
+        folder = self.folder / f"{now:%Y-%m-%d}" if self._keep else self.folder
+        name = f"{now:%H%M%S}-{settings.get('seed', 0)}-{id_[:6]}.png"
+        path = folder / name
+        picture = Picture(id=id_, path=path, written=self._writer.submit(self._write, path, pixels, settings))
+        with self._lock:
+            self._pictures[id_] = picture
+            old = [self._pictures.popitem(last=False)[1] for _ in range(len(self._pictures) - self._limit)]
+        if not self._keep:
+            for gone in old:
+                self._writer.submit(gone.path.unlink, missing_ok=True)
+        return picture
+
+    def find(self, id_: str) -> Picture | None:
+        with self._lock:
+            return self._pictures.get(id_)
+
+    @staticmethod
+    def _write(path: Path, pixels: Pixels, settings: Mapping[str, Any]) -> None:
+        from lcm_studio.images import write_png
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_png(path, pixels, settings)

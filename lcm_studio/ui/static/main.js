@@ -1,0 +1,25 @@
+// The page's own scripts: draws what gr.HTML mounts ask for, one module per kind.
+import { mountStage } from "./stage.js";
+import { mountHistory } from "./history.js";
+import { mountChips } from "./chips.js";
+import { mountDrop } from "./drop.js";
+import { mountHeader } from "./header.js";
+import { mountLive } from "./live.js";
+import { registry } from "./registry.js";
+import "./keys.js";
+
+const kinds = {
+  stage: mountStage,
+  history: mountHistory,
+  chips: mountChips,
+  drop: mountDrop,
+  header: mountHeader,
+  live: mountLive,
+  note: (tab, el) => registry.set("note", tab, el),
+  wire: (name, _el, ctx) => registry.set("channel", name, (data) => ctx.trigger("message", data)),
+};
+
+export function mount(kind, tab, element, ctx) {
+  const target = element.querySelector(".lcm-mount") || element;
+  kinds[kind](tab, target, ctx);
+}

@@ -1,0 +1,61 @@
+// What the modules know of each other: stages, notes and channels by name.
+const things = new Map();
+const waiting = new Map();
+
+export const registry = {
+  set(kind, name, thing) {
+    const key = `${kind}/${name}`;
+    things.set(key, thing);
+    for (const resolve of waiting.get(key) || []) resolve(thing);
+    waiting.delete(key);
+  },
+  get: (kind, name) => things.get(`${kind}/${name}`),
+  when(kind, name) {
+    const key = `${kind}/${name}`;
+    if (things.has(key)) return Promise.resolve(things.get(key));
+    return new Promise((resolve) => {
+      waiting.set(key, [...(waiting.get(key) || []), resolve]);
+    });
+  },
+};
+
+export function h(tag, attrs = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attrs)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (name in node && name !== "list") node[name] = value;
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.flat().filter((c) => c !== null && c !== undefined));
+  return node;
+}
+
+export const url = (path) => new URL(path, document.baseURI).href;
+
+export function say(tab, message) {
+  const note = registry.get("note", tab);
+  if (!note) return;
+  note.replaceChildren();
+  if (!message || !message.text) return;
+  note.append(h("div", { className: `lcm-note lcm-${message.kind}`, role: message.kind === "error" ? "alert" : "status" }, message.text));
+}
+
+// Type into a Gradio text field as a hand would, so that its listeners hear it.
+export function type(field, value) {
+  const proto = field.tagName === "TEXTAREA" ? HTMLTextAreaElement : HTMLInputElement;
+  Object.getOwnPropertyDescriptor(proto.prototype, "value").set.call(field, value);
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
+export const field = (id) => document.querySelector(`#${id} textarea, #${id} input`);
+
+// Settings name their tab: an edit carries its task.
+export const tabOf = (settings) => (settings && settings.task ? "edit" : "create");
+
+export function showTab(tab) {
+  const button = [...document.querySelectorAll('button[role="tab"]')].find(
+    (b) => b.textContent.trim().toLowerCase() === tab,
+  );
+  if (button && button.getAttribute("aria-selected") !== "true") button.click();
+}

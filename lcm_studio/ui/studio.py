@@ -1,0 +1,95 @@
+"""What every tab shares: the engine, the options, the queue, the pictures, and `play`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lcm_studio.spec import events
+from lcm_studio.spec.errors import StudioError
+from lcm_studio.ui import views
+
+if TYPE_CHECKING:
+    from lcm_studio.engine import Engine
+    from lcm_studio.spec.requests import Request
+    from lcm_studio.ui.options import Options
+    from lcm_studio.ui.pictures import PictureStore
+    from lcm_studio.ui.session import Turnstile
+
+View = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Studio:
+    """One per app; holds no user's state."""
+
+    engine: Engine
+    options: Options
+    pictures: PictureStore
+    turnstile: Turnstile
+    preloads: threading.Event = field(default_factory=threading.Event)
+
+    def play(
+        self,
+        make: Callable[[], Request],
+        *,
+        owner: str | None,
+        tab: str,
+        on_done: Callable[[events.Done], View] | None = None,
+    ) -> Iterator[View]:
+        """Build a request, wait for its turn, run it, and yield what the stage draws; never raises for a user's mistake.
+
+        `on_done` adds to the last value (e.g. a fidelity read-out).
+        """
+        try:
+            request = make()
+            warnings = self.engine.validate(request)
+            ticket = self.turnstile.enter(owner or "", tab)
+        except StudioError as error:
+            yield views.message(str(error))
+            return
+        try:
+            for position in self.turnstile.wait(ticket):
+                yield views.queued(position)
+            if ticket.stop.is_set():
+                yield views.stopped(events.Stopped(), {}, self.pictures)
+                return
+            yield {"phase": "running", "progress": {"text": "Starting"}}
+            for event in self.engine.run(request, cancelled=ticket.stop.is_set):
+                view = self.show(event, request)
+                if isinstance(event, events.Done):
+                    if warnings and "message" not in view:
+                        view["message"] = {"kind": "warning", "text": " ".join(warnings)}
+                    view |= on_done(event) if on_done else {}
+                yield view
+        finally:
+            self.turnstile.leave(ticket)
+
+    def show(self, event: events.Event, request: Request) -> View:
+        """One event as a stage value."""
+        match event:
+            case events.Queued(position=position):
+                return views.queued(position)
+            case events.Loading(message=text):
+                return views.loading(text)
+            case events.Step():
+                return views.running(event)
+            case events.Done():
+                return views.done(event, self.pictures)
+            case events.Stopped():
+                return views.stopped(event, brief(request), self.pictures)
+            case events.Failed(message=text):
+                return views.message(text)
+        raise TypeError(f"unknown event {type(event).__name__}")
+
+
+def brief(request: Request) -> dict[str, Any]:
+    """A request's own fields as JSON-serialisable settings, for pictures kept by Stop."""
+    from dataclasses import fields
+
+    names = [f.name for f in fields(request) if f.name not in ("image", "image_b", "mask", "priority", "previews")]
+    values = {name: getattr(request, name) for name in names}
+    values["loras"] = [{"path": lora.path, "weight": lora.weight} for lora in request.loras]
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
