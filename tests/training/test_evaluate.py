@@ -1,0 +1,234 @@
+"""The evaluation from end to end, on untrained diffusers folders of a few thousand weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from training.evaluation import cells
+from training.evaluation.cells import (
+    Cell,
+    fingerprint,
+    load_pipeline,
+    picture_side,
+    reconstruct,
+    sample,
+    table_cells,
+    use_sampler,
+)
+from training.evaluation.evaluate import EvaluateConfig, main
+from training.evaluation.features import FeatureConfig, FeatureNet, save_features
+from training.evaluation.report import contact_sheet, markdown, ratios
+from training.scenery.captions import WORDS
+from training.scenery.dataset import arrays
+
+
+def _tokenizer(folder: Path) -> tuple[Any, int]:
+    from transformers import CLIPTokenizer
+
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = [chr(code) for code in range(97, 123)] + [","]
+    words = [letter + end for letter in letters for end in ("", "</w>")]
+    tokens = [*words, *(f"{w}</w>" for w in WORDS), "<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return CLIPTokenizer(
+        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=16
+    ), len(vocabulary)
+
+
+def save_tiny(folder: Path, *, distilled: bool, seed: int = 0) -> Path:
+    """A teacher (StableDiffusionPipeline) or its distilled form, for pictures of 32 pixels."""
+    from diffusers import (
+        AutoencoderTiny,
+        DDIMScheduler,
+        LatentConsistencyModelPipeline,
+        LCMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(seed)
+    tokenizer, size = _tokenizer(folder / "words")
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=size, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+            num_attention_heads=2, max_position_embeddings=16, projection_dim=16,
+            bos_token_id=size - 2, eos_token_id=size - 1, pad_token_id=size - 1,
+        )
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=4, in_channels=4, out_channels=4, block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), layers_per_block=1,
+        norm_num_groups=4, cross_attention_dim=16, attention_head_dim=2,
+        time_cond_proj_dim=8 if distilled else None,
+    )  # fmt: skip
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8),
+        num_encoder_blocks=(1, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 1), latent_channels=4,
+    )  # fmt: skip
+    noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    kind = LatentConsistencyModelPipeline if distilled else StableDiffusionPipeline
+    scheduler = LCMScheduler(**noise) if distilled else DDIMScheduler(**noise, clip_sample=False)
+    pipe = kind(
+        vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=scheduler,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipe.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    net = FeatureNet(FeatureConfig(size=32, channels=(8, 8, 8), features=8)).eval()
+    return {
+        "features": save_features(net, root / "features"),
+        "model": save_tiny(root / "lcm", distilled=True),
+        "teacher": save_tiny(root / "teacher", distilled=False),
+    }
+
+
+def arguments(folders: dict[str, Path], out: Path, *more: str) -> list[str]:
+    given = [f"--{name}={path}" for name, path in folders.items()]
+    return [*given, f"--out={out}", "--count=16", "--batch=8", *more]
+
+
+def test_stock_pipelines_give_pictures_that_do_not_depend_on_the_batch(
+    folders: dict[str, Path],
+) -> None:
+    captions = ["night, stars", "day", "sunset, lake", "snow"]
+    for source in ("model", "teacher"):
+        pipe = load_pipeline(folders[source])
+        assert picture_side(pipe) == 32
+        if source == "teacher":
+            use_sampler(pipe, "dpm++", "trailing")
+        made = [
+            torch.cat(list(sample(pipe, captions, steps=2, guidance=2.0, seed=5, batch=batch)))
+            for batch in (4, 3)
+        ]
+        assert made[0].shape == (4, 3, 32, 32)
+        assert 0 <= made[0].min() <= made[0].max() <= 1
+        assert torch.allclose(made[0], made[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
+def test_samplers_keep_the_schedule_of_the_teacher(folders: dict[str, Path], spacing: str) -> None:
+    pipe = load_pipeline(folders["teacher"])
+    before = pipe.scheduler.alphas_cumprod
+    for sampler in ("ddim", "dpm++"):
+        use_sampler(pipe, sampler, spacing)
+        assert torch.equal(pipe.scheduler.alphas_cumprod, before)
+        assert pipe.scheduler.config.timestep_spacing == spacing
+    with pytest.raises(ValueError, match="sampler='euler'"):
+        use_sampler(pipe, "euler", spacing)
+
+
+def test_trailing_steps_start_at_the_last_timestep(folders: dict[str, Path]) -> None:
+    pipe = load_pipeline(folders["teacher"])
+    for sampler in ("ddim", "dpm++"):
+        use_sampler(pipe, sampler, "trailing")
+        pipe.scheduler.set_timesteps(2)
+        assert int(pipe.scheduler.timesteps[0]) == 999
+
+
+def test_reconstruction_keeps_shape_and_range(folders: dict[str, Path]) -> None:
+    images, _ = arrays(range(3), 32)
+    back = torch.cat(list(reconstruct(load_pipeline(folders["model"]), images, 2)))
+    assert back.shape == (3, 3, 32, 32)
+    assert 0 <= back.min() <= back.max() <= 1
+
+
+def test_the_table_has_every_row_once() -> None:
+    names = [cell.name for cell in table_cells(model=True, teacher=True)]
+    assert names == [
+        "real scenes", "autoencoder", "LCM-1", "LCM-2", "LCM-4", "LCM-8",
+        "DDIM-1", "DDIM-2", "DDIM-4", "DDIM-8", "DPM++-1", "DPM++-2", "DPM++-4", "DPM++-8",
+        "DDIM-50",
+    ]  # fmt: skip
+    assert [cell.name for cell in table_cells(model=False, teacher=False)] == ["real scenes"]
+    ddim = Cell(name="DDIM-4", source="teacher", sampler="ddim", steps=4)
+    assert (ddim.evaluations(2.5), ddim.evaluations(1.0)) == (8, 4)
+
+
+def test_a_run_writes_its_files_and_the_next_one_recalls_them(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = ("--only", "real scenes", "autoencoder", "LCM-1", "LCM-2", "DDIM-2", "DPM++-1")
+    assert main(arguments(folders, tmp_path, *rows)) == 0
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert [row["name"] for row in found["rows"]] == list(rows[1:])
+    assert all(0 <= row["agreement"] <= 1 and row["frechet"] >= 0 for row in found["rows"])
+    assert set(found["ratios"]) == {"LCM-1 / DDIM-2"}
+    assert set(found["settings"]["autoencoder"]) == {"PSNR in dB", "SSIM"}
+    assert "| LCM-1 | 1 |" in (tmp_path / "evaluation.md").read_text()
+    assert (tmp_path / "sheet.png").stat().st_size > 0
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a cached cell was made again")
+
+    monkeypatch.setattr(cells, "sample", refuse)
+    assert main(arguments(folders, tmp_path, *rows)) == 0
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == found
+    with pytest.raises(AssertionError, match="made again"):
+        main(arguments(folders, tmp_path, "--guidance=3", "--only", "LCM-1"))
+
+
+def test_real_scenes_alone_need_no_model(folders: dict[str, Path], tmp_path: Path) -> None:
+    only = {"features": folders["features"]}
+    assert main(arguments(only, tmp_path)) == 0
+    assert len(json.loads((tmp_path / "evaluation.json").read_text())["rows"]) == 1
+
+
+def test_bad_input_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="count=4"):
+        EvaluateConfig(count=4)
+    with pytest.raises(ValueError, match="guidance=0"):
+        EvaluateConfig(guidance=0)
+    with pytest.raises(FileNotFoundError, match="model_index"):
+        load_pipeline(tmp_path)
+    with pytest.raises(ValueError, match="names no row"):
+        main(arguments({"features": folders["features"]}, tmp_path, "--only", "LCM-9"))
+
+
+def test_fingerprints_follow_the_weights(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    weights = tmp_path / "unet" / "model.safetensors"
+    weights.write_bytes(b"one")
+    (tmp_path / "README.md").write_text("notes")
+    before = fingerprint(tmp_path)
+    (tmp_path / "README.md").write_text("other notes")
+    assert fingerprint(tmp_path) == before
+    weights.write_bytes(b"two")
+    assert fingerprint(tmp_path) != before
+
+
+def test_ratios_and_table() -> None:
+    rows = [
+        {"name": name, "frechet": distance, "evaluations": 1, "agreement": 0.5, "grain": 0.0,
+         "diversity": 1.0, "seconds_per_picture": 0.1}
+        for name, distance in (("LCM-1", 2.0), ("DDIM-2", 8.0), ("DDIM-50", 1.0))
+    ]  # fmt: skip
+    assert ratios(rows) == {"LCM-1 / DDIM-2": 0.25, "LCM-1 / DDIM-50": 2.0}
+    about = {"count": 16, "guidance": 2.5, "spacing": "trailing"}
+    text = markdown(rows, about)
+    assert "| LCM-1 / DDIM-2 | 0.25 |" in text
+    assert "16 held-out captions, guidance scale 2.5" in text
+
+
+def test_contact_sheet_orders_its_rows() -> None:
+    shades = {"DDIM-2": 40, "LCM-1": 200}
+    samples = {name: np.full((2, 32, 32, 3), v, np.uint8) for name, v in shades.items()}
+    sheet = contact_sheet(samples, ["day, lake", "night"])
+    assert sheet.shape == (60 + 2 * 36, 76 + 2 * 36, 3)
+    assert sheet[60 + 16, 76 + 16, 0] == 200
+    assert sheet[60 + 36 + 16, 76 + 36 + 16, 0] == 40

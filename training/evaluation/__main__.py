@@ -1,0 +1,23 @@
+"""python -m training.evaluation {train-features,evaluate} ..."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Hands the arguments to one of the two commands."""
+    command, *rest = list(sys.argv[1:] if argv is None else argv) or [""]
+    if command == "train-features":
+        from training.evaluation.train_features import main as run
+    elif command == "evaluate":
+        from training.evaluation.evaluate import main as run
+    else:
+        print(f"command={command!r} is unknown; use train-features or evaluate", file=sys.stderr)
+        return 2
+    return run(rest)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,173 @@
+"""Cells of the evaluation table: which model, which sampler, how many steps; and their pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LCM_STEPS = (1, 2, 4, 8)
+TEACHER_STEPS = (1, 2, 4, 8)
+LONG_STEPS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One way to make pictures."""
+
+    name: str
+    source: str  # "model", "teacher", "real" or "autoencoder"
+    sampler: str  # "lcm", "ddim", "dpm++" or "none"
+    steps: int
+
+    def evaluations(self, guidance: float) -> int:
+        """Network evaluations for one picture; guidance by two predictions doubles them."""
+        return self.steps * (2 if self.source == "teacher" and guidance > 1 else 1)
+
+
+def table_cells(*, model: bool, teacher: bool) -> list[Cell]:
+    """The rows of the table, for what is at hand."""
+    cells = [Cell(name="real scenes", source="real", sampler="none", steps=0)]
+    if model or teacher:
+        cells.append(Cell(name="autoencoder", source="autoencoder", sampler="none", steps=0))
+    if model:
+        cells += [Cell(name=f"LCM-{k}", source="model", sampler="lcm", steps=k) for k in LCM_STEPS]
+    if teacher:
+        for label, sampler in (("DDIM", "ddim"), ("DPM++", "dpm++")):
+            cells += [
+                Cell(name=f"{label}-{k}", source="teacher", sampler=sampler, steps=k)
+                for k in TEACHER_STEPS
+            ]
+        cells.append(
+            Cell(name=f"DDIM-{LONG_STEPS}", source="teacher", sampler="ddim", steps=LONG_STEPS)
+        )
+    return cells
+
+
+def load_pipeline(folder: str | Path, device: str = "cpu") -> Any:
+    """A diffusers folder as whatever stock pipeline its model_index.json names, in float32."""
+    from diffusers import DiffusionPipeline
+
+    path = Path(folder)
+    if not (path / "model_index.json").is_file():
+        raise FileNotFoundError(
+            f"{path} holds no model_index.json; give the folder of a diffusers pipeline"
+        )
+    pipe = DiffusionPipeline.from_pretrained(str(path), torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(device)
+
+
+def picture_side(pipe: Any) -> int:
+    """Side in pixels of the pictures that a pipeline makes by default."""
+    return int(pipe.unet.config.sample_size) * int(pipe.vae_scale_factor)
+
+
+def use_sampler(pipe: Any, sampler: str, spacing: str) -> None:
+    """Gives a teacher the stock DDIM or DPM-Solver++ (2M) scheduler over its own noise schedule.
+
+    `spacing` is diffusers' timestep_spacing. "trailing" starts at the last, noisiest timestep
+    (Lin et al. 2023, table 2), which makes the teacher's few-step samplers as strong as they get.
+    """
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+
+    kept = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type",
+            "trained_betas", "rescale_betas_zero_snr")  # fmt: skip
+    config = {key: pipe.scheduler.config[key] for key in kept if key in pipe.scheduler.config}
+    if sampler == "ddim":
+        pipe.scheduler = DDIMScheduler(
+            **config, clip_sample=False, set_alpha_to_one=False, timestep_spacing=spacing
+        )
+    elif sampler == "dpm++":
+        pipe.scheduler = DPMSolverMultistepScheduler(
+            **config, algorithm_type="dpmsolver++", timestep_spacing=spacing
+        )
+    else:
+        raise ValueError(f"sampler={sampler!r} is unknown; use 'ddim' or 'dpm++'")
+
+
+def sample(
+    pipe: Any, captions: Sequence[str], *, steps: int, guidance: float, seed: int, batch: int
+) -> Iterator[Tensor]:
+    """Batches of pictures (B, 3, H, W) in [0, 1], one for each caption.
+
+    Picture i starts from the noise of `seed + i` whatever the batch, so cells share their noise.
+    """
+    for start in range(0, len(captions), batch):
+        chosen = list(captions[start : start + batch])
+        generators = [
+            torch.Generator("cpu").manual_seed(seed + start + i) for i in range(len(chosen))
+        ]
+        images = pipe(
+            prompt=chosen,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=generators,
+            output_type="pt",
+        ).images
+        yield images.float().cpu()
+
+
+@torch.no_grad()
+def reconstruct(pipe: Any, images: np.ndarray, batch: int) -> Iterator[Tensor]:
+    """Pictures (N, H, W, 3) uint8 through the autoencoder and back, (B, 3, H, W) in [0, 1]."""
+    vae = pipe.vae
+    for x in as_tensors(images, batch):
+        code = vae.encode((x * 2 - 1).to(vae.device))
+        latents = code.latents if hasattr(code, "latents") else code.latent_dist.mode()
+        yield (vae.decode(latents).sample / 2 + 0.5).clamp(0, 1).float().cpu()
+
+
+def as_tensors(images: np.ndarray, batch: int) -> Iterator[Tensor]:
+    """Pictures (N, H, W, 3) uint8 as batches (B, 3, H, W) float32 in [0, 1]."""
+    for start in range(0, len(images), batch):
+        yield torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).float() / 255
+
+
+def fingerprint(folder: str | Path) -> str:
+    """Hash of every weight and configuration file under a model folder."""
+    total = hashlib.sha256()
+    for path in sorted(Path(folder).rglob("*")):
+        if path.suffix in (".safetensors", ".json", ".bin") and path.is_file():
+            total.update(str(path.relative_to(folder)).encode())
+            with path.open("rb") as file:
+                while chunk := file.read(1 << 20):
+                    total.update(chunk)
+    return total.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult:
+    """What is kept of a cell: features (N, D), the first pictures (M, H, W, 3), sampling time."""
+
+    features: np.ndarray
+    samples: np.ndarray
+    seconds: float
+
+
+def cached(
+    folder: Path, cell: Cell, settings: dict[str, Any], make: Callable[[], CellResult]
+) -> CellResult:
+    """The cell's result from `folder` if the same settings made it before, else made and kept."""
+    text = json.dumps({"cell": asdict(cell), **settings}, sort_keys=True)
+    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.npz"
+    if path.is_file():
+        with np.load(path) as kept:
+            return CellResult(
+                features=kept["features"], samples=kept["samples"], seconds=float(kept["seconds"])
+            )
+    result = make()
+    folder.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part.npz")
+    np.savez_compressed(
+        part, features=result.features, samples=result.samples, seconds=result.seconds
+    )
+    part.replace(path)
+    return result

@@ -1,0 +1,297 @@
+"""Compares a distilled model, its teacher and real scenes over held-out captions.
+
+Every picture set is made once and kept under OUT/cells, so a run that was cut short goes on
+where it stopped. OUT receives evaluation.json, evaluation.md and sheet.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.evaluation.cells import Cell, CellResult
+    from training.evaluation.features import FeatureNet
+
+SHEET_COLUMNS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """What to compare, and over how much."""
+
+    model: Path | None = None
+    teacher: Path | None = None
+    features: Path = Path("assets/models/scenery-features")
+    out: Path = Path("runs/evaluation")
+    count: int = 1000
+    guidance: float = 2.5
+    batch: int = 50
+    seed: int = 0
+    spacing: str = "trailing"
+    device: str = "cpu"
+    only: tuple[str, ...] = field(default_factory=tuple)
+
+    def __post_init__(self) -> None:
+        if self.count < 16 or self.batch < 1:
+            raise ValueError(
+                f"count={self.count}, batch={self.batch}: use 16 pictures or more in batches of 1+"
+            )
+        if self.guidance < 1:
+            raise ValueError(
+                f"guidance={self.guidance} is below 1, which means none; use 1 or more"
+            )
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Makes or recalls every cell, writes the three files, returns what evaluation.json holds."""
+    from training.evaluation.cells import fingerprint, table_cells
+    from training.evaluation.features import load_features
+    from training.scenery.dataset import HELD_OUT_SEEDS, arrays
+
+    net = load_features(config.features)
+    maker = _Maker(config, net)
+    first = HELD_OUT_SEEDS.start + 10**6  # clear of the scenes the features were checked on
+    prompts = range(first, first + config.count)
+    reference = range(first + config.count, first + 2 * config.count)
+    real, captions = arrays(prompts, maker.side)
+    anchor, _ = maker.measure(_batches(arrays(reference, maker.side)[0], config.batch))
+    marks = {
+        "features": fingerprint(config.features),
+        "model": fingerprint(config.model) if config.model else "",
+        "teacher": fingerprint(config.teacher) if config.teacher else "",
+    }
+    rows: list[dict[str, Any]] = []
+    samples: dict[str, np.ndarray] = {}
+    cells = table_cells(model=bool(config.model), teacher=bool(config.teacher))
+    for cell in cells:
+        if config.only and cell.name not in config.only:
+            continue
+        result = maker.result(cell, real, captions, marks)
+        rows.append(_row(cell, result, anchor, captions, net, config))
+        samples[cell.name] = result.samples
+        _say(f"{cell.name}: distance {rows[-1]['frechet']:.2f}, "
+             f"agreement {rows[-1]['agreement']:.3f}")  # fmt: skip
+    about: dict[str, Any] = {
+        "count": config.count, "guidance": config.guidance, "spacing": config.spacing,
+        "seed": config.seed, "size": maker.side, "autoencoder": maker.fidelity(real),
+    }  # fmt: skip
+    return _write(config, rows, samples, captions, about)
+
+
+def _batches(images: np.ndarray, batch: int) -> Iterable[Tensor]:
+    from training.evaluation.cells import as_tensors
+
+    return as_tensors(images, batch)
+
+
+class _Maker:
+    """Makes cells, loading each pipeline when it is first wanted."""
+
+    def __init__(self, config: EvaluateConfig, net: FeatureNet) -> None:
+        from training.evaluation.cells import picture_side
+
+        self.config, self.net = config, net
+        self.pipes: dict[str, Any] = {}
+        source = "model" if config.model else "teacher"
+        known = config.model or config.teacher
+        self.side = picture_side(self.pipe(source)) if known else net.config.size
+
+    def pipe(self, source: str) -> Any:
+        """The pipeline of "model" or "teacher"."""
+        from training.evaluation.cells import load_pipeline
+
+        if source not in self.pipes:
+            folder = self.config.model if source == "model" else self.config.teacher
+            assert folder is not None
+            self.pipes[source] = load_pipeline(folder, self.config.device)
+        return self.pipes[source]
+
+    def measure(self, batches: Iterable[Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        """Features (N, D) of all pictures, and the first few as uint8."""
+        features: list[np.ndarray] = []
+        samples: list[np.ndarray] = []
+        for images in batches:
+            features.append(self.net.embed(images).numpy())
+            if sum(len(some) for some in samples) < SHEET_COLUMNS:
+                pixels = (images.clamp(0, 1) * 255 + 0.5).byte().permute(0, 2, 3, 1).numpy()
+                samples.append(pixels[:SHEET_COLUMNS])
+        return np.concatenate(features), np.concatenate(samples)[:SHEET_COLUMNS]
+
+    def result(
+        self, cell: Cell, real: np.ndarray, captions: Sequence[str], marks: dict[str, str]
+    ) -> CellResult:
+        """The cell, from the cache where it is there."""
+        from training.evaluation.cells import CellResult, cached
+
+        config = self.config
+        source = cell.source if cell.source in ("model", "teacher") else ""
+        if cell.source == "autoencoder":
+            source = "model" if config.model else "teacher"
+        settings: dict[str, Any] = {
+            "count": config.count, "size": self.side, "features": marks["features"],
+            "weights": marks.get(source, ""), "scenes": _digest(real),
+        }  # fmt: skip
+        if cell.source in ("model", "teacher"):
+            settings |= {"guidance": config.guidance, "seed": config.seed}
+        if cell.source == "teacher":
+            settings |= {"spacing": config.spacing}
+
+        def make() -> CellResult:
+            began = time.perf_counter()
+            features, samples = self.measure(self._pictures(cell, real, captions))
+            return CellResult(
+                features=features, samples=samples, seconds=time.perf_counter() - began
+            )
+
+        return cached(config.out / "cells", cell, settings, make)
+
+    def _pictures(self, cell: Cell, real: np.ndarray, captions: Sequence[str]) -> Iterable[Tensor]:
+        from training.evaluation.cells import as_tensors, reconstruct, sample, use_sampler
+
+        config = self.config
+        if cell.source == "real":
+            return as_tensors(real, config.batch)
+        if cell.source == "autoencoder":
+            return reconstruct(
+                self.pipe("model" if config.model else "teacher"), real, config.batch
+            )
+        pipe = self.pipe(cell.source)
+        if cell.source == "teacher":
+            use_sampler(pipe, cell.sampler, config.spacing)
+        made = sample(
+            pipe, captions, steps=cell.steps, guidance=config.guidance, seed=config.seed,
+            batch=config.batch,
+        )  # fmt: skip
+        return _counted(made, cell.name, len(captions))
+
+    def fidelity(self, real: np.ndarray, count: int = 200) -> dict[str, float]:
+        """Mean PSNR and SSIM of the autoencoder over the first scenes."""
+        import torch
+
+        from training.evaluation.cells import as_tensors, reconstruct
+        from training.evaluation.metrics import psnr, ssim
+
+        if not self.pipes:
+            return {}
+        source = "model" if self.config.model else "teacher"
+        few, batch = real[:count], self.config.batch
+        pairs = zip(as_tensors(few, batch), reconstruct(self.pipe(source), few, batch), strict=True)
+        values = [(psnr(x, y), ssim(x, y)) for x, y in pairs]
+        return {
+            "PSNR in dB": float(torch.cat([p for p, _ in values]).mean()),
+            "SSIM": float(torch.cat([s for _, s in values]).mean()),
+        }
+
+
+def _row(
+    cell: Cell, result: CellResult, anchor: np.ndarray, captions: Sequence[str], net: FeatureNet,
+    config: EvaluateConfig,
+) -> dict[str, Any]:  # fmt: skip
+    import torch
+
+    from training.evaluation.features import FAULT_SCALE
+    from training.evaluation.metrics import (
+        agreement_by_attribute,
+        frechet,
+        pairwise_diversity,
+        prompt_agreement,
+    )
+
+    features = torch.from_numpy(result.features)
+    shown = net.attributes_of(features)
+    with torch.no_grad():
+        grain = float(net.faults(features)[:, 0].mean()) * FAULT_SCALE[0]
+    return {
+        "name": cell.name, "source": cell.source, "sampler": cell.sampler, "steps": cell.steps,
+        "evaluations": cell.evaluations(config.guidance),
+        "frechet": frechet(result.features, anchor),
+        "agreement": prompt_agreement(captions, shown),
+        "agreement_by_attribute": agreement_by_attribute(captions, shown),
+        "grain": max(0.0, grain), "diversity": pairwise_diversity(result.features),
+        "seconds_per_picture": result.seconds / len(result.features),
+    }  # fmt: skip
+
+
+def _write(
+    config: EvaluateConfig, rows: list[dict[str, Any]], samples: dict[str, np.ndarray],
+    captions: Sequence[str], about: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    from PIL import Image
+
+    from training.evaluation.report import contact_sheet, markdown, ratios
+
+    if not rows:
+        raise ValueError(f"only={list(config.only)} names no row of the table; use e.g. LCM-1")
+    found = {"settings": about, "rows": rows, "ratios": ratios(rows)}
+    config.out.mkdir(parents=True, exist_ok=True)
+    text = markdown(rows, about)
+    (config.out / "evaluation.json").write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    (config.out / "evaluation.md").write_text(text, "utf-8")
+    Image.fromarray(contact_sheet(samples, captions)).save(config.out / "sheet.png")
+    print(text)
+    return found
+
+
+def _digest(images: np.ndarray) -> str:
+    import hashlib
+
+    return hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
+
+
+def _counted(batches: Iterable[Tensor], name: str, total: int) -> Iterable[Tensor]:
+    done, began = 0, time.perf_counter()
+    for images in batches:
+        done += len(images)
+        left = (time.perf_counter() - began) / done * (total - done)
+        _say(f"{name}: {done} of {total}, {left:.0f} s left")
+        yield images
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `python -m training evaluate`."""
+    base = EvaluateConfig()
+    parser = argparse.ArgumentParser(prog="python -m training evaluate", description=__doc__)
+    parser.add_argument("--model", type=Path, help="diffusers folder of the distilled model")
+    parser.add_argument("--teacher", type=Path, help="diffusers folder of its teacher")
+    parser.add_argument("--features", type=Path, default=base.features)
+    parser.add_argument("--out", type=Path, default=base.out, help=f"default {base.out}")
+    parser.add_argument("--count", type=int, default=base.count, help="captions, 16 or more")
+    parser.add_argument(
+        "--guidance", type=float, default=base.guidance,
+        help=f"guidance scale, 1 + w, 1 or more (default {base.guidance})",
+    )  # fmt: skip
+    parser.add_argument("--batch", type=int, default=base.batch)
+    parser.add_argument("--seed", type=int, default=base.seed, help="seed of the first noise")
+    parser.add_argument(
+        "--spacing", default=base.spacing, choices=("trailing", "leading", "linspace")
+    )
+    parser.add_argument("--device", default=base.device)
+    parser.add_argument("--threads", type=int, help="processor threads (default: torch's choice)")
+    parser.add_argument("--only", nargs="+", default=(), metavar="ROW", help="e.g. LCM-1 DDIM-50")
+    given = vars(parser.parse_args(argv))
+    threads = given.pop("threads")
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    evaluate(EvaluateConfig(**{**given, "only": tuple(given["only"])}))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
