@@ -43,7 +43,9 @@ def tokenizer(length: int = 16) -> Any:
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=length)
 
 
-def text_encoder(vocabulary: int, *, projected: bool = False, width: int = 32, length: int = 16) -> Any:
+def text_encoder(
+    vocabulary: int, *, projected: bool = False, width: int = 32, length: int = 16
+) -> Any:
     """A two-layer CLIP text encoder."""
     import torch
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -89,7 +91,9 @@ def vae(channels: int = 4, *, tiny: bool = False) -> Any:
     ).eval()
 
 
-def unet(cond_dim: int = 32, *, w_dim: int | None = None, sdxl: bool = False, channels: int = 4) -> Any:
+def unet(
+    cond_dim: int = 32, *, w_dim: int | None = None, sdxl: bool = False, channels: int = 4
+) -> Any:
     """A conditional UNet of two levels for 8 x 8 latents."""
     import torch
     from diffusers import UNet2DConditionModel

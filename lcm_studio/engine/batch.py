@@ -40,7 +40,11 @@ class Work:
     @property
     def group(self) -> Hashable:
         """Only equal groups fit into one call."""
-        cond = (self.ask.cond.group, frozenset(self.ask.cond.tensors)) if isinstance(self.ask, Predict) else ()
+        cond = (
+            (self.ask.cond.group, frozenset(self.ask.cond.tensors))
+            if isinstance(self.ask, Predict)
+            else ()
+        )
         shapes = (
             tuple((name, tuple(v.shape[1:])) for name, v in sorted(self.ask.cond.tensors.items()))
             if isinstance(self.ask, Predict)

@@ -120,9 +120,7 @@ class Engine:
             self.registry.decoder(request.decoder)
         return warnings
 
-    def run(
-        self, request: Request, cancelled: Callable[[], bool] = never
-    ) -> Iterator[Event]:
+    def run(self, request: Request, cancelled: Callable[[], bool] = never) -> Iterator[Event]:
         """Carries a request out; the last event is Done, Failed or Stopped. Never raises for a user's mistake.
 
         Leaving the iterator early cancels the request.
@@ -215,5 +213,3 @@ class Engine:
             max_waiting=self.config.queue_size,
             device_lock=self._device_lock,
         )
-
-

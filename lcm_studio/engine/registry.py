@@ -80,7 +80,9 @@ class Registry:
         for path in (*(root / name for root in self.folders), Path(name).expanduser()):
             if (path / "config.json").is_file():
                 return path
-        raise ModelError(f"decoder {name!r} is unknown; use default or the folder of an autoencoder")
+        raise ModelError(
+            f"decoder {name!r} is unknown; use default or the folder of an autoencoder"
+        )
 
     def decoders(self) -> tuple[str, ...]:
         """Names that `decoder` takes: default and the autoencoder folders beside the models."""

@@ -87,9 +87,7 @@ class _Run:
 
     def _rows(self, request: Generate, model: LoadedModel) -> int:
         width, height = request.width or model.info.width, request.height or model.info.height
-        return min(
-            len(self.seeds), model.placement.rows(width, height, most=self.lane.max_rows)
-        )
+        return min(len(self.seeds), model.placement.rows(width, height, most=self.lane.max_rows))
 
     def _event(self, kind: str, value: Any) -> Event | None:
         if kind == "queued":

@@ -62,9 +62,7 @@ def _texts(request: Sampling) -> None:
         if not isinstance(text, str):
             raise BadRequest(f"{name} must be text, not {type(text).__name__}")
         if len(text) > limits.MAX_PROMPT:
-            raise BadRequest(
-                f"{name} has {len(text)} characters; use at most {limits.MAX_PROMPT}"
-            )
+            raise BadRequest(f"{name} has {len(text)} characters; use at most {limits.MAX_PROMPT}")
         if "\x00" in text:
             raise BadRequest(f"{name} holds a NUL character; remove it")
 
@@ -108,7 +106,9 @@ def _class_label(request: Sampling, info: ModelInfo) -> None:
     if request.class_label is None:
         return
     if not info.classes:
-        raise BadRequest(f"class_label={request.class_label}: {info.id} has no classes; leave it out")
+        raise BadRequest(
+            f"class_label={request.class_label}: {info.id} has no classes; leave it out"
+        )
     _whole("class_label", request.class_label, 0, info.classes - 1)
 
 
@@ -130,7 +130,11 @@ def _loras(loras: tuple[LoraSpec, ...]) -> None:
 def _warnings(request: Sampling, info: ModelInfo) -> tuple[str, ...]:
     warnings = []
     low, high = info.guidance_range
-    if request.guidance is not None and info.guidance == "embedded" and not low <= request.guidance <= high:
+    if (
+        request.guidance is not None
+        and info.guidance == "embedded"
+        and not low <= request.guidance <= high
+    ):
         warnings.append(
             f"guidance={request.guidance:g} is outside what {info.id} was trained with ({low:g} to {high:g})"
         )

@@ -48,7 +48,9 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ModelError(f"{path.name} in {path.parent} is over 16 MB; it is no model config")
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelError(f"{path.name} is missing in {path.parent}; copy the whole folder") from error
+        raise ModelError(
+            f"{path.name} is missing in {path.parent}; copy the whole folder"
+        ) from error
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{path.name} in {path.parent} cannot be read as JSON; copy it again"
@@ -103,7 +105,9 @@ def _check_entries(
         shape = tuple(entry["shape"])
         begin, end = entry["data_offsets"]
         dtype = entry["dtype"]
-        if dtype not in BITS or not all(isinstance(n, int) and n >= 0 for n in (*shape, begin, end)):
+        if dtype not in BITS or not all(
+            isinstance(n, int) and n >= 0 for n in (*shape, begin, end)
+        ):
             raise _broken(path)
         if end - begin != _count(shape) * BITS[dtype] // 8:
             raise _broken(path)
@@ -152,7 +156,11 @@ def _shards(index: Path) -> list[Path]:
         raise ModelError(f"{index.name} in {index.parent} lists no weights; copy it again")
     shards = []
     for name in sorted(set(names.values())):
-        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+        if (
+            not isinstance(name, str)
+            or Path(name).name != name
+            or not name.endswith(".safetensors")
+        ):
             raise ModelError(f"{index.name} in {index.parent} points outside its folder")
         shards.append(index.parent / name)
     return shards

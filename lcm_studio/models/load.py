@@ -53,9 +53,7 @@ def assemble(
 ) -> LoadedModel:
     """A model of components that are in memory already (training validates with this)."""
     if info.kind == "cm":
-        return PixelModel(
-            info=info, unet=parts["unet"], scheduler=scheduler, placement=placement
-        )
+        return PixelModel(info=info, unet=parts["unet"], scheduler=scheduler, placement=placement)
     from lcm_studio.models.codec import LatentCodec
     from lcm_studio.models.safety import safety_check
     from lcm_studio.models.text import TextEncoders
@@ -111,7 +109,9 @@ def load_component(folder: Path, name: str, class_name: str, placement: Placemen
     os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")
     path = folder / name
     if name.startswith("tokenizer") or name == "feature_extractor":
-        return _guarded(path, lambda: _class(name, class_name).from_pretrained(str(path), local_files_only=True))
+        return _guarded(
+            path, lambda: _class(name, class_name).from_pretrained(str(path), local_files_only=True)
+        )
     component_config(folder, name)
     files, variant = weight_files(path)
     for file in files:
@@ -152,7 +152,10 @@ def _class(name: str, class_name: str) -> Any:
 
         if name == "feature_extractor":
             return transformers.CLIPImageProcessor
-        return getattr(transformers, class_name.removesuffix("Fast") if "Tokenizer" in class_name else class_name)
+        return getattr(
+            transformers,
+            class_name.removesuffix("Fast") if "Tokenizer" in class_name else class_name,
+        )
     import diffusers
 
     return getattr(diffusers, class_name)
@@ -166,8 +169,18 @@ def _guarded(path: Path, load: Callable[[], Any]) -> Any:
         raise ModelError(
             f"{path.parent.name} does not fit into memory; close other programs or use a smaller model"
         ) from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
-        line = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ImportError,
+    ) as error:
+        line = (
+            str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        )
         raise ModelError(
             f"{path.name} of {path.parent.name} cannot be loaded ({line}); copy the folder again"
         ) from error

@@ -47,9 +47,7 @@ class Cond:
 
     def repeat(self, count: int) -> Cond:
         """The conditioning of a single image, `count` times."""
-        part = {
-            name: value.expand(count, *value.shape[1:]) for name, value in self.tensors.items()
-        }
+        part = {name: value.expand(count, *value.shape[1:]) for name, value in self.tensors.items()}
         return Cond(tensors=part, batch=count, group=self.group)
 
     def lerp(self, other: Cond, weight: float) -> Cond:

@@ -76,7 +76,5 @@ def _carry_noise(
     """The DDIM step to `next_level` with the eps that (x_t, x0_hat) imply."""
     alpha, sigma = schedule.alpha_sigma(t, x_t)
     eps = (x_t - alpha * x0_hat) / sigma.clamp(min=torch.finfo(sigma.dtype).tiny)
-    alpha_next, sigma_next = schedule.alpha_sigma(
-        schedule.level_tensor(next_level, len(x_t)), x_t
-    )
+    alpha_next, sigma_next = schedule.alpha_sigma(schedule.level_tensor(next_level, len(x_t)), x_t)
     return ddim_step(x0_hat, eps, alpha_next, sigma_next)

@@ -60,7 +60,9 @@ def from_settings(said: Mapping[str, Any]) -> Generate:
             height=None if said.get("height") is None else int(said["height"]),
         )
     except (TypeError, ValueError, KeyError, OverflowError) as error:
-        raise BadRequest("these settings are damaged; drop a PNG that the studio has written") from error
+        raise BadRequest(
+            "these settings are damaged; drop a PNG that the studio has written"
+        ) from error
 
 
 def _number(value: Any) -> float | None:

@@ -1,0 +1,198 @@
+"""What several subcommands share. Nothing heavy at the top."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lcm_studio.spec.errors import BadRequest, StudioError
+from lcm_studio.spec.requests import BUNDLED_MODEL, LoraSpec
+
+if TYPE_CHECKING:
+    from lcm_studio.engine import Engine
+    from lcm_studio.spec.events import Done
+    from lcm_studio.spec.requests import Request
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    """--steps ... --json: what generation and editing share."""
+    parser.add_argument(
+        "--model", default=BUNDLED_MODEL, metavar="NAME|PATH|ID", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--steps", type=int, help="network evaluations per picture (default: the model's)"
+    )
+    parser.add_argument("--guidance", type=float, help="guidance scale (default: the model's)")
+    parser.add_argument("--seed", type=int, default=0, help="picture i has seed + i (default: 0)")
+    parser.add_argument("--count", type=int, default=1, help="pictures, 1 to 16 (default: 1)")
+    parser.add_argument(
+        "--negative",
+        default="",
+        metavar="TEXT",
+        help="what to avoid (models with classifier-free guidance)",
+    )
+    parser.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:WEIGHT]",
+        help="a .safetensors LoRA; may be repeated",
+    )
+    parser.add_argument(
+        "--decoder", default="default", metavar="NAME|PATH", help="another autoencoder for decoding"
+    )
+    parser.add_argument(
+        "--timesteps", metavar="T,T,...", help="explicit falling levels instead of --steps"
+    )
+    parser.add_argument("--sampler", choices=("auto", "consistency", "ddim"), default="auto")
+    add_engine_arguments(parser)
+    parser.add_argument(
+        "--out", default="outputs", metavar="FOLDER|FILE.png", help="default: %(default)s/"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """--device, --dtype, --models-dir, --online."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--dtype", default="auto", choices=("auto", "fp32", "fp16", "bf16"))
+    parser.add_argument(
+        "--models-dir",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder of model folders, beside the bundled ones",
+    )
+    parser.add_argument("--online", action="store_true", help="allow downloads from the hub")
+
+
+def make_engine(args: argparse.Namespace) -> Engine:
+    """The engine that the arguments ask for."""
+    from lcm_studio.engine import Engine, EngineConfig
+    from lcm_studio.engine.engine import default_folders
+
+    folders = (*default_folders(), *(Path(d) for d in args.models_dir))
+    return Engine(
+        EngineConfig(
+            device=args.device, dtype=args.dtype, models_dirs=folders, offline=not args.online
+        )
+    )
+
+
+def sampling(args: argparse.Namespace, engine: Engine) -> dict[str, Any]:
+    """The fields of spec.requests.Sampling from the arguments."""
+    info = engine.info(args.model)
+    timesteps = parse_timesteps(args.timesteps)
+    steps = args.steps if args.steps is not None else min(info.steps_default, info.max_steps)
+    return {
+        "model": args.model,
+        "steps": len(timesteps) if timesteps is not None else steps,
+        "guidance": args.guidance,
+        "seed": args.seed,
+        "count": args.count,
+        "negative": args.negative,
+        "loras": tuple(parse_lora(text) for text in args.lora),
+        "decoder": args.decoder,
+        "timesteps": timesteps,
+        "sampler": args.sampler,
+    }
+
+
+def parse_timesteps(text: str | None) -> tuple[int, ...] | None:
+    """ "22,0" -> (22, 0). Raises BadRequest."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise BadRequest(
+            f"--timesteps {text!r} is no list of whole numbers; use e.g. 999,499"
+        ) from error
+
+
+def parse_lora(text: str) -> LoraSpec:
+    """ "FILE:0.8" or "FILE" -> LoraSpec. Raises BadRequest."""
+    path, colon, weight = text.rpartition(":")
+    if not colon or path == "" or "/" in weight or "\\" in weight:
+        return LoraSpec(path=text)
+    try:
+        return LoraSpec(path=path, weight=float(weight))
+    except ValueError as error:
+        raise BadRequest(
+            f"--lora {text!r}: the weight after the colon is no number; use FILE:0.8"
+        ) from error
+
+
+def execute(engine: Engine, request: Request, *, progress: bool) -> Done:
+    """Runs a request to its end. Raises StudioError where it fails."""
+    import sys
+
+    from lcm_studio.spec.events import Done, Failed, Loading, Step
+
+    for event in engine.run(request):
+        if isinstance(event, Done):
+            return event
+        if isinstance(event, Failed):
+            raise StudioError(event.message)
+        if progress and isinstance(event, Loading):
+            print(event.message, file=sys.stderr)
+        if progress and isinstance(event, Step):
+            print(f"step {event.done}/{event.total}  {event.seconds:.2f} s", file=sys.stderr)
+    raise StudioError("it was stopped before it finished; run it again")
+
+
+def save_all(done: Done, out: str) -> list[Path]:
+    """Writes the pictures to the folder `out`, or to `out` itself where that is a .png; returns their paths."""
+    from lcm_studio.images.png import write_png
+
+    target = Path(out)
+    try:
+        paths = _names(target, done.seeds)
+        for path, pixels, seed in zip(paths, done.images, done.seeds, strict=True):
+            write_png(path, pixels, {**done.settings, "seed": seed, "count": 1})
+    except OSError as error:
+        raise BadRequest(
+            f"--out {out}: cannot be written ({error.strerror}); choose another place"
+        ) from error
+    return paths
+
+
+def _names(target: Path, seeds: Sequence[int]) -> list[Path]:
+    if target.suffix.lower() == ".png":
+        if len(seeds) == 1:
+            return [target]
+        return [target.with_name(f"{target.stem}-{seed}{target.suffix}") for seed in seeds]
+    names = []
+    for seed in seeds:
+        path, n = target / f"{seed}.png", 2
+        while path.exists() or path in names:
+            path, n = target / f"{seed}-{n}.png", n + 1
+        names.append(path)
+    return names
+
+
+def report(args: argparse.Namespace, done: Done, paths: list[Path], **more: Any) -> None:
+    """Prints what was made: the paths, or one JSON object."""
+    import json
+    import sys
+
+    if not args.json:
+        for path in paths:
+            print(path)
+        for warning in done.warnings:
+            print(f"note: {warning}", file=sys.stderr)
+        return
+    said = {
+        "files": [str(path) for path in paths],
+        "seeds": list(done.seeds),
+        "steps": done.settings.get("steps"),
+        "model": done.settings.get("model"),
+        "seconds": {k: round(v, 4) for k, v in done.timing.items() if k != "evaluations"},
+        "evaluations": int(done.timing.get("evaluations", 0)),
+        "settings": dict(done.settings),
+        "warnings": list(done.warnings),
+        **more,
+    }
+    print(json.dumps(said))
