@@ -1,0 +1,103 @@
+"""The last step of an edit: 8-bit pictures that meet their known part after rounding, not before it.
+
+Projecting, clipping and rounding is not enough: clipping undoes the projection. Here the picture is shifted
+along the operator's own row direction, by bisection, until the *clipped* picture meets y; then it is rounded.
+Pictures are float `(H, W, C)` in [0, 255]; results are uint8 of the same shape.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from lcm_studio.operators import LUMA, LinearOperator, project
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lcm_studio.spec.requests import Pixels
+
+    Floats = NDArray[np.float32]
+
+_HALVINGS = 28
+
+
+def to_bytes(x: Floats) -> Pixels:
+    """Clipped and rounded to nearest."""
+    return np.clip(np.rint(x), 0, 255).astype(np.uint8)
+
+
+def keep_pixels(x: Floats, source: Pixels, keep: NDArray[np.bool_]) -> Pixels:
+    """`x` rounded, with the bytes of `source` `(H, W, C)` wherever `keep` `(H, W)` is true."""
+    return np.where(keep[..., None], source, to_bytes(x))
+
+
+def meet_luma(x: Floats, y: NDArray[np.floating], weights: tuple[float, ...] = LUMA) -> Pixels:
+    """The picture nearest along `weights` whose luma is `y` `(H, W)`, in [0, 255 sum(weights)].
+
+    sum_c v_c clip(x_c + lambda w_c) rises with lambda for w = v / |v|^2, so bisection finds lambda per pixel;
+    rounding then moves the luma by at most sum(v) / 2.
+    """
+    v = np.asarray(weights, np.float64)
+    w = v / (v @ v)
+    start = np.clip(x.astype(np.float64), 0, 255)
+    low = np.full(y.shape, -255.0 / w.min())
+    high = -low
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        over = np.clip(start + middle[..., None] * w, 0, 255) @ v > y
+        low, high = np.where(over, low, middle), np.where(over, middle, high)
+    return to_bytes(start + ((low + high) / 2)[..., None] * w)
+
+
+def meet_block_means(x: Floats, y: NDArray[np.floating], p: int) -> Pixels:
+    """The picture `(h p, w p, C)` nearest by a shift of each block whose p x p means are `y` `(h, w, C)`.
+
+    The shift of every block is bisected; of the rounded pixels those with the largest remainders are rounded
+    up, so that the sum of a block is the nearest integer to p^2 y: the mean errs by at most 1 / (2 p^2).
+    """
+    rows, columns, channels = y.shape
+    blocks = x.astype(np.float64).reshape(rows, p, columns, p, channels).transpose(0, 2, 4, 1, 3)
+    blocks = np.clip(blocks.reshape(rows, columns, channels, p * p), 0, 255)
+    low, high = np.full(y.shape, -255.0), np.full(y.shape, 255.0)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        over = np.clip(blocks + middle[..., None], 0, 255).mean(axis=-1) > y
+        low, high = np.where(over, low, middle), np.where(over, middle, high)
+    met = np.clip(blocks + ((low + high) / 2)[..., None], 0, 255)
+    whole = np.floor(met)
+    goal = np.clip(np.rint(y.astype(np.float64) * p * p), 0, 255 * p * p)
+    missing = (goal - whole.sum(axis=-1))[..., None]
+    remainder = np.where(whole < 255, met - whole, -1.0)
+    rank = np.argsort(np.argsort(-remainder, axis=-1), axis=-1)
+    whole = np.where((rank < missing) & (whole < 255), whole + 1, whole)
+    out = whole.reshape(rows, columns, channels, p, p).transpose(0, 3, 1, 4, 2)
+    return to_bytes(out.reshape(rows * p, columns * p, channels))
+
+
+def meet_operator(
+    op: LinearOperator,
+    x: Floats,
+    y: Floats,
+    *,
+    damping: float = 1e-3,
+    goal: float = 0.45,
+    iterations: int = 200,
+) -> Pixels:
+    """A picture in [0, 255] with |A x - y| <= `goal` where that can be reached, then rounded.
+
+    Alternates the damped projection with clipping (projections onto convex sets) from `x`; `y` `(h, w, C)`.
+    For operators without a closed form in the box: blurs and smooth downsampling.
+    """
+
+    def tensor(a: Floats) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(a.transpose(2, 0, 1))[None]).double()
+
+    picture, known = tensor(x).clamp(0, 255), tensor(y)
+    for _ in range(iterations):
+        if float((op.A(picture) - known).abs().max()) <= goal:
+            break
+        picture = project(op, picture, known, damping).clamp(0, 255)
+    return to_bytes(picture[0].permute(1, 2, 0).numpy().astype(np.float32))

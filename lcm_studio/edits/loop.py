@@ -1,0 +1,81 @@
+"""Runs a problem through the one multistep loop: fill, noise, predict, project, renoise."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lcm_studio.edits.problem import Problem
+from lcm_studio.edits.tiles import tiled
+from lcm_studio.models.protocol import Cond, Model
+from lcm_studio.operators import project
+from lcm_studio.sampling import Ask, Decode, Encode, Noise, Steps, multistep
+
+
+class Projection:
+    """The refine hook: each clean estimate gets the known part, and the last one stays in pixels.
+
+    Pixel models: x0 = project(x0). Latent models: u = D(z0), u' = project(u), z0 += E(u') - E(u), which leaves
+    z0 alone where the projection changes nothing. `picture` holds the last u', `(B, 3, H, W)` in [-1, 1].
+    """
+
+    def __init__(self, problem: Problem, start: Tensor, *, latent: bool) -> None:
+        self.problem = problem
+        self.start = start
+        self.latent = latent
+        self.picture: Tensor | None = None
+
+    def __call__(self, x0_hat: Tensor, k: int, x_t: Tensor) -> Steps:
+        p = self.problem
+        last = k + 1 == len(p.levels)
+        if p.keep is not None:
+            keep = p.keep.to(x0_hat)
+            x0_hat = keep * self.start + (1 - keep) * x0_hat
+        wanted = p.known is not None and p.method in ("residual", "plain")
+        if not last and not wanted:
+            return x0_hat
+        u = yield Decode(x0_hat)
+        u = u.clamp(-1, 1)
+        if p.known is None or (last and not p.project_last):
+            self.picture = u
+            return x0_hat
+        projected = project(p.known.op, u, p.known.y.to(u), p.known.damping_at(k))
+        if last:
+            self.picture = projected
+            return x0_hat
+        if not self.latent:
+            return projected
+        if p.method == "plain":
+            encoded: Tensor = yield Encode(projected.clamp(-1, 1))
+            return encoded
+        after, before = (yield Encode(torch.cat([projected.clamp(-1, 1), u]))).chunk(2)
+        corrected: Tensor = x0_hat + after - before
+        return corrected
+
+
+def solve(problem: Problem, model: Model, cond: Cond, noise: Noise) -> Generator[Ask, Any, Tensor]:
+    """Pictures `(B, 3, H, W)`, nominally in [-1, 1], one per seed of `noise`; `finish` is still to come.
+
+    Source: Song et al. 2023, Algorithm 4, with the known part projected after instead of before the network.
+    """
+    start = (yield Encode(problem.start)) if model.latent else problem.start
+    first = noise.draw()
+    start = start.to(first).expand_as(first)
+    hook = Projection(problem, start, latent=model.latent)
+    steps = multistep(
+        model.schedule.renoise(start, first, problem.levels[0]),
+        problem.levels,
+        cond,
+        schedule=model.schedule,
+        noise=noise,
+        refine=hook,
+    )
+    if problem.tile is not None:
+        cells = model.sample_shape(problem.tile[1], problem.tile[0])
+        steps = tiled(steps, cells[1], cells[2])
+    yield from steps
+    assert hook.picture is not None
+    return hook.picture

@@ -1,0 +1,88 @@
+"""Masks: reading, growing, shrinking, softening, and their shadow on a latent grid.
+
+A mask is uint8 `(H, W)`; 255 is what may change. A hole is its boolean form.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from lcm_studio.spec.errors import BadRequest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from lcm_studio.spec.requests import Pixels
+
+    Bools = NDArray[np.bool_]
+
+MAX_GROW = 256
+
+
+def _disc(radius: int) -> Pixels:
+    disc: Pixels = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    return disc
+
+
+def grow(mask: Pixels, pixels: int) -> Pixels:
+    """Widened by `pixels`; narrowed where negative. Raises BadRequest beyond 256."""
+    if abs(pixels) > MAX_GROW:
+        raise BadRequest(f"grow={pixels} is out of range; use -{MAX_GROW} to {MAX_GROW} pixels")
+    if pixels == 0:
+        return mask
+    change = cv2.dilate if pixels > 0 else cv2.erode
+    grown: Pixels = change(mask, _disc(abs(pixels)))
+    return grown
+
+
+def invert(mask: Pixels) -> Pixels:
+    """Known and unknown swapped."""
+    swapped: Pixels = np.bitwise_not(mask)
+    return swapped
+
+
+def soften(mask: Pixels, pixels: int) -> Pixels:
+    """A preview of feathering: a ramp of `pixels` inside the mask; outside stays 0."""
+    if pixels < 1:
+        return mask
+    depth = cv2.distanceTransform((mask > 127).astype(np.uint8), cv2.DIST_L2, 5)
+    ramp: Pixels = np.clip(depth / (pixels + 1) * 255, 0, 255).astype(np.uint8)
+    return ramp
+
+
+def fit(mask: Pixels, height: int, width: int) -> tuple[Pixels, str]:
+    """The mask at a picture's size, and a sentence if it had another."""
+    if mask.shape[:2] == (height, width):
+        return mask, ""
+    said = f"the mask of {mask.shape[1]} x {mask.shape[0]} was resized to the picture's {width} x {height}"
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR), said
+
+
+def hole_of(mask: Pixels) -> tuple[Bools, str]:
+    """Where the picture may change, and a sentence if the mask had greys: any grey counts as unknown."""
+    hole = mask > 0
+    greys = int(((mask > 0) & (mask < 255)).sum())
+    said = ""
+    if greys:
+        said = f"{greys} grey pixels of the mask count as white (may change); use feather for a soft edge"
+    return hole, said
+
+
+def latent_keep(hole: Bools, cell: int, dilate: int = 1) -> Tensor:
+    """1 where a latent cell is known, float32 `(1, 1, H / cell, W / cell)`.
+
+    Max-pools the hole over cells and widens it by `dilate` cells, because a cell's code sees beyond it.
+    A hole that would fill the whole grid is left without widening.
+    """
+    import torch
+
+    unknown = torch.from_numpy(np.ascontiguousarray(hole)).float()[None, None]
+    pooled = torch.nn.functional.max_pool2d(unknown, cell) if cell > 1 else unknown
+    if dilate and cell > 1:
+        wide = torch.nn.functional.max_pool2d(pooled, 2 * dilate + 1, 1, dilate)
+        pooled = wide if bool((wide == 0).any()) else pooled
+    return 1 - pooled

@@ -1,0 +1,56 @@
+"""Reading a task's own settings: unknown names and wrong values are refused in one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lcm_studio.spec.errors import BadRequest
+
+
+class Options:
+    """`given` settings of `task`; `allowed` names its own, beside those that all tasks take."""
+
+    COMMON = ("levels", "method")
+
+    def __init__(self, task: str, given: Mapping[str, Any], allowed: Sequence[str]) -> None:
+        self.task, self.given = task, dict(given)
+        names = (*allowed, *self.COMMON)
+        for name in self.given:
+            if name not in names:
+                raise BadRequest(f"{task} has no option {name!r}; it takes {', '.join(names)}")
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        """A finite number in [low, high]."""
+        value = self.given.get(name, default)
+        try:
+            if isinstance(value, bool):
+                raise TypeError
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not (math.isfinite(number) and low <= number <= high):
+            raise BadRequest(f"{name}={value} is not usable; use a number from {low:g} to {high:g}")
+        return number
+
+    def whole(self, name: str, default: int, low: int, high: int) -> int:
+        """A whole number in [low, high]."""
+        number = self.number(name, default, low, high)
+        if number != int(number):
+            raise BadRequest(f"{name}={number} is not a whole number; use {low} to {high}")
+        return int(number)
+
+    def choice(self, name: str, default: str, allowed: Sequence[str]) -> str:
+        """One of the words allowed."""
+        value = self.given.get(name, default)
+        if value not in allowed:
+            raise BadRequest(f"{name}={value!r} is unknown; use {', '.join(allowed)}")
+        return str(value)
+
+    def text(self, name: str, default: str = "") -> str:
+        """A string of at most 2,000 characters."""
+        value = self.given.get(name, default)
+        if not isinstance(value, str) or len(value) > 2000:
+            raise BadRequest(f"{name} must be text of at most 2000 characters")
+        return value

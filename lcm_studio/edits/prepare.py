@@ -1,0 +1,102 @@
+"""Steps that all tasks share between a request and its problem."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lcm_studio.edits.geometry import Frame, align
+from lcm_studio.edits.options import Options
+from lcm_studio.edits.problem import METHODS, Method
+from lcm_studio.edits.schedules import check_levels, geometric, on_grid
+from lcm_studio.models.protocol import Model
+from lcm_studio.spec.errors import BadRequest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lcm_studio.spec.requests import Edit, Pixels
+
+    Floats = NDArray[np.float32]
+
+ROOM = 2.0  # a picture of up to this many times the model's own pixels is sampled in one piece
+
+
+def tensor(picture: NDArray[np.generic]) -> Tensor:
+    """`(H, W, C)` in [0, 255] -> float32 `(1, C, H, W)` in [-1, 1]."""
+    x = np.ascontiguousarray(np.asarray(picture, np.float32).transpose(2, 0, 1))
+    return torch.from_numpy(x)[None] / 127.5 - 1
+
+
+def picture(x: Tensor) -> Floats:
+    """`(C, H, W)` in [-1, 1] -> float32 `(H, W, C)` in [0, 255], not clipped."""
+    array: Floats = ((x.detach().float().cpu() + 1) * 127.5).permute(1, 2, 0).numpy()
+    return array
+
+
+def split(image: Pixels) -> tuple[Pixels, Pixels | None]:
+    """(RGB, alpha or None) of a picture with 1, 3 or 4 channels. Raises BadRequest for another shape."""
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or image.dtype != np.uint8:
+        raise BadRequest(
+            f"a picture of shape {image.shape} and {image.dtype} is not usable; give 8-bit RGB or RGBA"
+        )
+    if image.shape[2] == 1:
+        return np.repeat(image, 3, axis=2), None
+    return image[..., :3], image[..., 3] if image.shape[2] == 4 else None
+
+
+def join(rgb: Pixels, alpha: Pixels | None) -> Pixels:
+    """RGB with its alpha back, if it had one."""
+    return rgb if alpha is None else np.dstack([rgb, alpha])
+
+
+def frame_for(height: int, width: int, model: Model, multiple: int | None = None) -> Frame:
+    """A frame that the model can sample: its multiple, and at least its own size."""
+    step = multiple or model.info.multiple
+    return align(height, width, step, (model.info.height, model.info.width))
+
+
+def room(model: Model) -> float:
+    """How many pixels are sampled in one piece."""
+    return ROOM * model.info.width * model.info.height
+
+
+def tile_for(frame: Frame, model: Model) -> tuple[int, int] | None:
+    """The model's own size, where a frame is too large for one piece."""
+    if frame.full_height * frame.full_width <= room(model):
+        return None
+    return model.info.height, model.info.width
+
+
+def method_of(options: Options, default: Method) -> Method:
+    value = options.choice("method", default, METHODS)
+    return next(m for m in METHODS if m == value)
+
+
+def levels_of(
+    request: Edit, options: Options, model: Model, first: float, last: float
+) -> tuple[float, ...]:
+    """The user's levels (`timesteps`, then the option `levels`), else `steps` of them from `first` to `last`.
+
+    `first`, `last`: sigmas for data of unit spread (latents); pixel models have a spread of 1/2.
+    """
+    if request.timesteps is not None:
+        return tuple(model.grid(len(request.timesteps), request.timesteps))
+    given = options.given.get("levels")
+    if given is not None:
+        return tuple(on_grid(check_levels(given), model))
+    scale = 1.0 if model.latent else 0.5
+    return tuple(on_grid(geometric(first * scale, last * scale, request.steps), model))
+
+
+def errors(found: NDArray[np.generic], wanted: NDArray[np.generic]) -> dict[str, float]:
+    """Largest and root-mean-square difference, of 255."""
+    gap = np.abs(np.asarray(found, np.float64) - np.asarray(wanted, np.float64))
+    if not gap.size:
+        return {"max_error": 0.0, "rms_error": 0.0}
+    return {"max_error": float(gap.max()), "rms_error": float(np.sqrt((gap**2).mean()))}

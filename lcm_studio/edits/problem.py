@@ -1,0 +1,76 @@
+"""What every edit comes down to: a start, a known part, levels, and a finishing rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor
+
+from lcm_studio.operators import LinearOperator
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lcm_studio.spec.requests import Pixels
+
+    Floats = NDArray[np.float32]
+
+Method = Literal["residual", "plain", "latent", "end"]
+METHODS: tuple[Method, ...] = ("residual", "plain", "latent", "end")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Known:
+    """y = A x + noise: `op`, `y` for pictures `(1, 3, H, W)` in [-1, 1].
+
+    `damping`: of each step's projection, one per level or one for all; 0 replaces the known part.
+    """
+
+    op: LinearOperator
+    y: Tensor
+    damping: tuple[float, ...] = (0.0,)
+
+    def damping_at(self, k: int) -> float:
+        return self.damping[min(k, len(self.damping) - 1)]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """One edit, ready for the loop.
+
+    `start`: the filled picture `(1, 3, H, W)` in [-1, 1], noised to the first level. `levels`: the model's own, falling.
+    `known`: the part that each step's clean estimate is projected onto, or None.
+    `keep`: latent cells that stay those of `start`, `(1, 1, h, w)`, or None.
+    `method`: how a projection comes back into latents: residual adds E(u') - E(u), plain takes E(u'),
+    latent only replaces cells, end projects only at the end.
+    `project_last`: False leaves the last estimate as the network made it, for a `finish` that blends.
+    `finish`: float `(H, W, 3)` in [0, 255] -> the picture of the size that went in.
+    `measure`: that picture -> fidelity figures. `tile`: side in pixels of overlapping tiles, or None.
+    """
+
+    start: Tensor
+    levels: tuple[float, ...]
+    finish: Callable[[Floats], Pixels]
+    measure: Callable[[Pixels], Mapping[str, Any]]
+    known: Known | None = None
+    keep: Tensor | None = None
+    method: Method = "residual"
+    project_last: bool = True
+    tile: tuple[int, int] | None = None
+    warnings: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """Finished pictures and what is known about them; `fidelity` holds the worst of several."""
+
+    images: tuple[Pixels, ...]
+    seeds: tuple[int, ...]
+    flagged: tuple[bool, ...] = ()
+    fidelity: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,108 @@
+"""Noise levels of an edit: chosen in variance-exploding sigma, then put on the model's own grid.
+
+A sigma here is noise per unit of signal (sigma_t / alpha_t) in the space that the model samples in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from lcm_studio.models.protocol import Model
+from lcm_studio.spec.errors import BadRequest
+
+MAX_LEVELS = 50
+
+
+def geometric(first: float, last: float, steps: int) -> list[float]:
+    """`steps` levels falling geometrically from `first` to `last`; one step takes `first` alone."""
+    if steps == 1:
+        return [first]
+    ratio = (last / first) ** (1 / (steps - 1))
+    return [first * ratio**k for k in range(steps)]
+
+
+def check_levels(levels: Sequence[float]) -> list[float]:
+    """Levels that a user wrote. Raises BadRequest unless they are finite, positive and falling."""
+    try:
+        values = [float(v) for v in levels]
+    except (TypeError, ValueError) as error:
+        raise BadRequest(
+            f"levels={levels!r} is no list of numbers; write them as 5, 1.2, 0.3"
+        ) from error
+    falls = all(b < a for a, b in pairwise(values))
+    good = all(math.isfinite(v) and v > 0 for v in values)
+    if not values or len(values) > MAX_LEVELS or not good or not falls:
+        raise BadRequest(
+            f"levels={values} must be 1 to {MAX_LEVELS} positive numbers, each below the one before; "
+            "for example 5, 1.2, 0.3"
+        )
+    return values
+
+
+def on_grid(levels: Sequence[float], model: Model) -> list[float]:
+    """The model's own levels nearest to `levels`, strictly falling; two that meet are spread where there is room.
+
+    Latent consistency models are trained on a grid of timesteps, so only its members are used.
+    """
+    if not model.latent:
+        return [float(v) for v in dict.fromkeys(model.schedule.nearest_timestep(v) for v in levels)]
+    grid = model.grid(model.info.max_steps) if model.info.consistency else _every(model)
+    sigmas = [model.schedule.ve_sigma(t) for t in grid]
+
+    def nearest(wanted: float) -> int:
+        return min(range(len(grid)), key=lambda i: abs(_log(sigmas[i]) - math.log(wanted)))
+
+    chosen: list[int] = []
+    for wanted in levels:
+        index = nearest(wanted)
+        if chosen and index <= chosen[-1]:
+            index = chosen[-1] + 1
+        if index >= len(grid):
+            break
+        chosen.append(index)
+    return [grid[i] for i in chosen]
+
+
+def _every(model: Model) -> list[float]:
+    return [float(t) for t in range(len(model.schedule) - 1, -1, -1)]
+
+
+def _log(sigma: float) -> float:
+    return math.log(min(max(sigma, 1e-6), 1e6))
+
+
+def from_strength(strength: float, model: Model) -> float:
+    """The sigma of an image-to-image strength in (0, 1]: the same share of the model's noise range.
+
+    SDEdit (Meng et al. 2022): strength 1 forgets the picture, small strengths only polish it.
+    Raises BadRequest outside (0, 1].
+    """
+    if not (math.isfinite(strength) and 0 < strength <= 1):
+        raise BadRequest(f"strength={strength} is out of range; use more than 0 up to 1")
+    grid = model.grid(model.info.max_steps)
+    index = min(len(grid) - 1, round((1 - strength) * len(grid)))
+    return min(model.schedule.ve_sigma(grid[index]), 1e4)
+
+
+RANGES: dict[str, tuple[float, float]] = {
+    "inpaint": (5.0, 0.3),
+    "outpaint": (5.0, 0.3),
+    "colorize": (5.0, 0.3),
+    "superres2": (0.6, 0.15),
+    "superres3": (0.9, 0.2),
+    "superres4": (1.2, 0.2),
+    "superres8": (2.0, 0.3),
+    "denoise": (0.8, 0.2),
+    "deblur": (0.8, 0.2),
+    "sketch": (3.0, 0.3),
+    "interpolate": (2.0, 0.3),
+}
+
+
+def default_range(task: str, steps: int) -> tuple[float, float]:
+    """(first, last) sigma of a task for data of unit spread; chosen by `python -m benchmarks edits`."""
+    if task in RANGES:
+        return RANGES[task]
+    return RANGES["superres8" if task.startswith("superres") else "inpaint"]

@@ -1,0 +1,73 @@
+"""An edit as a generator of asks, for whichever driver answers them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lcm_studio.edits.interpolate import interpolate_session
+from lcm_studio.edits.loop import solve
+from lcm_studio.edits.prepare import picture
+from lcm_studio.edits.problem import Outcome
+from lcm_studio.edits.registry import task_of
+from lcm_studio.models.protocol import Model
+from lcm_studio.sampling import Ask, Check, Embed, Finished, SeededNoise, plan
+
+if TYPE_CHECKING:
+    from lcm_studio.spec.requests import Edit, Pixels
+
+
+def edit_session(
+    request: Edit, model: Model, seeds: tuple[int, ...], rows: int
+) -> Generator[Ask, Any, Outcome]:
+    """All pictures of an edit, one per seed, at most `rows` at a time.
+
+    Raises BadRequest, at the first step, for input that does not fit the task.
+    """
+    task = task_of(request.task)
+    if task.build is None:
+        return (yield from interpolate_session(request, model, seeds, rows))
+    problem = task.build(request, model)
+    height, width = problem.start.shape[-2:]
+    settled = plan(request, model, width, height)
+    one = yield Embed((settled.prompt,))
+    images: list[Pixels] = []
+    flagged: list[bool] = []
+    figures: list[Mapping[str, Any]] = []
+    for start in range(0, len(seeds), rows):
+        part = seeds[start : start + rows]
+        noise = SeededNoise(part, settled.shape, device=model.device)  # type: ignore[attr-defined]
+        decoded = yield from solve(problem, model, one.repeat(len(part)), noise)
+        flags = yield Check(decoded)
+        made = []
+        for x, bad in zip(decoded, flags, strict=True):
+            result = problem.finish(picture(x))
+            made.append(np.zeros_like(result) if bad else result)
+            figures.append(problem.measure(result))
+        images += made
+        flagged += flags
+        yield Finished(tuple(made))
+    return Outcome(
+        images=tuple(images),
+        seeds=seeds,
+        flagged=tuple(flagged),
+        fidelity=worst(figures),
+        warnings=problem.warnings,
+        settings={
+            "levels": [round(model.schedule.ve_sigma(t), 4) for t in problem.levels],
+            "method": problem.method,
+            **problem.settings,
+        },
+    )
+
+
+def worst(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of several pictures the largest of every number; words as in the first."""
+    out: dict[str, Any] = {}
+    for name in figures[0]:
+        values = [f[name] for f in figures]
+        number = isinstance(values[0], float) and not isinstance(values[0], bool)
+        out[name] = max(values) if number else values[0]
+    return out
