@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-WORDS = "sunset noon night snowy mountains lake red house tree sea clear sky a the of".split()
+WORDS = ["sunset", "noon", "night", "snowy", "mountains", "lake", "red", "house"]
+WORDS += ["tree", "sea", "clear", "sky", "a", "the", "of"]
 
 
 def _byte_symbols() -> list[str]:
@@ -38,7 +39,7 @@ def tokenizer(length: int = 16) -> Any:
                 merges.append(pair)
                 tokens.append("".join(pair))
             pieces = ["".join(pair), *pieces[2:]]
-    tokens = list(dict.fromkeys(tokens)) + ["<|startoftext|>", "<|endoftext|>"]
+    tokens = [*dict.fromkeys(tokens), "<|startoftext|>", "<|endoftext|>"]
     vocab = {token: i for i, token in enumerate(tokens)}
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=length)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import time
@@ -113,8 +114,7 @@ class Engine:
         info = self.info(request.model)
         warnings = check_request(request, info)
         if isinstance(request, Edit):
-            from lcm_studio import edits
-
+            edits = importlib.import_module("lcm_studio.edits")
             warnings = (*warnings, *edits.check(request, info))
         if request.decoder != "default":
             self.registry.decoder(request.decoder)

@@ -38,7 +38,8 @@ class Registry:
         if folder.suffix == ".safetensors":
             from lcm_studio.models.single import single_info
 
-            return replace(single_info(folder), id=model_id)
+            info: ModelInfo = replace(single_info(folder), id=model_id)
+            return info
         stamp = (folder / "model_index.json").stat().st_mtime_ns
         with self._lock:
             kept = self._kept.get(model_id)

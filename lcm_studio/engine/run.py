@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import queue
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -67,8 +68,7 @@ class _Run:
         model = self.lane.model
         generator: Generator[Any, Any, Any]
         if isinstance(self.request, Edit):
-            from lcm_studio import edits
-
+            edits = importlib.import_module("lcm_studio.edits")
             rows = self.request.count
             generator = edits.session(self.request, model)
         else:
@@ -145,7 +145,7 @@ class _Run:
 
     def _timing(self) -> dict[str, float]:
         total = time.perf_counter() - self.started
-        parts = {name: 0.0 for name in ("prompt", "network", "decode", "encode")}
+        parts = dict.fromkeys(("prompt", "network", "decode", "encode"), 0.0)
         parts |= self.session.seconds
         parts["waiting"] = self.session.waited
         parts["other"] = max(0.0, total - sum(parts.values()))

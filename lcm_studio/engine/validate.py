@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Iterable
@@ -96,7 +97,7 @@ def _timesteps(request: Sampling, info: ModelInfo) -> None:
     top = (info.max_steps if info.kind == "cm" else 1000) - 1
     for value in values:
         _whole("timesteps", value, 0, top)
-    if any(b >= a for a, b in zip(values, values[1:], strict=False)):
+    if any(b >= a for a, b in itertools.pairwise(values)):
         raise BadRequest(
             f"timesteps={','.join(map(str, values))} must fall; sort them from high to low"
         )

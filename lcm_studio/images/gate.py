@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from lcm_studio.spec.requests import Pixels
 
 FORMATS = ("PNG", "JPEG", "WEBP")
+BROKEN_EXIF = (OSError, ValueError, SyntaxError, KeyError, TypeError, AttributeError, ArithmeticError)
 MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 
 
@@ -116,18 +118,9 @@ def _too_big(what: str, gate: Gate) -> str:
 
 
 def _finish(image: Image.Image, alpha: str) -> Pixels:
-    try:
+    # a broken EXIF block says nothing about rotation
+    with contextlib.suppress(*BROKEN_EXIF):
         image = ImageOps.exif_transpose(image) or image
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ZeroDivisionError,
-    ):
-        pass  # a broken EXIF block says nothing about rotation
     pixels = _to_array(image)
     if pixels.shape[2] == 4 and bool((pixels[..., 3] == 255).all()):
         pixels = pixels[..., :3]

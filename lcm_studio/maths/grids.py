@@ -50,7 +50,8 @@ def karras_sigmas(
         return torch.tensor([sigma_max], dtype=torch.float64)
     ramp = torch.linspace(0, 1, count, dtype=torch.float64)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
-    return (high + ramp * (low - high)) ** rho
+    sigmas: Tensor = (high + ramp * (low - high)) ** rho
+    return sigmas
 
 
 def cm_timesteps(steps: int, levels: int) -> list[int]:

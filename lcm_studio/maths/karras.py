@@ -77,7 +77,8 @@ class KarrasSchedule:
         """x0 + sqrt(sigma^2 - sigma_min^2) z: back up to level `t` (Song et al. 2023, Algorithm 1)."""
         sigma = min(max(t, self.sigma_min), self.sigma_max)
         scale = self.s_noise * (sigma**2 - self.sigma_min**2) ** 0.5
-        return x0 + scale * z
+        noised: Tensor = x0 + scale * z
+        return noised
 
     def prior(self, z: Tensor) -> Tensor:
         """The sample that sampling starts from: sigma_max z."""

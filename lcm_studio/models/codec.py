@@ -79,14 +79,17 @@ class LatentCodec:
     def _unscale(self, latents: Tensor, vae: Any) -> Tensor:
         statistics = self._statistics(vae, latents)
         if statistics is not None:
-            return latents * statistics[1] / vae.config.scaling_factor + statistics[0]
+            unscaled: Tensor = latents * statistics[1] / vae.config.scaling_factor + statistics[0]
+            return unscaled
         shift = getattr(vae.config, "shift_factor", None) or 0.0
-        return latents / vae.config.scaling_factor + shift
+        unshifted: Tensor = latents / vae.config.scaling_factor + shift
+        return unshifted
 
     def _scale(self, z: Tensor, vae: Any) -> Tensor:
         statistics = self._statistics(vae, z)
         if statistics is not None:
-            return (z - statistics[0]) * vae.config.scaling_factor / statistics[1]
+            scaled: Tensor = (z - statistics[0]) * vae.config.scaling_factor / statistics[1]
+            return scaled
         shift = getattr(vae.config, "shift_factor", None) or 0.0
-        scaled: Tensor = (z - shift) * vae.config.scaling_factor
-        return scaled
+        shifted: Tensor = (z - shift) * vae.config.scaling_factor
+        return shifted

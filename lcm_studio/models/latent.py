@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -125,12 +125,12 @@ class LatentModel:
             h, w_ = prompt.height or self.info.height, prompt.width or self.info.width
             size = [h, w_, 0, 0, h, w_]
             tensors["time_ids"] = torch.tensor([size], dtype=torch.float32, device=self.device)
-        return Cond(tensors=tensors, batch=1, group=("cfg" if guided else "", prompt.consistency))
+        return Cond(tensors=tensors, batch=1, group=(guided, prompt.consistency))
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
         """x0_hat `(B, C, H, W)`, float32: one network call, doubled inside for classifier-free guidance."""
-        mode, consistency = cond.group  # type: ignore[misc]
-        pred = self._network(x_t, t, cond, guided=mode == "cfg").float()
+        guided, consistency = _unpack(cond.group)
+        pred = self._network(x_t, t, cond, guided=guided).float()
         alpha, sigma = self.schedule.alpha_sigma(t, x_t)
         x0 = to_x0(pred, x_t, alpha, sigma, self.schedule.prediction_type)
         x0 = self._clip(x0)
@@ -205,3 +205,9 @@ class LatentModel:
     def with_info(self, **changes: Any) -> None:
         """Replaces fields of `info` (the id under which a folder was asked for)."""
         self.info = replace(self.info, **changes)
+
+
+def _unpack(group: Hashable) -> tuple[bool, bool]:
+    """(guided, consistency) of a group that `embed` made."""
+    guided, consistency = group if isinstance(group, tuple) else (False, True)
+    return bool(guided), bool(consistency)

@@ -81,7 +81,8 @@ class PixelModel:
         time = (250.0 * t.double().log()).to(x.device, torch.float32)
         pred = self.unet(x, time, class_labels=cond.tensors.get("labels"), return_dict=False)[0]
         x0 = c_out * pred.float() + c_skip * x_t
-        return x0.clamp(-1, 1) if s.clip_denoised else x0
+        clipped: Tensor = x0.clamp(-1, 1) if s.clip_denoised else x0
+        return clipped
 
     def decode(self, latents: Tensor) -> Tensor:
         """The identity."""

@@ -108,9 +108,14 @@ class Network(Protocol):
 class Model(Network, Protocol):
     """A network with what is needed to plan for it."""
 
-    info: ModelInfo
-    schedule: Schedule
-    latent: bool
+    @property
+    def info(self) -> ModelInfo: ...
+    @property
+    def schedule(self) -> Schedule: ...
+    @property
+    def latent(self) -> bool: ...
+    @property
+    def device(self) -> str: ...
 
     def sample_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """(C, H, W) that a picture of `width` x `height` pixels is sampled in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -49,7 +50,7 @@ def multistep(
     """
     if not timesteps:
         raise BadRequest("there are no steps to take; ask for at least one")
-    if any(b >= a for a, b in zip(timesteps, timesteps[1:], strict=False)):
+    if any(b >= a for a, b in itertools.pairwise(timesteps)):
         raise BadRequest(
             f"timesteps={list(timesteps)} do not fall; give them in strictly falling order"
         )
