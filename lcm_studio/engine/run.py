@@ -128,9 +128,10 @@ class _Run:
             images, fidelity = outcome.images, dict(outcome.fidelity)
             flagged = tuple(getattr(outcome, "flagged", ()) or (False,) * len(images))
             extra = dict(getattr(outcome, "settings", {}) or {})
+            seeds = tuple(getattr(outcome, "seeds", ()) or self.seeds[:1] * len(images))
+            self.warnings = (*self.warnings, *getattr(outcome, "warnings", ()))
         else:
-            (images, flagged), fidelity, extra = outcome, {}, {}
-        seeds = self.seeds if len(images) == len(self.seeds) else self.seeds[:1] * len(images)
+            (images, flagged), fidelity, extra, seeds = outcome, {}, {}, self.seeds
         height, width = images[0].shape[:2] if images else (0, 0)
         extra |= {"width": int(width), "height": int(height)}
         return Done(

@@ -18,8 +18,42 @@ from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import Edit, Generate, LoraSpec, Sampling
 
 GLUE = frozenset(
-    "a an and at by in into is its near of on onto over the to under with without against above below "
-    "behind beside between from one two three four few some many very".split()
+    [
+        "a",
+        "an",
+        "and",
+        "at",
+        "by",
+        "in",
+        "into",
+        "is",
+        "its",
+        "near",
+        "of",
+        "on",
+        "onto",
+        "over",
+        "the",
+        "to",
+        "under",
+        "with",
+        "without",
+        "against",
+        "above",
+        "below",
+        "behind",
+        "beside",
+        "between",
+        "from",
+        "one",
+        "two",
+        "three",
+        "four",
+        "few",
+        "some",
+        "many",
+        "very",
+    ]
 )
 
 

@@ -1,0 +1,87 @@
+"""An exact consistency model: data are Gaussian, so f is known in closed form. Tests sampling without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lcm_studio.device import Placement
+from lcm_studio.maths.grids import lcm_timesteps
+from lcm_studio.maths.karras import KarrasSchedule
+from lcm_studio.maths.schedule import NoiseSchedule
+from lcm_studio.models.protocol import Cond, Prompt
+from lcm_studio.spec.models import ModelInfo
+from lcm_studio.spec.requests import LoraSpec
+
+
+class GaussianToy:
+    """f of x_0 ~ N(mu, s^2 I): the probability-flow ODE keeps (x - alpha mu) / sqrt(alpha^2 s^2 + sigma^2).
+
+    f(x_t, t) = mu + s (x_t - alpha_t mu) / sqrt(alpha_t^2 s^2 + sigma_t^2), in the precision of x_t.
+    A prompt that reads as a number shifts mu by it, so that rows of a batch can be told apart.
+    """
+
+    latent = False
+    device = "cpu"
+    placement = Placement()
+
+    def __init__(
+        self,
+        schedule: NoiseSchedule | KarrasSchedule,
+        *,
+        mu: float = 0.3,
+        s: float = 0.5,
+        size: int = 8,
+    ) -> None:
+        self.schedule = schedule
+        self.mu = mu
+        self.s = s
+        self.info = ModelInfo(
+            id="toy", path="", kind="cm", width=size, height=size, multiple=1, guidance="none"
+        )
+
+    def use(self, *, loras: tuple[LoraSpec, ...] = (), decoder: str = "default") -> None:
+        """Nothing to switch."""
+
+    def sample_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """(3, H, W): the toy lives in pixels."""
+        return 3, height, width
+
+    def grid(
+        self, steps: int, timesteps: Sequence[int] | None = None, *, consistency: bool | None = None
+    ) -> list[float]:
+        """The LCM grid for VP, evenly spaced indices for VE."""
+        if isinstance(self.schedule, KarrasSchedule):
+            index = timesteps or [i * len(self.schedule) // steps for i in reversed(range(steps))]
+            return [self.schedule.sigma_at(i) for i in reversed(list(index))]
+        return [float(t) for t in timesteps or lcm_timesteps(steps)]
+
+    def embed(self, prompts: Sequence[Prompt]) -> Cond:
+        """The shift of mu per prompt."""
+        shift = [float(p.text) if p.text else 0.0 for p in prompts]
+        return Cond(tensors={"shift": torch.tensor(shift)}, batch=len(prompts))
+
+    def predict(self, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        """The exact f, `(B, C, H, W)`."""
+        alpha, sigma = self.schedule.alpha_sigma(t, x_t)
+        mu = self.mu + cond.tensors["shift"].to(x_t).reshape(-1, 1, 1, 1)
+        scale = self.s / (alpha**2 * self.s**2 + sigma**2).sqrt()
+        return mu + (x_t - alpha * mu) * scale
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The identity."""
+        return latents
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The identity."""
+        return images
+
+    def check(self, images: Tensor) -> tuple[bool, ...]:
+        """Nothing to object to."""
+        return (False,) * len(images)
+
+    def truncated(self, text: str) -> str:
+        """Nothing is cut."""
+        return ""
