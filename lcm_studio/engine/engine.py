@@ -201,7 +201,12 @@ class Engine:
         if path.suffix == ".safetensors":
             from lcm_studio.models.single import load_single
 
-            model = load_single(path, self.placement, offline=self.config.offline)
+            model = load_single(
+                path,
+                self.placement,
+                folders=self.registry.model_folders(),
+                find_decoder=self.registry.decoder,
+            )
             model.info = replace(model.info, id=model_id)
         else:
             model = load_folder(

@@ -38,7 +38,7 @@ class Registry:
         if folder.suffix == ".safetensors":
             from lcm_studio.models.single import single_info
 
-            info: ModelInfo = replace(single_info(folder), id=model_id)
+            info: ModelInfo = replace(single_info(folder, self.model_folders()), id=model_id)
             return info
         stamp = (folder / "model_index.json").stat().st_mtime_ns
         with self._lock:
@@ -75,6 +75,10 @@ class Registry:
             return self._hub(model_id)
         names = ", ".join(info.id for info in self.catalog()) or "none found"
         raise ModelError(f"model {model_id!r} is unknown; choose one of: {names}, or give a folder")
+
+    def model_folders(self) -> tuple[Path, ...]:
+        """The folders of the catalog."""
+        return tuple(Path(info.path) for info in self.catalog())
 
     def decoder(self, name: str) -> Path:
         """The folder of a decoder by name or path."""

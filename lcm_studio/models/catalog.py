@@ -95,6 +95,13 @@ def read_info(folder: Path, model_id: str | None = None) -> ModelInfo:
 
     Raises ModelError with the reason where it could not be loaded, as far as that shows without torch.
     """
+    _, classes = check_index(folder)
+    parameters, size = _weights(folder, classes)
+    return describe(folder, model_id or folder.name, parameters=parameters, size=size)
+
+
+def describe(folder: Path, model_id: str, *, parameters: int, size: int) -> ModelInfo:
+    """What the configs of `folder` say, whichever files the weights are in. Raises ModelError."""
     family, classes = check_index(folder)
     unet = component_config(folder, "unet")
     scheduler = component_config(folder, "scheduler")
@@ -103,13 +110,7 @@ def read_info(folder: Path, model_id: str | None = None) -> ModelInfo:
             f"{folder.name} is a flow-matching model, which has no consistency sampler here; "
             "use an LCM, Stable Diffusion, SDXL or consistency model"
         )
-    parameters, size = _weights(folder, classes)
-    common = {
-        "id": model_id or folder.name,
-        "path": str(folder),
-        "parameters": parameters,
-        "bytes": size,
-    }
+    common = {"id": model_id, "path": str(folder), "parameters": parameters, "bytes": size}
     if family == "cm":
         info = _pixel_info(common, unet, scheduler, classes)
     else:
