@@ -19,7 +19,7 @@ MOST_ROWS = 16
 
 def session(request: Edit, model: Model) -> Generator[Ask, Any, Outcome]:
     """An edit as a generator of asks: picture i is that of seed + i alone. Imports torch on the first step."""
-    from lcm_studio.edits.session import edit_session
+    from lcm_studio.edits.run import edit_session
 
     seeds = tuple(request.seed + i for i in range(request.count))
     return (yield from edit_session(request, model, seeds, MOST_ROWS))
