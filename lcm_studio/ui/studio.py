@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lcm_studio.spec import events
-from lcm_studio.spec.errors import StudioError
+from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.ui import views
 
 if TYPE_CHECKING:
@@ -30,6 +30,13 @@ class Studio:
     pictures: PictureStore
     turnstile: Turnstile
     preloads: threading.Event = field(default_factory=threading.Event)
+
+    def allowed_model(self, model: str) -> str:
+        """The model a page or client names: any where its users are known, else only those in the catalog."""
+        wanted = model.strip() or self.options.model
+        if not self.options.free_paths and wanted not in {info.id for info in self.engine.catalog()}:
+            raise BadRequest(f"{wanted} is not offered here; choose a model from the list")
+        return wanted
 
     def play(
         self,

@@ -6,7 +6,8 @@ picture (src, seed, label, note, url, settings); ``progress``; ``message`` {kind
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lcm_studio.ui.pictures import FINAL_QUALITY, THUMB, PictureStore, jpeg
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from lcm_studio.spec.requests import Pixels
 
 View = dict[str, Any]
+_serials = itertools.count()
 PREVIEW_SIZE = 512
 
 
@@ -25,7 +27,12 @@ def idle() -> View:
 
 def message(text: str, kind: str = "error") -> View:
     """Only a message; the pictures on the stage stay as they are."""
-    return {"phase": "failed" if kind == "error" else "idle", "message": {"kind": kind, "text": text}}
+    return {"phase": "failed" if kind == "error" else "idle", "message": note(text, kind)}
+
+
+def note(text: str, kind: str = "error") -> View:
+    """A value of `parts.note`; numbered, since the page draws only what differs from the value before."""
+    return {"kind": kind, "text": text, "serial": next(_serials)}
 
 
 def queued(position: int) -> View:
@@ -125,7 +132,3 @@ def seconds(value: float) -> str:
         return f"{value:.0f} s"
     return f"{value / 60:.0f} min"
 
-
-def compare_frames(columns: Sequence[View]) -> View:
-    """Several finished requests side by side."""
-    return {"phase": "running", "layout": "compare", "frames": list(columns)}

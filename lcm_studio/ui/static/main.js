@@ -5,7 +5,7 @@ import { mountChips } from "./chips.js";
 import { mountDrop } from "./drop.js";
 import { mountHeader } from "./header.js";
 import { mountLive } from "./live.js";
-import { registry } from "./registry.js";
+import { h, registry, say } from "./registry.js";
 import "./keys.js";
 
 const kinds = {
@@ -15,7 +15,15 @@ const kinds = {
   drop: mountDrop,
   header: mountHeader,
   live: mountLive,
-  note: (tab, el) => registry.set("note", tab, el),
+  note(tab, el, { props, watch }) {
+    registry.set("note", tab, el);
+    watch("value", () => say(tab, props.value));
+  },
+  about(_tab, el, { props, watch }) {
+    const draw = () => el.replaceChildren(h("p", { className: "lcm-about" }, props.value?.text || "", props.value?.note ? h("br") : null, props.value?.note || null));
+    watch("value", draw);
+    draw();
+  },
   wire: (name, _el, ctx) => registry.set("channel", name, (data) => ctx.trigger("message", data)),
 };
 

@@ -1,0 +1,78 @@
+"""LCM Studio in the browser: `python app.py`, then open the address that it prints."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lcm_studio.ui.options import Options
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="app.py", description="A workbench for consistency models in the browser.")
+    p.add_argument("--model", default="scenery-lcm", metavar="NAME|PATH|ID", help="model to open with (default: the bundled one)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    p.add_argument("--dtype", default="auto", choices=("auto", "fp32", "fp16", "bf16"))
+    p.add_argument("--host", default="127.0.0.1", help="interface to listen on (default: this machine only)")
+    p.add_argument("--port", type=int, default=7860)
+    p.add_argument("--auth", metavar="USER:PASS", help="ask for this user and password; also read from LCM_STUDIO_AUTH")
+    p.add_argument("--insecure-no-auth", action="store_true", help="allow another interface than this machine's without --auth")
+    p.add_argument("--allow-origin", action="append", default=[], metavar="URL", help="a further address the page is served under, e.g. https://studio.example (repeatable)")
+    p.add_argument("--queue-size", type=int, default=32, metavar="N", help="requests that may wait (default: 32)")
+    p.add_argument("--outputs", type=Path, metavar="DIR", help="keep every picture here, by date (default: a private folder, swept at the next start)")
+    p.add_argument("--data-dir", type=Path, action="append", default=[], metavar="DIR", help="folder of pictures that distillation jobs may read (repeatable)")
+    net = p.add_mutually_exclusive_group()
+    net.add_argument("--offline", dest="offline", action="store_true", default=True, help="fetch nothing (default)")
+    net.add_argument("--online", dest="offline", action="store_false", help="models may come from the Hugging Face hub")
+    return p
+
+
+def read_options(argv: list[str] | None = None) -> Options:
+    """Flags -> options; exits with one sentence where they do not fit together."""
+    p = parser()
+    args = p.parse_args(argv)
+    from lcm_studio.ui.options import Options
+
+    auth = args.auth or os.environ.get("LCM_STUDIO_AUTH")
+    user, colon, password = (auth or "").partition(":")
+    if auth and not (user and colon and password):
+        p.error("--auth wants USER:PASS, both of them not empty")
+    if not 0 <= args.queue_size <= 64:
+        p.error(f"--queue-size {args.queue_size}: use 0 to 64")
+    if not 1 <= args.port <= 65535:
+        p.error(f"--port {args.port}: use 1 to 65535")
+    for origin in args.allow_origin:
+        if not origin.startswith(("http://", "https://")):
+            p.error(f"--allow-origin {origin}: give a whole origin such as https://studio.example")
+    options = Options(
+        model=args.model, device=args.device, dtype=args.dtype, host=args.host, port=args.port,
+        auth=(user, password) if auth else None, allow_origins=tuple(args.allow_origin),
+        queue_size=args.queue_size, outputs=args.outputs and args.outputs.expanduser().resolve(),
+        data_dirs=tuple(folder.expanduser().resolve() for folder in args.data_dir), offline=args.offline,
+    )  # fmt: skip
+    if not options.local and options.auth is None and not args.insecure_no_auth:
+        p.error(
+            f"--host {args.host} lets other machines in: add --auth USER:PASS, "
+            "or --insecure-no-auth if everyone who can reach it may use it"
+        )
+    return options
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(argv)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")
+    if options.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+    from lcm_studio.ui.serve import serve
+
+    return serve(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

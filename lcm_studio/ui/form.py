@@ -1,0 +1,124 @@
+"""The Create form's values as a Generate request and back. No Gradio here: the page's listeners, Live and tests use it.
+
+Gradio lets NaN, None and text of any length through its own components, so nothing of the form is trusted:
+what cannot be read becomes one sentence here, and ranges are checked by ``engine.validate``.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from lcm_studio.spec import limits
+from lcm_studio.spec.errors import BadRequest
+from lcm_studio.spec.models import ModelInfo
+from lcm_studio.spec.requests import Generate, LoraSpec, Priority
+
+LORA_ROWS = 3
+NAMES = (
+    "prompt", "negative", "model", "steps", "guidance", "seed", "randomize", "count", "width", "height",
+    "decoder", "sampler", "timesteps", "class_label", "live", "more",
+    *(f"{kind}{i}" for i in range(LORA_ROWS) for kind in ("lora", "weight")),
+)  # fmt: skip
+
+
+def to_request(
+    form: Mapping[str, Any], info: ModelInfo, *, previews: bool = False, priority: Priority = "normal"
+) -> Generate:
+    """The request of a form for the model it names. Raises BadRequest with one sentence."""
+    return Generate(
+        prompt=text(form, "prompt"),
+        negative=text(form, "negative") if info.takes_negative else "",
+        steps=whole(form, "steps"),
+        guidance=None if info.guidance == "none" else number(form, "guidance", "Guidance"),
+        seed=whole(form, "seed"),
+        count=whole(form, "count"),
+        model=text(form, "model") or info.id,
+        decoder=text(form, "decoder") or "default",
+        sampler=form.get("sampler") or "auto",
+        loras=loras(form),
+        timesteps=timesteps(text(form, "timesteps")),
+        class_label=whole(form, "class_label") if info.classes and form.get("class_label") is not None else None,
+        width=whole(form, "width"),
+        height=whole(form, "height"),
+        previews=previews,
+        priority=priority,
+    )
+
+
+def new_seed() -> int:
+    """A fresh seed that is easy to read and to say."""
+    return secrets.randbelow(2**31)
+
+
+def text(form: Mapping[str, Any], name: str) -> str:
+    value = form.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise BadRequest(f"{name} must be text, not {type(value).__name__}")
+    if len(value) > limits.MAX_PROMPT:
+        raise BadRequest(f"{name} has {len(value)} characters; use at most {limits.MAX_PROMPT}")
+    return value.strip()
+
+
+def number(form: Mapping[str, Any], name: str, title: str = "") -> float:
+    value = form.get(name)
+    title = title or name
+    if value is None or value == "":
+        raise BadRequest(f"{title} is empty; enter a number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise BadRequest(f"{title}={value!r} is no finite number; enter one")
+    return float(value)
+
+
+def whole(form: Mapping[str, Any], name: str) -> int:
+    value = number(form, name)
+    if value != int(value):
+        raise BadRequest(f"{name}={value:g} is no whole number; enter one")
+    return int(value)
+
+
+def loras(form: Mapping[str, Any]) -> tuple[LoraSpec, ...]:
+    rows = ((text(form, f"lora{i}"), i) for i in range(LORA_ROWS))
+    return tuple(LoraSpec(path=path, weight=number(form, f"weight{i}", "LoRA weight")) for path, i in rows if path)
+
+
+def timesteps(words: str) -> tuple[int, ...] | None:
+    if not words:
+        return None
+    try:
+        return tuple(int(word) for word in words.split(","))
+    except ValueError:
+        raise BadRequest(f"timesteps={words!r}: give whole numbers that fall, such as 999,499") from None
+
+
+def from_settings(said: Mapping[str, Any], info: ModelInfo) -> dict[str, Any]:
+    """Form values of a picture's settings, for the model `info` that they name."""
+    steps = int(said.get("steps") or info.steps_default)
+    rows = list(said.get("loras") or [])[:LORA_ROWS]
+    guidance = said.get("guidance")
+    form: dict[str, Any] = {
+        "prompt": str(said.get("prompt") or ""),
+        "negative": str(said.get("negative") or ""),
+        "model": str(said.get("model") or info.id),
+        "steps": steps,
+        "more": steps > 8,
+        "guidance": info.guidance_default if guidance is None else float(guidance),
+        "seed": int(said.get("seed") or 0),
+        "randomize": False,
+        "count": int(said.get("count") or 1),
+        "width": int(said.get("width") or info.width),
+        "height": int(said.get("height") or info.height),
+        "decoder": str(said.get("decoder") or "default"),
+        "sampler": str(said.get("sampler") or "auto"),
+        "timesteps": ",".join(str(t) for t in said.get("timesteps") or ()),
+        "class_label": said.get("class_label"),
+    }
+    for i in range(LORA_ROWS):
+        row = rows[i] if i < len(rows) else {}
+        form[f"lora{i}"] = str(row.get("path", ""))
+        form[f"weight{i}"] = float(row.get("weight", 1.0))
+    return form

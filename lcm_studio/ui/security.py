@@ -1,0 +1,215 @@
+"""One guard in front of everything the app serves: hosts, origins, body size, rate, sign-in, response headers.
+
+Gradio by itself runs requests with a foreign or null Origin and a foreign Host, and its own auth leaves some
+routes open; so the guard is the outermost ASGI layer and knows nothing of routes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from lcm_studio.ui.login import Login
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from lcm_studio.ui.options import Options
+
+# The page needs inline scripts and `new Function` (Gradio's own); nothing may come from or go to another host.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
+    "connect-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+HEADERS = {
+    b"content-security-policy": POLICY.encode(),
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cross-origin-opener-policy": b"same-origin",
+}
+SAFE = ("GET", "HEAD", "OPTIONS")
+RATE, BURST = 60.0, 240.0  # changing requests per second and at once, per client address
+
+
+@dataclass(frozen=True)
+class Refusal(Exception):
+    status: int
+    text: str
+
+
+class Guard:
+    """ASGI: lets a request through to `app` or answers it with one sentence."""
+
+    def __init__(self, app: ASGIApp, options: Options) -> None:
+        self.app = app
+        self.hosts = Hosts(options)
+        self.limit = options.body_limit
+        self.buckets = Buckets(rate=RATE, burst=BURST)
+        self.login = Login(*options.auth) if options.auth else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
+        try:
+            self.hosts.check(scope, headers)
+            self.check_rate(scope)
+            self.check_length(headers)
+            if scope["type"] == "http" and self.login and await self.login.answer(scope, receive, with_headers(send), headers):
+                return
+            if self.login and not self.login.known(headers, client(scope)):
+                raise Refusal(401, "Sign in first.")
+        except Refusal as refusal:
+            await refuse(scope, send, refusal)
+            return
+        if scope["type"] == "http":
+            await self.pass_on(scope, receive, with_headers(send))
+        else:
+            await self.app(scope, receive, send)
+
+    def check_rate(self, scope: Scope) -> None:
+        if scope.get("method") not in SAFE and not self.buckets.take(client(scope)):
+            raise Refusal(429, "Too many requests; wait a moment.")
+
+    def check_length(self, headers: Mapping[str, str]) -> None:
+        said = headers.get("content-length", "0")
+        if not said.isdigit() or int(said) > self.limit:
+            raise Refusal(413, f"The upload is larger than {self.limit // 2**20} MB; choose a smaller file.")
+
+    async def pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Counts a body that does not say its length, too."""
+        seen, started = 0, False
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self.limit:
+                raise Refusal(413, f"The upload is larger than {self.limit // 2**20} MB; choose a smaller file.")
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, counted, noted)
+        except Refusal as refusal:
+            if started:
+                raise
+            await refuse(scope, send, refusal)
+
+
+class Hosts:
+    """Which Host and Origin headers are ours.
+
+    A rebinding attack needs a name, so an address as Host is safe where the studio is meant to be reached by
+    address; names must be known. An Origin must be the page's own or an allowed one; "null" never is.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.local = options.local
+        self.origins = {origin.rstrip("/").lower() for origin in options.allow_origins}
+        self.names = {"localhost", *(name_of(origin) for origin in self.origins)}
+        if not is_address(options.host):
+            self.names.add(options.host.lower())
+
+    def check(self, scope: Scope, headers: Mapping[str, str]) -> None:
+        hosts = [v for k, v in scope["headers"] if k.lower() == b"host"]
+        host = headers.get("host", "").lower()
+        if len(hosts) != 1 or not self.own_host(host):
+            raise Refusal(
+                403, "This address is not one the studio serves; open it by its own address or start it with --allow-origin."
+            )
+        origin = headers.get("origin")
+        if origin is not None and not self.own_origin(origin.lower(), host):
+            raise Refusal(403, "Requests from other sites are refused; start the studio with --allow-origin to allow one.")
+        elsewhere = headers.get("sec-fetch-site") == "cross-site" and origin is None
+        if elsewhere and (headers.get("sec-fetch-mode") != "navigate" or scope.get("method") not in SAFE):
+            raise Refusal(403, "Requests from other sites are refused.")
+
+    def own_host(self, host: str) -> bool:
+        name = name_of("//" + host)
+        if name in self.names:
+            return True
+        if not is_address(name):
+            return False
+        return not self.local or ipaddress.ip_address(name).is_loopback
+
+    def own_origin(self, origin: str, host: str) -> bool:
+        if origin in self.origins:
+            return True
+        parts = urlsplit(origin)
+        return parts.scheme in ("http", "https") and parts.netloc == host
+
+
+class Buckets:
+    """A token bucket per client, for the latest few thousand clients."""
+
+    def __init__(self, *, rate: float, burst: float, most: int = 4096) -> None:
+        self.rate, self.burst, self.most = rate, burst, most
+        self.levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, name: str) -> bool:
+        now = time.monotonic()
+        level, then = self.levels.pop(name, (self.burst, now))
+        level = min(self.burst, level + (now - then) * self.rate)
+        allowed = level >= 1
+        self.levels[name] = (level - allowed, now)
+        while len(self.levels) > self.most:
+            self.levels.popitem(last=False)
+        return allowed
+
+
+def client(scope: Scope) -> str:
+    return (scope.get("client") or ("unknown", 0))[0]
+
+
+def name_of(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def with_headers(send: Send, extra: Iterable[tuple[bytes, bytes]] = ()) -> Send:
+    """Adds the security headers to every response."""
+
+    async def wrapped(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            ours = {**HEADERS, **dict(extra)}
+            theirs = [(k, v) for k, v in message.get("headers", ()) if k.lower() not in ours]
+            message = {**message, "headers": [*theirs, *ours.items()]}
+        await send(message)
+
+    return wrapped
+
+
+async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": refusal.text[:120]})
+        return
+    body = json.dumps({"detail": refusal.text}).encode()
+    send = with_headers(send)
+    kind = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": kind})
+    await send({"type": "http.response.body", "body": body})
