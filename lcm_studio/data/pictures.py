@@ -6,17 +6,16 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from lcm_studio.data.listing import DataError
+from lcm_studio.images.gate import FORMATS, Gate, read_image
+from lcm_studio.spec.errors import BadImage
 
 if TYPE_CHECKING:
     import numpy as np
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-MAX_PIXELS = 100_000_000
-MAX_BYTES = 256 * 1024 * 1024
-_WIDE = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+GATE = Gate(max_bytes=256 * 1024 * 1024, max_pixels=100_000_000, max_side=32_768)
 
 
 class BrokenPicture(DataError):
@@ -25,7 +24,7 @@ class BrokenPicture(DataError):
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What the doctor wants to know of a picture besides its pixels."""
+    """What the doctor wants to know of a picture: its upright size in pixels, and how it is stored."""
 
     width: int
     height: int
@@ -35,49 +34,22 @@ class Facts:
 
 
 def open_picture(data: bytes) -> tuple[Image.Image, Facts]:
-    """A decoded RGB image with EXIF rotation applied, alpha on white, 16 bits scaled; raises BrokenPicture."""
+    """The picture behind the image gate as an RGB image, and its facts; raises BrokenPicture."""
     if not data:
         raise BrokenPicture("the file is empty")
-    if len(data) > MAX_BYTES:
-        raise BrokenPicture(f"the file is larger than {MAX_BYTES // 2**20} MB")
     try:
+        pixels = read_image(data, gate=GATE)
         with Image.open(io.BytesIO(data), formats=FORMATS) as raw:
-            width, height = raw.size
-            if width * height > MAX_PIXELS:
-                raise BrokenPicture(
-                    f"{width} x {height} pixels are more than {MAX_PIXELS // 10**6} million"
-                )
             facts = Facts(
-                width=width,
-                height=height,
+                width=pixels.shape[1],
+                height=pixels.shape[0],
                 format=raw.format or "",
                 mode=raw.mode,
                 frames=getattr(raw, "n_frames", 1),
             )
-            raw.load()
-            return _rgb(ImageOps.exif_transpose(raw)), facts
-    except UnidentifiedImageError:
-        raise BrokenPicture("it is no PNG, JPEG or WebP, whatever its name says") from None
-    except Image.DecompressionBombError as error:
+    except (BadImage, OSError, ValueError, SyntaxError) as error:
         raise BrokenPicture(str(error)) from None
-    except (OSError, ValueError, SyntaxError, MemoryError, EOFError, OverflowError) as error:
-        raise BrokenPicture(f"it cannot be decoded ({str(error)[:100]})") from None
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode in _WIDE:
-        import numpy as np
-
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode.startswith("I;16") or values.max(initial=0) > 255 else 255.0
-        return Image.fromarray((values / top * 255).round().clip(0, 255).astype(np.uint8)).convert(
-            "RGB"
-        )
-    if "A" in image.getbands() or "transparency" in image.info:
-        coloured = image.convert("RGBA")
-        white = Image.new("RGBA", coloured.size, "white")
-        return Image.alpha_composite(white, coloured).convert("RGB")
-    return image.convert("RGB")
+    return Image.fromarray(pixels), facts
 
 
 def crop_box(
