@@ -1,0 +1,99 @@
+"""Settings travel with the PNG and come back as the same request."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lcm_studio.images.png import (
+    KEY,
+    parse_parameters,
+    png_bytes,
+    read_settings,
+    write_png,
+)
+from lcm_studio.spec.errors import BadImage, BadRequest
+from lcm_studio.spec.requests import Generate, LoraSpec
+from lcm_studio.spec.settings import from_settings, to_settings
+from tests.images.test_gate import chunk, png
+
+PIXELS = np.zeros((16, 24, 3), dtype=np.uint8)
+REQUEST = Generate(
+    prompt="sunset, 山 & “lake”\nsecond line",
+    negative="people",
+    steps=3,
+    guidance=7.5,
+    seed=2**53 - 17,
+    width=24,
+    height=16,
+    model="scenery-lcm",
+    loras=(LoraSpec(path="a b.safetensors", weight=0.8),),
+    timesteps=(999, 499, 19),
+)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = write_png(tmp_path / "new" / "a.png", PIXELS, to_settings(REQUEST))
+    assert from_settings(read_settings(path) or {}) == REQUEST
+    with Image.open(path) as image:
+        assert image.size == (24, 16)
+        assert image.text["parameters"].endswith(
+            "Steps: 3, Sampler: LCM, CFG scale: 7.5, Seed: 9007199254740975, Size: 24x16, Model: scenery-lcm"
+        )
+    assert [p.name for p in path.parent.iterdir()] == ["a.png"]
+
+
+def test_the_common_line_alone_is_understood() -> None:
+    raw = png_bytes(PIXELS, to_settings(REQUEST))
+    foreign = raw.replace(KEY.encode(), b"other_tool")
+    said = read_settings(foreign)
+    assert said is not None
+    request = from_settings(said)
+    assert (request.prompt, request.negative, request.steps) == (
+        REQUEST.prompt,
+        "people",
+        3,
+    )
+    assert (request.seed, request.guidance, request.width) == (REQUEST.seed, 7.5, 24)
+
+
+def test_without_settings() -> None:
+    assert read_settings(png_bytes(PIXELS)) is None
+    assert parse_parameters("just a text") is None
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xff\xd8\xff", b"text"])
+def test_only_png(raw: bytes) -> None:
+    with pytest.raises(BadImage):
+        read_settings(raw)
+
+
+def test_bombs_and_damage_count_as_nothing() -> None:
+    bomb = chunk(b"zTXt", b"lcm_studio\0\0" + zlib.compress(b" " * 50_000_000))
+    deep = chunk(b"tEXt", b"lcm_studio\0" + b"[" * 100_000)
+    odd = chunk(b"iTXt", b"lcm_studio\0")
+    array = chunk(b"tEXt", b"lcm_studio\0[1, 2]")
+    for middle in (bomb, deep, odd, array):
+        assert read_settings(png(4, 4, middle)) is None
+    assert read_settings(png(4, 4)[:40]) is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"prompt": "a"},
+        {"prompt": "a", "seed": "many"},
+        {"prompt": "a", "seed": 1, "loras": [1]},
+        {"prompt": "a", "seed": 1, "loras": [{"path": "x"}]},
+        {"prompt": "a", "seed": 1, "timesteps": ["x"]},
+        {"prompt": "a", "seed": float("inf")},
+    ],
+)
+def test_foreign_settings_are_refused(said: dict[str, object]) -> None:
+    with pytest.raises(BadRequest):
+        from_settings(said)
