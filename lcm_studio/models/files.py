@@ -51,7 +51,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ModelError(
             f"{path.name} is missing in {path.parent}; copy the whole folder"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"{path.name} in {path.parent} cannot be read as JSON; copy it again"
         ) from error
