@@ -1,0 +1,35 @@
+"""From the data fields of a config to a source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lcm_studio.data.listing import DataError
+from training.config import TrainConfig
+from training.data.source import Source
+from training.errors import TrainingFault
+
+
+def open_source(config: TrainConfig) -> Source:
+    """The source that `config.data` names; raises TrainingFault "data" where it cannot be opened.
+
+    Files may be broken: they are skipped and counted, see `tolerant`.
+    """
+    data, size = config.data, config.resolution
+    if data.kind == "scenes":
+        from training.data.scenes import SceneSource
+
+        return SceneSource(first=data.first, count=data.count, size=size, cache=Path(data.cache))
+    from training.data import files
+    from training.data.tolerant import Tolerant
+
+    if not data.path:
+        raise TrainingFault("data", f"data.kind={data.kind} needs data.path; name it in the config")
+    try:
+        if data.kind == "folder":
+            return Tolerant(files.folder_source(data.path, size=size))
+        if data.kind == "webdataset":
+            return Tolerant(files.shard_source(data.path, size=size))
+        return Tolerant(files.hub_source(data.path, size=size, cache=Path(data.cache)))
+    except DataError as error:
+        raise TrainingFault("data", str(error)) from None
