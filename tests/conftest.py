@@ -11,6 +11,10 @@ os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("studio", deadline=None)
+settings.load_profile("studio")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -54,6 +54,18 @@ class Registry:
         """The folder (or single .safetensors file) of a name, path or hub id."""
         if not isinstance(model_id, str) or not model_id.strip() or "\x00" in model_id:
             raise ModelError("no model is named; choose one from the list")
+        if len(model_id) > 1000:
+            raise ModelError(
+                f"a model name of {len(model_id)} characters is no name; choose one from the list"
+            )
+        try:
+            return self._find(model_id)
+        except OSError as error:
+            raise ModelError(
+                f"model {model_id[:80]!r} cannot be read ({error.strerror}); choose one from the list"
+            ) from error
+
+    def _find(self, model_id: str) -> Path:
         for root in self.folders:
             candidate = root / model_id
             if Path(model_id).name == model_id and (candidate / "model_index.json").is_file():
