@@ -1,0 +1,1 @@
+"""Reproducible timings: python -m benchmarks NAME."""
