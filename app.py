@@ -13,21 +13,73 @@ if TYPE_CHECKING:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="app.py", description="A workbench for consistency models in the browser.")
-    p.add_argument("--model", default="scenery-lcm", metavar="NAME|PATH|ID", help="model to open with (default: the bundled one)")
+    p = argparse.ArgumentParser(
+        prog="app.py", description="A workbench for consistency models in the browser."
+    )
+    p.add_argument(
+        "--model",
+        default="scenery-lcm",
+        metavar="NAME|PATH|ID",
+        help="model to open with (default: the bundled one)",
+    )
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     p.add_argument("--dtype", default="auto", choices=("auto", "fp32", "fp16", "bf16"))
-    p.add_argument("--host", default="127.0.0.1", help="interface to listen on (default: this machine only)")
+    p.add_argument(
+        "--host", default="127.0.0.1", help="interface to listen on (default: this machine only)"
+    )
     p.add_argument("--port", type=int, default=7860)
-    p.add_argument("--auth", metavar="USER:PASS", help="ask for this user and password; also read from LCM_STUDIO_AUTH")
-    p.add_argument("--insecure-no-auth", action="store_true", help="allow another interface than this machine's without --auth")
-    p.add_argument("--allow-origin", action="append", default=[], metavar="URL", help="a further address the page is served under, e.g. https://studio.example (repeatable)")
-    p.add_argument("--queue-size", type=int, default=32, metavar="N", help="requests that may wait (default: 32)")
-    p.add_argument("--outputs", type=Path, metavar="DIR", help="keep every picture here, by date (default: a private folder, swept at the next start)")
-    p.add_argument("--data-dir", type=Path, action="append", default=[], metavar="DIR", help="folder of pictures that distillation jobs may read (repeatable)")
+    p.add_argument(
+        "--auth",
+        metavar="USER:PASS",
+        help="ask for this user and password; also read from LCM_STUDIO_AUTH",
+    )
+    p.add_argument(
+        "--insecure-no-auth",
+        action="store_true",
+        help="allow another interface than this machine's without --auth",
+    )
+    p.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="a further address the page is served under, e.g. https://studio.example (repeatable)",
+    )
+    p.add_argument(
+        "--queue-size",
+        type=int,
+        default=32,
+        metavar="N",
+        help="requests that may wait (default: 32)",
+    )
+    p.add_argument(
+        "--outputs",
+        type=Path,
+        metavar="DIR",
+        help="keep every picture here, by date (default: a private folder, swept at the next start)",
+    )
+    p.add_argument(
+        "--data-dir",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder of pictures that distillation jobs may read (repeatable)",
+    )
     net = p.add_mutually_exclusive_group()
-    net.add_argument("--offline", dest="offline", action="store_true", default=True, help="fetch nothing (default)")
-    net.add_argument("--online", dest="offline", action="store_false", help="models may come from the Hugging Face hub")
+    net.add_argument(
+        "--offline",
+        dest="offline",
+        action="store_true",
+        default=True,
+        help="fetch nothing (default)",
+    )
+    net.add_argument(
+        "--online",
+        dest="offline",
+        action="store_false",
+        help="models may come from the Hugging Face hub",
+    )
     return p
 
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from lcm_studio.spec.errors import StudioError
@@ -29,12 +28,15 @@ def build_app(engine_factory: Callable[[Options], Engine], options: Options) -> 
     private, lock = folders.private_folder()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(private / "uploads")
-    pictures = PictureStore(options.outputs or private / "pictures", keep=options.outputs is not None)
+    pictures = PictureStore(
+        options.outputs or private / "pictures", keep=options.outputs is not None
+    )
     studio = Studio(
         engine=engine_factory(options),
         options=options,
         pictures=pictures,
         turnstile=Turnstile(running=options.running, waiting=options.queue_size),
+        api_folder=private / "api",
     )
     return assemble(studio, lock)
 
@@ -44,6 +46,7 @@ def assemble(studio: Studio, lock: IO[str]) -> ASGIApp:
     import fastapi
     import gradio as gr
 
+    from lcm_studio.ui.index import Index
     from lcm_studio.ui.page import build_page
     from lcm_studio.ui.routes import STATIC, routes
     from lcm_studio.ui.security import Guard
@@ -63,26 +66,18 @@ def assemble(studio: Studio, lock: IO[str]) -> ASGIApp:
     blocks.max_threads = THREADS
     gr.mount_gradio_app(
         api, blocks, path="/", server_name=studio.options.host, server_port=studio.options.port,
-        theme=theme(), css_paths=[STATIC / "studio.css"], head=HEAD, footer_links=[], run_history=False,
-        show_error=True, max_file_size=studio.options.body_limit, ssr_mode=False, enable_monitoring=False,
+        theme=theme(), footer_links=[], run_history=False,
+        show_error=True, allowed_paths=[str(studio.api_folder)], max_file_size=studio.options.body_limit, ssr_mode=False, enable_monitoring=False,
         pwa=False, mcp_server=False, favicon_path=str(STATIC / "icon.svg"),
     )  # fmt: skip
-    return Guard(api, studio.options)
-
-
-HEAD = (
-    '<meta name="color-scheme" content="light dark">'
-    "<script>try{if(localStorage.getItem('lcm-theme')==='dark'||(!localStorage.getItem('lcm-theme')&&"
-    "matchMedia('(prefers-color-scheme: dark)').matches))document.documentElement.style.colorScheme='dark'}"
-    "catch(e){}</script>"
-)
+    return Guard(Index(api, STATIC), studio.options)
 
 
 def preload(studio: Studio) -> None:
     """Load the chosen model; `engine.state()` tells the page how it goes."""
     with contextlib.suppress(StudioError):  # the page shows the reason
         studio.engine.load(studio.options.model)
-    studio.preloads.set()
+    studio.preloaded.set()
 
 
 def engine_for(options: Options) -> Engine:
@@ -94,5 +89,3 @@ def engine_for(options: Options) -> Engine:
         queue_size=options.running + options.queue_size + 16,
     )  # fmt: skip
     return Engine(config)
-
-

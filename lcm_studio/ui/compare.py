@@ -38,7 +38,9 @@ def compare(
             if ticket.stop.is_set():
                 break
             yield side_by_side("running", frames, i, len(columns))
-            for event in studio.engine.run(replace(request, steps=steps), cancelled=ticket.stop.is_set):
+            for event in studio.engine.run(
+                replace(request, steps=steps), cancelled=ticket.stop.is_set
+            ):
                 if isinstance(event, events.Loading | events.Queued | events.Failed):
                     yield studio.show(event, request)
                 if isinstance(event, events.Failed):
@@ -66,7 +68,13 @@ def side_by_side(phase: str, frames: list[View], done: int, total: int) -> View:
 def ending(finished: list[View], total: int, last: View | None) -> View:
     """All columns, or those that were finished when Stop was pressed."""
     if len(finished) == total and last is not None:
-        return {"phase": "done", "layout": "compare", "frames": finished, "settings": last["settings"], "seeds": last["seeds"]}
+        return {
+            "phase": "done",
+            "layout": "compare",
+            "frames": finished,
+            "settings": last["settings"],
+            "seeds": last["seeds"],
+        }
     return {
         "phase": "stopped",
         "layout": "compare",

@@ -20,15 +20,23 @@ FEW_STEPS = 8
 Controls = dict[str, Any]
 
 GUIDANCE = {
-    "embedded": ("Guidance", "How closely the picture follows the words. Built into this model: it costs no time."),
-    "cfg": ("Guidance", "How closely the picture follows the words. Above 1 each step takes two evaluations."),
+    "embedded": (
+        "Guidance",
+        "How closely the picture follows the words. Built into this model: it costs no time.",
+    ),
+    "cfg": (
+        "Guidance",
+        "How closely the picture follows the words. Above 1 each step takes two evaluations.",
+    ),
     "none": ("Guidance", "This model has none."),
 }
 
 
 def fallback(model: str) -> ModelInfo:
     """Controls to show while no model is known."""
-    return ModelInfo(id=model, path="", kind="lcm", width=256, height=256, multiple=8, guidance="embedded")
+    return ModelInfo(
+        id=model, path="", kind="lcm", width=256, height=256, multiple=8, guidance="embedded"
+    )
 
 
 def known(studio: Studio, model: str) -> ModelInfo:
@@ -52,8 +60,12 @@ def build_prompt(info: ModelInfo) -> Controls:
     )  # fmt: skip
     c["actions"] = parts.action_row(TAB)
     with gr.Row(elem_classes="lcm-modes"):
-        c["live"] = gr.Checkbox(label="Live", info="Follow my typing", elem_id=f"{TAB}-live", elem_classes="lcm-switch")
-        c["compare"] = gr.Button("Compare steps", elem_id=f"{TAB}-compare", size="sm", elem_classes="lcm-quiet")
+        c["live"] = gr.Checkbox(
+            label="Live: follow my typing", elem_id=f"{TAB}-live", elem_classes="lcm-switch"
+        )
+        c["compare"] = gr.Button(
+            "Compare steps", elem_id=f"{TAB}-compare", size="sm", elem_classes="lcm-quiet"
+        )
     c["note"] = parts.note(TAB)
     c["chips"] = parts.mount("chips", TAB, value=chips(info))
     return c
@@ -65,9 +77,21 @@ def build_main(info: ModelInfo) -> Controls:
     with gr.Group(elem_classes="lcm-card"):
         with gr.Row(elem_classes="lcm-steps"):
             c["steps"] = gr.Slider(
-                1, FEW_STEPS, value=info.steps_default, step=1, label="Steps", elem_id=f"{TAB}-steps", scale=4
+                1,
+                FEW_STEPS,
+                value=info.steps_default,
+                step=1,
+                label="Steps",
+                elem_id=f"{TAB}-steps",
+                scale=4,
             )
-            c["more"] = gr.Checkbox(label="up to 50", elem_id=f"{TAB}-more", scale=1, min_width=96, elem_classes="lcm-mini")
+            c["more"] = gr.Checkbox(
+                label="up to 50",
+                elem_id=f"{TAB}-more",
+                scale=1,
+                min_width=96,
+                elem_classes="lcm-mini",
+            )
         title, hint = GUIDANCE[info.guidance]
         low, high = info.guidance_range
         c["guidance"] = gr.Slider(
@@ -81,11 +105,16 @@ def build_main(info: ModelInfo) -> Controls:
     with gr.Group(elem_classes="lcm-card"):
         c |= seed_row()
         with gr.Row():
-            c["count"] = gr.Slider(1, limits.MAX_COUNT, value=1, step=1, label="Images", elem_id=f"{TAB}-count")
+            c["count"] = gr.Slider(
+                1, limits.MAX_COUNT, value=1, step=1, label="Images", elem_id=f"{TAB}-count"
+            )
         with gr.Row(elem_classes="lcm-size"):
             for side, value in (("width", info.width), ("height", info.height)):
                 c[side] = gr.Slider(
-                    **size_range(info, value), value=value, label=side.capitalize(), elem_id=f"{TAB}-{side}"
+                    **size_range(info, value),
+                    value=value,
+                    label=side.capitalize(),
+                    elem_id=f"{TAB}-{side}",
                 )
     return c
 
@@ -94,9 +123,31 @@ def seed_row() -> Controls:
     """Seed, randomize, and back to the last one."""
     c: Controls = {}
     with gr.Row(elem_classes="lcm-seed"):
-        c["seed"] = gr.Number(label="Seed", value=0, precision=0, minimum=0, elem_id=f"{TAB}-seed", scale=3, min_width=110)
-        c["randomize"] = gr.Checkbox(label="New seed each time", value=True, elem_id=f"{TAB}-randomize", scale=3, min_width=130, elem_classes="lcm-mini")
-        c["reuse"] = gr.Button("Use last", size="sm", elem_id=f"{TAB}-reuse", scale=1, min_width=84, elem_classes="lcm-quiet")
+        c["seed"] = gr.Number(
+            label="Seed",
+            value=0,
+            precision=0,
+            minimum=0,
+            elem_id=f"{TAB}-seed",
+            scale=3,
+            min_width=110,
+        )
+        c["randomize"] = gr.Checkbox(
+            label="New seed each time",
+            value=True,
+            elem_id=f"{TAB}-randomize",
+            scale=3,
+            min_width=130,
+            elem_classes="lcm-mini",
+        )
+        c["reuse"] = gr.Button(
+            "Use last",
+            size="sm",
+            elem_id=f"{TAB}-reuse",
+            scale=1,
+            min_width=84,
+            elem_classes="lcm-quiet",
+        )
     return c
 
 
@@ -104,7 +155,9 @@ def build_advanced(studio: Studio, info: ModelInfo) -> Controls:
     """Model, decoder, LoRAs, explicit timesteps."""
     c: Controls = {}
     catalog = [model.id for model in studio.engine.catalog()]
-    more = "; or enter a folder, a .safetensors file or a hub id" if studio.options.free_paths else ""
+    more = (
+        "; or enter a folder, a .safetensors file or a hub id" if studio.options.free_paths else ""
+    )
     c["model"] = gr.Dropdown(
         choices=sorted({*catalog, info.id}), value=info.id, label="Model", info=f"From the studio's folders{more}.",
         allow_custom_value=True, elem_id=f"{TAB}-model",
@@ -117,8 +170,16 @@ def build_advanced(studio: Studio, info: ModelInfo) -> Controls:
         )  # fmt: skip
         for i in range(form.LORA_ROWS):
             with gr.Row(elem_classes="lcm-lora"):
-                c[f"lora{i}"] = gr.Textbox(label=f"LoRA {i + 1}", placeholder="path/to/file.safetensors", max_lines=1, scale=3, min_width=140)
-                c[f"weight{i}"] = gr.Slider(-2, 2, value=1.0, step=0.05, label="Weight", scale=2, min_width=120)
+                c[f"lora{i}"] = gr.Textbox(
+                    label=f"LoRA {i + 1}",
+                    placeholder="path/to/file.safetensors",
+                    max_lines=1,
+                    scale=3,
+                    min_width=140,
+                )
+                c[f"weight{i}"] = gr.Slider(
+                    -2, 2, value=1.0, step=0.05, label="Weight", scale=2, min_width=120
+                )
         c["sampler"] = gr.Dropdown(
             choices=["auto", "consistency", "ddim"], value="auto", label="Sampler",
             info="auto goes by the model; ddim is for plain diffusion models.", elem_id=f"{TAB}-sampler",
@@ -140,14 +201,24 @@ def size_range(info: ModelInfo, value: int) -> dict[str, int]:
 
 
 def chips(info: ModelInfo) -> dict[str, Any]:
-    return {"groups": [[name, list(phrases)] for name, phrases in info.vocabulary], "examples": examples(info)}
+    return {
+        "groups": [[name, list(phrases)] for name, phrases in info.vocabulary],
+        "examples": examples(info),
+    }
 
 
 def about(info: ModelInfo) -> dict[str, str]:
     """The model's card: what it is, in a line."""
-    kinds = {"lcm": "latent consistency model", "sd": "Stable Diffusion", "sdxl": "Stable Diffusion XL", "cm": "pixel consistency model"}
+    kinds = {
+        "lcm": "latent consistency model",
+        "sd": "Stable Diffusion",
+        "sdxl": "Stable Diffusion XL",
+        "cm": "pixel consistency model",
+    }
     size = f"{info.parameters / 1e6:.1f} M parameters" if info.parameters else ""
-    line = ", ".join(part for part in (kinds[info.kind], f"{info.width} x {info.height}", size) if part)
+    line = ", ".join(
+        part for part in (kinds[info.kind], f"{info.width} x {info.height}", size) if part
+    )
     return {"text": line, "note": info.note}
 
 
@@ -158,7 +229,11 @@ def follow(info: ModelInfo, values: Mapping[str, Any] | None = None) -> dict[str
     low, high = info.guidance_range
     guidance = values.get("guidance", info.guidance_default)
     steps = int(values.get("steps", info.steps_default))
-    most = min(limits.MAX_STEPS, info.max_steps) if values.get("more") or steps > FEW_STEPS else FEW_STEPS
+    most = (
+        min(limits.MAX_STEPS, info.max_steps)
+        if values.get("more") or steps > FEW_STEPS
+        else FEW_STEPS
+    )
     updates: dict[str, Any] = {
         "negative": gr.update(visible=info.takes_negative),
         "prompt": gr.update(visible=info.takes_prompt),
@@ -176,7 +251,17 @@ def follow(info: ModelInfo, values: Mapping[str, Any] | None = None) -> dict[str
     for side, native in (("width", info.width), ("height", info.height)):
         value = int(values.get(side) or native)
         updates[side] = gr.update(value=value, **size_range(info, value))
-    for name in ("prompt", "negative", "seed", "randomize", "count", "decoder", "sampler", "timesteps", "class_label"):
+    for name in (
+        "prompt",
+        "negative",
+        "seed",
+        "randomize",
+        "count",
+        "decoder",
+        "sampler",
+        "timesteps",
+        "class_label",
+    ):
         if name in values:
             updates[name] = {**updates.get(name, gr.update()), "value": values[name]}
     for i in range(form.LORA_ROWS):

@@ -69,7 +69,9 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
 
     def side_by_side(data: Mapping[Any, Any], request: gr.Request) -> Iterator[Any]:
         said = ready(data)
-        yield from show(compare(studio, lambda: request_of(said), owner=request.session_hash, tab=TAB), said)
+        yield from show(
+            compare(studio, lambda: request_of(said), owner=request.session_hash, tab=TAB), said
+        )
 
     def show(plays: Iterator[views.View], said: Mapping[str, Any]) -> Iterator[Any]:
         for view in plays:
@@ -134,7 +136,11 @@ def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
             yield [*keep, before, views.note(f"{error} {before} stays in use.")]
             return
         updates = create_form.follow(info)
-        yield [*(updates[name] for name in names), info.id, views.note(f"{info.id} is ready.", "info")]
+        yield [
+            *(updates[name] for name in names),
+            info.id,
+            views.note(f"{info.id} is ready.", "info"),
+        ]
 
     c["model"].input(
         choose, inputs=[c["model"], current], outputs=[*outputs, current, note], concurrency_limit=None,
@@ -151,14 +157,20 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
     def restore(said: Any) -> list[Any]:
         try:
             if not isinstance(said, Mapping):
-                raise StudioError("These settings are not the studio's; drop a PNG that it has written.")
+                raise StudioError(
+                    "These settings are not the studio's; drop a PNG that it has written."
+                )
             info, remark = model_of(said)
             updates = create_form.follow(info, form.from_settings({**said, "model": info.id}, info))
         except (StudioError, ValueError, TypeError, OverflowError, AttributeError) as error:
             text = str(error) if isinstance(error, StudioError) else "These settings are damaged."
             gr.Warning(text)
             return [*([gr.skip()] * (len(names) + 1)), views.note(text)]
-        return [*(updates[name] for name in names), info.id, views.note(remark, "warning") if remark else gr.skip()]
+        return [
+            *(updates[name] for name in names),
+            info.id,
+            views.note(remark, "warning") if remark else gr.skip(),
+        ]
 
     def model_of(said: Mapping[str, Any]) -> tuple[ModelInfo, str]:
         """The model that made the picture, or the studio's own where it is not at hand, with a remark."""
@@ -167,6 +179,9 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
             return studio.engine.info(studio.allowed_model(wanted)), ""
         except StudioError:
             own = studio.engine.info(studio.options.model)
-            return own, f"{wanted} is not at hand, so these settings are for {own.id} now; the picture will differ."
+            return (
+                own,
+                f"{wanted} is not at hand, so these settings are for {own.id} now; the picture will differ.",
+            )
 
     parts.on_restore(TAB, restore, outputs=outputs)

@@ -25,7 +25,11 @@ NAMES = (
 
 
 def to_request(
-    form: Mapping[str, Any], info: ModelInfo, *, previews: bool = False, priority: Priority = "normal"
+    form: Mapping[str, Any],
+    info: ModelInfo,
+    *,
+    previews: bool = False,
+    priority: Priority = "normal",
 ) -> Generate:
     """The request of a form for the model it names. Raises BadRequest with one sentence."""
     return Generate(
@@ -40,7 +44,9 @@ def to_request(
         sampler=form.get("sampler") or "auto",
         loras=loras(form),
         timesteps=timesteps(text(form, "timesteps")),
-        class_label=whole(form, "class_label") if info.classes and form.get("class_label") is not None else None,
+        class_label=whole(form, "class_label")
+        if info.classes and form.get("class_label") is not None
+        else None,
         width=whole(form, "width"),
         height=whole(form, "height"),
         previews=previews,
@@ -83,7 +89,11 @@ def whole(form: Mapping[str, Any], name: str) -> int:
 
 def loras(form: Mapping[str, Any]) -> tuple[LoraSpec, ...]:
     rows = ((text(form, f"lora{i}"), i) for i in range(LORA_ROWS))
-    return tuple(LoraSpec(path=path, weight=number(form, f"weight{i}", "LoRA weight")) for path, i in rows if path)
+    return tuple(
+        LoraSpec(path=path, weight=number(form, f"weight{i}", "LoRA weight"))
+        for path, i in rows
+        if path
+    )
 
 
 def timesteps(words: str) -> tuple[int, ...] | None:
@@ -92,7 +102,9 @@ def timesteps(words: str) -> tuple[int, ...] | None:
     try:
         return tuple(int(word) for word in words.split(","))
     except ValueError:
-        raise BadRequest(f"timesteps={words!r}: give whole numbers that fall, such as 999,499") from None
+        raise BadRequest(
+            f"timesteps={words!r}: give whole numbers that fall, such as 999,499"
+        ) from None
 
 
 def from_settings(said: Mapping[str, Any], info: ModelInfo) -> dict[str, Any]:

@@ -38,7 +38,9 @@ class Live:
         """POST {form}: what is to say of the form as it stands (unknown words ...)."""
         said = await body(http)
         try:
-            warnings = await asyncio.to_thread(lambda: self.studio.engine.validate(self.request(said)))
+            warnings = await asyncio.to_thread(
+                lambda: self.studio.engine.validate(self.request(said))
+            )
         except StudioError as error:
             return JSONResponse({"message": {"kind": "error", "text": str(error)}})
         text = " ".join(sentence(w) for w in warnings)
@@ -53,9 +55,19 @@ class Live:
         except StudioError as error:
             return JSONResponse({"detail": str(error)}, 422)
         if not self.slots.acquire(blocking=False):
-            return JSONResponse({"detail": "The studio is busy; Live goes on when others have finished."}, 503)
-        run = Run(self.studio, request, warnings, refine=bool(said.get("refine")), leave=self.slots.release)
-        return StreamingResponse(run.lines(), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
+            return JSONResponse(
+                {"detail": "The studio is busy; Live goes on when others have finished."}, 503
+            )
+        run = Run(
+            self.studio,
+            request,
+            warnings,
+            refine=bool(said.get("refine")),
+            leave=self.slots.release,
+        )
+        return StreamingResponse(
+            run.lines(), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"}
+        )
 
     def request(self, said: Mapping[str, Any]) -> Generate:
         values = said.get("form")
@@ -80,7 +92,13 @@ class Run:
         refine: bool,
         leave: Callable[[], None],
     ) -> None:
-        self.studio, self.request, self.warnings, self.refine, self.leave = studio, request, warnings, refine, leave
+        self.studio, self.request, self.warnings, self.refine, self.leave = (
+            studio,
+            request,
+            warnings,
+            refine,
+            leave,
+        )
         self.gone = threading.Event()
 
     async def lines(self) -> AsyncIterator[bytes]:
@@ -113,7 +131,10 @@ class Run:
         if isinstance(event, events.Done) and not self.refine:
             value: View = {
                 "phase": "live",
-                "frames": [{"src": views.jpeg(p), "seed": s, "note": "1 step"} for p, s in zip(event.images, event.seeds, strict=True)],
+                "frames": [
+                    {"src": views.jpeg(p), "seed": s, "note": "1 step"}
+                    for p, s in zip(event.images, event.seeds, strict=True)
+                ],
                 "seconds": float(event.timing.get("total", 0.0)),
                 "network": float(event.timing.get("network", 0.0)),
             }

@@ -72,7 +72,9 @@ class Login:
         now = time.monotonic()
         return len([t for t in self._failures.get(address, []) if now - t < WINDOW]) >= TRIES
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[str, str]) -> bool:
+    async def answer(
+        self, scope: Scope, receive: Receive, send: Send, headers: Mapping[str, str]
+    ) -> bool:
         """Answers what belongs to signing in; False where the request goes on."""
         path, method = scope["path"].rstrip("/"), scope["method"]
         if path == "/login" and method == "POST":
@@ -80,7 +82,13 @@ class Login:
             return True
         if path in ("/logout", "/studio/logout"):
             self._tokens.pop(cookie(headers), None)
-            await reply(send, 303, b"", location="/", cookie=f"{COOKIE}=; Max-Age=0; Path=/; HttpOnly; SameSite=Strict")
+            await reply(
+                send,
+                303,
+                b"",
+                location="/",
+                cookie=f"{COOKIE}=; Max-Age=0; Path=/; HttpOnly; SameSite=Strict",
+            )
             return True
         wants_page = method == "GET" and "text/html" in headers.get("accept", "")
         if wants_page and path in ("", "/login") and not self.known(headers, address_of(scope)):
@@ -88,12 +96,16 @@ class Login:
             return True
         return False
 
-    async def _sign_in(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[str, str]) -> None:
+    async def _sign_in(
+        self, scope: Scope, receive: Receive, send: Send, headers: Mapping[str, str]
+    ) -> None:
         address = address_of(scope)
         page = "text/html" in headers.get("accept", "")
         if self.throttled(address):
             text = "Too many tries; wait a minute."
-            await reply(send, 429, (PAGE % text).encode() if page else json.dumps({"detail": text}).encode())
+            await reply(
+                send, 429, (PAGE % text).encode() if page else json.dumps({"detail": text}).encode()
+            )
             return
         raw = b""
         while len(raw) < 8192:
@@ -105,14 +117,18 @@ class Login:
         pair = f"{said.get('username', [''])[0]}:{said.get('password', [''])[0]}".encode()
         if not self.check(pair, address):
             text = "User or password is wrong."
-            await reply(send, 401, (PAGE % text).encode() if page else json.dumps({"detail": text}).encode())
+            await reply(
+                send, 401, (PAGE % text).encode() if page else json.dumps({"detail": text}).encode()
+            )
             return
         token = secrets.token_urlsafe(32)
         self._tokens[token] = time.time() + LIFETIME
         while len(self._tokens) > MOST:
             self._tokens.popitem(last=False)
         secure = "; Secure" if scope.get("scheme") == "https" else ""
-        crumb = f"{COOKIE}={token}; Max-Age={int(LIFETIME)}; Path=/; HttpOnly; SameSite=Strict{secure}"
+        crumb = (
+            f"{COOKIE}={token}; Max-Age={int(LIFETIME)}; Path=/; HttpOnly; SameSite=Strict{secure}"
+        )
         if page:
             await reply(send, 303, b"", location="/", cookie=crumb)
         else:  # gradio_client signs in here and expects 200
@@ -131,9 +147,15 @@ def address_of(scope: Scope) -> str:
     return (scope.get("client") or ("unknown", 0))[0]
 
 
-async def reply(send: Send, status: int, body: bytes, *, location: str = "", cookie: str = "") -> None:
+async def reply(
+    send: Send, status: int, body: bytes, *, location: str = "", cookie: str = ""
+) -> None:
     kind = b"text/html; charset=utf-8" if body.startswith(b"<") else b"application/json"
-    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
+    headers = [
+        (b"content-type", kind),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
     if location:
         headers.append((b"location", location.encode()))
     if cookie:

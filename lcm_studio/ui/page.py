@@ -8,6 +8,7 @@ import importlib.util
 import gradio as gr
 
 from lcm_studio.ui import TABS, parts
+from lcm_studio.ui.api import add_endpoints
 from lcm_studio.ui.studio import Studio
 
 TITLE = "LCM Studio"
@@ -23,6 +24,8 @@ def build_page(studio: Studio) -> gr.Blocks:
                     continue
                 with gr.Tab(name, elem_id=f"tab-{name.lower()}"):
                     importlib.import_module(module).build(studio)
+
+        add_endpoints(studio)
 
         def forget(request: gr.Request) -> None:
             """A closed page's requests stop."""

@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from lcm_studio.ui import views
-from lcm_studio.ui.studio import Studio, View
+from lcm_studio.ui.studio import Studio
 
 # Listeners that are the page's own: not in the API docs, not offered to clients.
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -85,7 +85,12 @@ def wire_run(
 ) -> None:
     """The main button runs the generator `fn`; Stop raises this session's own flags at once."""
     actions.go.click(
-        fn, inputs=inputs, outputs=outputs, trigger_mode="always_last", concurrency_limit=None, **PRIVATE
+        fn,
+        inputs=inputs,
+        outputs=outputs,
+        trigger_mode="always_last",
+        concurrency_limit=None,
+        **PRIVATE,
     )
     wire_stop(studio, actions, tab)
 
@@ -97,7 +102,9 @@ def wire_stop(studio: Studio, actions: Actions, tab: str) -> None:
     actions.stop.click(stop, inputs=None, outputs=None, queue=False, **PRIVATE)
 
 
-def on_channel(name: str, fn: Callable[..., Any], *, outputs: list[Any], inputs: Any = None) -> gr.HTML:
+def on_channel(
+    name: str, fn: Callable[..., Any], *, outputs: list[Any], inputs: Any = None
+) -> gr.HTML:
     """Let the page's own scripts call `fn(data, ...)` by `channel(name)(data)`; data is plain JSON.
 
     A plain function of the data only, or of `(data, *inputs)`.
@@ -118,6 +125,8 @@ def on_restore(tab: str, fn: Callable[[Any], Any], *, outputs: list[Any]) -> gr.
     return on_channel(f"restore-{tab}", fn, outputs=outputs)
 
 
-def on_receive(tab: str, fn: Callable[..., Any], *, outputs: list[Any], inputs: Any = None) -> gr.HTML:
+def on_receive(
+    tab: str, fn: Callable[..., Any], *, outputs: list[Any], inputs: Any = None
+) -> gr.HTML:
     """`fn({"id": picture id, "settings": ...}, *inputs)` when another tab sends a picture ("Send to Edit")."""
     return on_channel(f"receive-{tab}", fn, outputs=outputs, inputs=inputs)

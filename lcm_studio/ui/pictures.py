@@ -71,10 +71,15 @@ class PictureStore:
         folder = self.folder / f"{now:%Y-%m-%d}" if self._keep else self.folder
         name = f"{now:%H%M%S}-{settings.get('seed', 0)}-{id_[:6]}.png"
         path = folder / name
-        picture = Picture(id=id_, path=path, written=self._writer.submit(self._write, path, pixels, settings))
+        picture = Picture(
+            id=id_, path=path, written=self._writer.submit(self._write, path, pixels, settings)
+        )
         with self._lock:
             self._pictures[id_] = picture
-            old = [self._pictures.popitem(last=False)[1] for _ in range(len(self._pictures) - self._limit)]
+            old = [
+                self._pictures.popitem(last=False)[1]
+                for _ in range(len(self._pictures) - self._limit)
+            ]
         if not self._keep:
             for gone in old:
                 self._writer.submit(gone.path.unlink, missing_ok=True)

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from lcm_studio.spec.errors import StudioError
+from lcm_studio.ui.distil_routes import job_routes
 from lcm_studio.ui.live import Live
 from lcm_studio.ui.studio import Studio
 
@@ -31,6 +32,7 @@ def routes(studio: Studio) -> list[BaseRoute]:
         Route("/settings", settings, methods=["POST"]),
         Route("/live", live.live, methods=["POST"]),
         Route("/check", live.check, methods=["POST"]),
+        *job_routes(),
         Mount("/static", Scripts(directory=STATIC)),
     ]
     return [Mount("/studio", routes=own)]
@@ -52,7 +54,11 @@ class State:
     async def get(self, _: Http) -> Response:
         """The model's loading state."""
         state = self.studio.engine.state()
-        said = {"status": state.status, "model": state.model or self.studio.options.model, "message": state.message}
+        said = {
+            "status": state.status,
+            "model": state.model or self.studio.options.model,
+            "message": state.message,
+        }
         return JSONResponse(said, headers={"Cache-Control": "no-store"})
 
 
@@ -64,11 +70,15 @@ class Pictures:
         """A finished picture's PNG by its random id; waits for it to be written."""
         picture = self.studio.pictures.find(http.path_params["id"])
         if picture is None:
-            return JSONResponse({"detail": "This picture is no longer kept; make it again from its settings."}, 404)
+            return JSONResponse(
+                {"detail": "This picture is no longer kept; make it again from its settings."}, 404
+            )
         try:
             await asyncio.wrap_future(picture.written)
         except OSError as error:
-            return JSONResponse({"detail": f"The picture could not be written: {error.strerror}."}, 507)
+            return JSONResponse(
+                {"detail": f"The picture could not be written: {error.strerror}."}, 507
+            )
         headers = {"Cache-Control": "private, max-age=31536000, immutable"}
         return FileResponse(picture.path, media_type="image/png", headers=headers)
 
@@ -79,11 +89,17 @@ async def settings(http: Http) -> Response:
 
     data = await http.body()
     if len(data) > MAX_SETTINGS_FILE:
-        return JSONResponse({"detail": "The file is larger than 32 MB; drop a PNG that the studio has written."}, 413)
+        return JSONResponse(
+            {"detail": "The file is larger than 32 MB; drop a PNG that the studio has written."},
+            413,
+        )
     try:
         said = await asyncio.to_thread(read_settings, data)
     except StudioError as error:
         return JSONResponse({"detail": str(error)}, 422)
     if not said:
-        return JSONResponse({"detail": "This file carries no settings; drop a PNG that the studio has written."}, 422)
+        return JSONResponse(
+            {"detail": "This file carries no settings; drop a PNG that the studio has written."},
+            422,
+        )
     return JSONResponse({"settings": said})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -65,7 +66,12 @@ class Guard:
             self.hosts.check(scope, headers)
             self.check_rate(scope)
             self.check_length(headers)
-            if scope["type"] == "http" and self.login and await self.login.answer(scope, receive, with_headers(send), headers):
+            check_path(scope["path"])
+            if (
+                scope["type"] == "http"
+                and self.login
+                and await self.login.answer(scope, receive, with_headers(send), headers)
+            ):
                 return
             if self.login and not self.login.known(headers, client(scope)):
                 raise Refusal(401, "Sign in first.")
@@ -84,7 +90,9 @@ class Guard:
     def check_length(self, headers: Mapping[str, str]) -> None:
         said = headers.get("content-length", "0")
         if not said.isdigit() or int(said) > self.limit:
-            raise Refusal(413, f"The upload is larger than {self.limit // 2**20} MB; choose a smaller file.")
+            raise Refusal(
+                413, f"The upload is larger than {self.limit // 2**20} MB; choose a smaller file."
+            )
 
     async def pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Counts a body that does not say its length, too."""
@@ -95,7 +103,10 @@ class Guard:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self.limit:
-                raise Refusal(413, f"The upload is larger than {self.limit // 2**20} MB; choose a smaller file.")
+                raise Refusal(
+                    413,
+                    f"The upload is larger than {self.limit // 2**20} MB; choose a smaller file.",
+                )
             return message
 
         async def noted(message: Message) -> None:
@@ -109,6 +120,13 @@ class Guard:
             if started:
                 raise
             await refuse(scope, send, refusal)
+
+
+def check_path(path: str) -> None:
+    """Gradio can fetch other hosts for a page; this one never asks it to."""
+    lower = path.lower()
+    if "/proxy=" in lower or re.search(r"/file=[a-z][a-z0-9+.-]*:", lower):
+        raise Refusal(403, "The studio fetches nothing from other hosts.")
 
 
 class Hosts:
@@ -130,13 +148,19 @@ class Hosts:
         host = headers.get("host", "").lower()
         if len(hosts) != 1 or not self.own_host(host):
             raise Refusal(
-                403, "This address is not one the studio serves; open it by its own address or start it with --allow-origin."
+                403,
+                "This address is not one the studio serves; open it by its own address or start it with --allow-origin.",
             )
         origin = headers.get("origin")
         if origin is not None and not self.own_origin(origin.lower(), host):
-            raise Refusal(403, "Requests from other sites are refused; start the studio with --allow-origin to allow one.")
+            raise Refusal(
+                403,
+                "Requests from other sites are refused; start the studio with --allow-origin to allow one.",
+            )
         elsewhere = headers.get("sec-fetch-site") == "cross-site" and origin is None
-        if elsewhere and (headers.get("sec-fetch-mode") != "navigate" or scope.get("method") not in SAFE):
+        if elsewhere and (
+            headers.get("sec-fetch-mode") != "navigate" or scope.get("method") not in SAFE
+        ):
             raise Refusal(403, "Requests from other sites are refused.")
 
     def own_host(self, host: str) -> bool:

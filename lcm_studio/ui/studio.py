@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lcm_studio.spec import events
@@ -23,18 +24,21 @@ View = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Studio:
-    """One per app; holds no user's state."""
+    """One per app; holds no user's state. `api_folder`: files for clients of named endpoints."""
 
     engine: Engine
     options: Options
     pictures: PictureStore
     turnstile: Turnstile
-    preloads: threading.Event = field(default_factory=threading.Event)
+    api_folder: Path
+    preloaded: threading.Event = field(default_factory=threading.Event)
 
     def allowed_model(self, model: str) -> str:
         """The model a page or client names: any where its users are known, else only those in the catalog."""
         wanted = model.strip() or self.options.model
-        if not self.options.free_paths and wanted not in {info.id for info in self.engine.catalog()}:
+        if not self.options.free_paths and wanted not in {
+            info.id for info in self.engine.catalog()
+        }:
             raise BadRequest(f"{wanted} is not offered here; choose a model from the list")
         return wanted
 
@@ -96,7 +100,11 @@ def brief(request: Request) -> dict[str, Any]:
     """A request's own fields as JSON-serialisable settings, for pictures kept by Stop."""
     from dataclasses import fields
 
-    names = [f.name for f in fields(request) if f.name not in ("image", "image_b", "mask", "priority", "previews")]
+    names = [
+        f.name
+        for f in fields(request)
+        if f.name not in ("image", "image_b", "mask", "priority", "previews")
+    ]
     values = {name: getattr(request, name) for name in names}
     values["loras"] = [{"path": lora.path, "weight": lora.weight} for lora in request.loras]
     return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}

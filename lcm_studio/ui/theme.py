@@ -5,8 +5,21 @@ from __future__ import annotations
 import gradio as gr
 from gradio.themes.utils import colors, fonts, sizes
 
-SANS = [fonts.Font(name) for name in ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")]
-MONO = [fonts.Font(name) for name in ("ui-monospace", "SF Mono", "Cascadia Code", "Menlo", "monospace")]
+SANS = [
+    fonts.Font(name)
+    for name in (
+        "ui-sans-serif",
+        "system-ui",
+        "-apple-system",
+        "Segoe UI",
+        "Roboto",
+        "Noto Sans",
+        "sans-serif",
+    )
+]
+MONO = [
+    fonts.Font(name) for name in ("ui-monospace", "SF Mono", "Cascadia Code", "Menlo", "monospace")
+]
 
 DUSK = colors.Color(
     name="dusk", c50="#f1f5f8", c100="#dfe8ee", c200="#c1d2dd", c300="#98b4c5", c400="#698fa7", c500="#4b748e",

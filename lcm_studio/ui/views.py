@@ -61,7 +61,8 @@ def done(event: Done, store: PictureStore) -> View:
     """The finished pictures; their PNGs are being written while this is on its way."""
     flagged = event.flagged or (False,) * len(event.images)
     frames = [
-        frame(pixels, seed, alone(event.settings, seed), store) | ({"note": "hidden by the safety checker"} if bad else {})
+        frame(pixels, seed, alone(event.settings, seed), store)
+        | ({"note": "hidden by the safety checker"} if bad else {})
         for pixels, seed, bad in zip(event.images, event.seeds, flagged, strict=True)
     ]
     value: View = {
@@ -131,4 +132,3 @@ def seconds(value: float) -> str:
     if value < 120:
         return f"{value:.0f} s"
     return f"{value / 60:.0f} min"
-

@@ -43,7 +43,9 @@ CM = ModelInfo(
 class FakeEngine:
     """`pace`: seconds of one step. `broken`: ids that are known but cannot be loaded."""
 
-    def __init__(self, *, pace: float = 0.02, broken: tuple[str, ...] = (), load_seconds: float = 0.0) -> None:
+    def __init__(
+        self, *, pace: float = 0.02, broken: tuple[str, ...] = (), load_seconds: float = 0.0
+    ) -> None:
         self.pace, self.load_seconds = pace, load_seconds
         self.models = {info.id: info for info in (LCM, SD, CM)}
         self.broken = broken
@@ -59,7 +61,9 @@ class FakeEngine:
 
     def info(self, model_id: str) -> ModelInfo:
         if model_id not in self.models:
-            raise ModelError(f"{model_id} is not known here; choose one of {', '.join(self.models)}")
+            raise ModelError(
+                f"{model_id} is not known here; choose one of {', '.join(self.models)}"
+            )
         return self.models[model_id]
 
     def load(self, model_id: str) -> None:
@@ -81,7 +85,9 @@ class FakeEngine:
     def close(self) -> None:
         self.status = LoadState()
 
-    def run(self, request: Generate, cancelled: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+    def run(
+        self, request: Generate, cancelled: Callable[[], bool] = lambda: False
+    ) -> Iterator[Event]:
         self.requests.append(request)
         info = self.info(request.model)
         width, height = request.width or info.width, request.height or info.height
@@ -94,13 +100,23 @@ class FakeEngine:
             end = time.perf_counter() + self.pace
             while time.perf_counter() < end:
                 time.sleep(0.002)
-            previews = tuple(paint(s, width, height, (k + 1) / request.steps) for s in seeds) if request.previews else ()
+            previews = (
+                tuple(paint(s, width, height, (k + 1) / request.steps) for s in seeds)
+                if request.previews
+                else ()
+            )
             if cancelled():
                 self.cancelled += 1
                 yield Stopped(previews=previews)
                 return
             spent = time.perf_counter() - started
-            yield Step(done=k + 1, total=request.steps, seconds=spent, remaining=spent / (k + 1) * (request.steps - k - 1), previews=previews)
+            yield Step(
+                done=k + 1,
+                total=request.steps,
+                seconds=spent,
+                remaining=spent / (k + 1) * (request.steps - k - 1),
+                previews=previews,
+            )
         images = tuple(paint(s, width, height, 1.0) for s in seeds)
         total = time.perf_counter() - started
         yield Done(
@@ -117,7 +133,9 @@ def paint(seed: int, width: int, height: int, sharp: float) -> np.ndarray:
     y = np.linspace(0, 1, height)[:, None, None]
     x = np.linspace(0, 1, width)[None, :]
     picture = (1 - y) * top + y * low + np.zeros((height, width, 3))
-    ridge = 0.6 + 0.12 * np.sin(6 * x * rng.uniform(0.6, 2) + rng.uniform(0, 6)) + 0.04 * np.sin(31 * x)
+    ridge = (
+        0.6 + 0.12 * np.sin(6 * x * rng.uniform(0.6, 2) + rng.uniform(0, 6)) + 0.04 * np.sin(31 * x)
+    )
     picture[(np.linspace(0, 1, height)[:, None] > ridge)] = land * 0.6
     noise = np.random.default_rng(seed + 1).normal(128, 60, picture.shape)
     return np.clip(sharp * picture + (1 - sharp) * noise, 0, 255).astype(np.uint8)

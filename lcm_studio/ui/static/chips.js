@@ -1,17 +1,22 @@
-// The model's vocabulary: a click adds a phrase to the prompt or takes it out again.
+// The model's vocabulary and example prompts, one group open at a time; a click adds a phrase or takes it out.
 import { field, h, type } from "./registry.js";
 
 const parse = (text) => text.split(",").map((s) => s.trim()).filter(Boolean);
 
 export function mountChips(tab, root, { props, watch }) {
   const input = () => field(`${tab}-prompt`);
+  let open = null;
 
   function toggle(phrase) {
     const phrases = parse(input().value);
     const at = phrases.findIndex((p) => p.toLowerCase() === phrase.toLowerCase());
     if (at >= 0) phrases.splice(at, 1);
     else phrases.push(phrase);
-    type(input(), phrases.join(", "));
+    write(phrases.join(", "));
+  }
+
+  function write(text) {
+    type(input(), text);
     mark();
   }
 
@@ -19,21 +24,27 @@ export function mountChips(tab, root, { props, watch }) {
     const on = new Set(parse(input()?.value || "").map((p) => p.toLowerCase()));
     for (const chip of root.querySelectorAll(".lcm-chip")) chip.ariaPressed = String(on.has(chip.textContent.toLowerCase()));
     for (const group of root.querySelectorAll(".lcm-group")) {
-      const n = group.querySelectorAll('[aria-pressed="true"]').length;
-      group.querySelector("summary small").textContent = n ? String(n) : "";
+      const n = (group.phrases || []).filter((p) => on.has(p.toLowerCase())).length;
+      group.querySelector("small").textContent = n || "";
     }
   }
 
   function draw() {
     const { groups = [], examples = [] } = props.value || {};
-    const boxes = groups.map(([name, phrases], i) =>
-      h("details", { className: "lcm-group", open: i < 2 && innerWidth > 720 }, h("summary", {}, name, h("small")), h("div", { className: "lcm-chips" }, ...phrases.map((p) => h("button", { type: "button", className: "lcm-chip", ariaPressed: "false", onclick: () => toggle(p) }, p)))),
-    );
-    const tries = examples.map((e) => h("button", { type: "button", className: "lcm-example", onclick: () => { type(input(), e); mark(); } }, e));
-    root.replaceChildren(
-      tries.length ? h("div", { className: "lcm-examples", role: "group", ariaLabel: "Example prompts" }, h("span", { className: "lcm-soft" }, "Try"), ...tries) : "",
-      boxes.length ? h("div", { className: "lcm-vocabulary", role: "group", ariaLabel: "Words the model knows" }, ...boxes) : "",
-    );
+    const pages = [...(examples.length ? [["examples", null]] : []), ...groups];
+    if (!pages.some(([name]) => name === open)) open = pages[0]?.[0] ?? null;
+    const names = pages.map(([name, phrases]) => {
+      const button = h("button", { type: "button", className: "lcm-group", role: "tab", "aria-selected": String(name === open), onclick: () => { open = name; draw(); } }, name, h("small"));
+      button.phrases = phrases;
+      return button;
+    });
+    const page = pages.find(([name]) => name === open);
+    const body = !page
+      ? ""
+      : page[1]
+        ? h("div", { className: "lcm-chips", role: "group", "aria-label": page[0] }, ...page[1].map((p) => h("button", { type: "button", className: "lcm-chip", onclick: () => toggle(p) }, p)))
+        : h("div", { className: "lcm-examples", role: "group", "aria-label": "Example prompts" }, ...examples.map((e) => h("button", { type: "button", className: "lcm-example", onclick: () => write(e) }, e)));
+    root.replaceChildren(...(names.length > 1 ? [h("div", { className: "lcm-groups", role: "tablist", "aria-label": "Words the model knows" }, ...names)] : []), body);
     mark();
   }
 

@@ -86,6 +86,7 @@ class Live {
 export function mountLive(tab) {
   const live = new Live(tab);
   registry.set("live", tab, live);
+  document.documentElement.dataset.studio = "ready";
   // Gradio's browser-side listeners are plain strings; they find these here.
   window.lcm = window.lcm || {};
   window.lcm.live = (name, form) => registry.get("live", name)?.change(form);

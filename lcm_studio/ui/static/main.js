@@ -27,7 +27,10 @@ const kinds = {
   wire: (name, _el, ctx) => registry.set("channel", name, (data) => ctx.trigger("message", data)),
 };
 
+document.documentElement.dataset.studio = "scripts";
+
 export function mount(kind, tab, element, ctx) {
+  document.getElementById("lcm-splash")?.remove();
   const target = element.querySelector(".lcm-mount") || element;
   kinds[kind](tab, target, ctx);
 }

@@ -54,7 +54,7 @@ export const field = (id) => document.querySelector(`#${id} textarea, #${id} inp
 export const tabOf = (settings) => (settings && settings.task ? "edit" : "create");
 
 export function showTab(tab) {
-  const button = [...document.querySelectorAll('button[role="tab"]')].find(
+  const button = [...document.querySelectorAll('.lcm-tabs button[role="tab"]:not(.lcm-group)')].find(
     (b) => b.textContent.trim().toLowerCase() === tab,
   );
   if (button && button.getAttribute("aria-selected") !== "true") button.click();

@@ -21,7 +21,8 @@ export class Stage {
   draw(value) {
     if (!value || !value.phase) return;
     this.root.dataset.phase = value.phase;
-    document.documentElement.dataset[`${this.tab}Busy`] = ["queued", "loading", "running"].includes(value.phase) ? "1" : "";
+    const busy = ["queued", "loading", "running"].includes(value.phase);
+    this.root.closest('[role="tabpanel"]')?.toggleAttribute("data-busy", busy);
     this.drawProgress(value);
     if (value.frames) this.drawFrames(value);
     if (value.phase !== "running" || value.message) say(this.tab, value.message);

@@ -1,0 +1,220 @@
+"""The Distil form's values as a recipe and a config, and the places that the page may read. No Gradio here."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lcm_studio.data.listing import PICTURES
+from lcm_studio.data.shards import expand, looks_like_shards
+from lcm_studio.jobs.config import (
+    RECIPES,
+    check_recipe,
+    dump_config,
+    environment,
+    parse_config,
+    project_root,
+)
+from lcm_studio.spec.errors import BadRequest
+
+PRESETS = project_root() / "training" / "presets"
+EXAMPLE_SCENES = 600
+UPLOADS = "uploads"
+_MAX_UPLOADS = 5000
+LABELS = {
+    "lcd": "LCM: latent consistency distillation",
+    "lcm-lora": "LCM-LoRA: a small file for the same teacher",
+    "cd": "Consistency distillation in pixels",
+    "ct": "Consistency training, no teacher",
+    "ict": "Improved consistency training, no teacher",
+    "ect": "Easy consistency tuning of a diffusion model",
+    "teacher": "A diffusion model from nothing",
+    "autoencoder": "An autoencoder",
+}
+NAMES = (
+    "name",
+    "recipe",
+    "preset",
+    "teacher",
+    "folder",
+    "steps",
+    "batch_size",
+    "learning_rate",
+    "resolution",
+    "more",
+)
+NEEDS_TEACHER = ("lcd", "lcm-lora", "cd", "ect")
+
+
+def presets(recipe: str) -> tuple[str, ...]:
+    """Names of the preset files of a recipe."""
+    found = sorted(path.stem for path in PRESETS.glob("*.yaml")) if PRESETS.is_dir() else []
+    mine = [name for name in found if _preset(name).get("recipe", recipe) == recipe]
+    own = [name for name in mine if name.startswith(recipe)]
+    return tuple(own or mine)
+
+
+def _preset(name: str) -> dict[str, Any]:
+    if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
+        return {}
+    path = PRESETS / f"{name}.yaml"
+    return parse_config(path.read_text(encoding="utf-8"), name) if path.is_file() else {}
+
+
+def preset_values(name: str) -> dict[str, Any]:
+    """A preset's config; empty for a name that is none."""
+    return {key: value for key, value in _preset(name).items() if key != "recipe"}
+
+
+def recipes() -> list[tuple[str, str]]:
+    """(label, recipe) for the form."""
+    return [(LABELS[name], name) for name in RECIPES]
+
+
+def to_config(said: Mapping[str, Any], *, teacher: str, folder: str) -> tuple[str, dict[str, Any]]:
+    """(recipe, config) of the form: the preset, the fields on top, then the YAML of "more"; raises BadRequest.
+
+    `teacher`: the path of the chosen model. `folder`: the place of the data, already checked.
+    """
+    recipe = check_recipe(str(said.get("recipe") or ""))
+    config = preset_values(str(said.get("preset") or ""))
+    kind = "webdataset" if looks_like_shards(folder) else "folder"
+    given = config.get("data")
+    data = (
+        {k: v for k, v in given.items() if k not in ("kind", "path")}
+        if isinstance(given, dict)
+        else {}
+    )
+    config["data"] = {"kind": kind, "path": folder} | data
+    if recipe in NEEDS_TEACHER:
+        if not teacher:
+            raise BadRequest(f"{LABELS[recipe]} needs a teacher; choose one")
+        config["teacher"] = teacher
+    for name, kind_, low in (
+        ("steps", int, 1), ("batch_size", int, 1), ("resolution", int, 16), ("learning_rate", float, 0.0),
+    ):  # fmt: skip
+        value = said.get(name)
+        if value is None or value == "":
+            continue
+        config[name] = _number(name, value, kind_, low)
+    return recipe, _merge(config, parse_config(str(said.get("more") or ""), "the further settings"))
+
+
+def _number(name: str, value: Any, kind: type, low: float) -> Any:
+    try:
+        number = kind(value)
+        fits = number >= low and number == number and abs(float(number)) < 1e9
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits:
+        raise BadRequest(f"{name}={str(value)[:40]!r} is not a number from {low:g} up")
+    return number
+
+
+def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        old = merged.get(key)
+        merged[key] = (
+            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        )
+    return merged
+
+
+def recipe_text(recipe: str, config: Mapping[str, Any]) -> str:
+    """What to copy: the file, and the command that reads it."""
+    command = f"python -m lcm_studio jobs submit {recipe} --config job.yaml"
+    direct = f"python -m training {recipe} --config job.yaml --output runs/{recipe}"
+    return f"# {command}\n# or, in this shell: {direct}\n# job.yaml:\n{dump_config(config)}"
+
+
+def allowed(place: str, roots: Sequence[Path]) -> str:
+    """A folder or shards inside the folders that jobs may read; raises BadRequest."""
+    text = place.strip()
+    if not text or "\0" in text:
+        raise BadRequest("choose a folder of pictures first")
+    paths = expand(text) if looks_like_shards(text) else (Path(text).expanduser(),)
+    try:
+        resolved = [path.resolve() for path in paths]
+    except (OSError, RuntimeError):
+        raise BadRequest(f"{text[:80]!r} cannot be opened; check the path") from None
+    for path in resolved:
+        if not any(path.is_relative_to(root.resolve()) for root in roots):
+            names = ", ".join(str(root) for root in roots)
+            raise BadRequest(
+                f"{text[:80]} is outside the folders that jobs may read ({names}); "
+                "start the studio with --data-dir FOLDER to allow another"
+            )
+    return text if looks_like_shards(text) else str(resolved[0])
+
+
+def choices(roots: Sequence[Path]) -> list[str]:
+    """The allowed folders and those in them that hold pictures, for the form."""
+    found: list[str] = []
+    for root in roots:
+        if not root.is_dir():
+            continue
+        places = [
+            root,
+            *sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")),
+        ]
+        found += [str(place) for place in places[:200] if _has_pictures(place)]
+    return found
+
+
+def _has_pictures(folder: Path) -> bool:
+    try:
+        return any(path.suffix.lower() in PICTURES for path in folder.iterdir())
+    except OSError:
+        return False
+
+
+def keep_uploads(files: Sequence[str], home: Path) -> Path:
+    """Uploaded pictures and captions in a folder of their own; raises BadRequest for what is neither.
+
+    File names are taken from the upload without their folders; a second one of a name gets a number.
+    """
+    if not files:
+        raise BadRequest("choose the pictures to upload, with their .txt captions if there are any")
+    if len(files) > _MAX_UPLOADS:
+        raise BadRequest(f"{len(files)} files are too many to upload; use a folder with --data-dir")
+    wanted = (*PICTURES, ".txt", ".jsonl")
+    sources = [Path(file) for file in files]
+    for source in sources:
+        if source.suffix.lower() not in wanted:
+            raise BadRequest(
+                f"{source.name[:60]!r} is no picture (PNG, JPEG, WebP) and no .txt caption"
+            )
+    folder = home / UPLOADS / secrets.token_hex(6)
+    folder.mkdir(parents=True, mode=0o700)
+    for source in sources:
+        target = folder / source.name
+        number = 1
+        while target.exists():
+            target = folder / f"{source.stem}-{number}{source.suffix}"
+            number += 1
+        target.write_bytes(source.read_bytes())
+    return folder
+
+
+def example_scenes(home: Path, count: int = EXAMPLE_SCENES) -> Path:
+    """A folder of rendered scenes with captions for the guided example, made once."""
+    folder = home / f"example-scenes-{count}"
+    if not folder.is_dir():
+        part = home / f".{folder.name}-{secrets.token_hex(4)}"
+        argv = [sys.executable, "-m", "training.scenery", "--out", str(part), "--count", str(count)]
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=project_root(),
+            env=environment(), timeout=600, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise BadRequest(
+                f"the example scenes could not be rendered: {done.stderr.strip()[-200:]}"
+            )
+        if not folder.exists():
+            part.rename(folder)
+    return folder
