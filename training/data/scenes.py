@@ -69,7 +69,9 @@ class SceneSource:
         every = self._phrases[index]
         rng = np.random.Generator(np.random.PCG64([_PHRASE_STREAM, index, epoch]))
         order = rng.permutation(len(every))
-        kept = [every[i] for i, u in zip(order, rng.random(len(every)), strict=True) if u >= self.drop]
+        kept = [
+            every[i] for i, u in zip(order, rng.random(len(every)), strict=True) if u >= self.drop
+        ]
         return ", ".join(kept or [every[order[0]]])
 
 

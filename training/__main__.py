@@ -1,0 +1,34 @@
+"""python -m training RECIPE --config job.yaml [--set key=value]... [--output DIR] [--resume] [--dry-run]."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; also read by tests."""
+    from training.recipes import NAMES
+
+    made = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    made.add_argument("recipe", choices=NAMES)
+    made.add_argument("--config", type=Path, help="YAML file of fields")
+    made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets")
+    made.add_argument("--output", type=Path, default=Path("runs/run"), help="folder of the run")
+    made.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    made.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0 done or stopped, 1 failed (result.json has the reason), 2 bad request."""
+    args = parser().parse_args(argv)
+    from training.run import run
+
+    return run(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""The fields that every recipe shares, and how a config file becomes a validated object."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+LR_SCHEDULES = (
+    "constant",
+    "constant_with_warmup",
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "trapezoid",
+)
+
+
+class Strict(BaseModel):
+    """Frozen; a field that does not exist is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataConfig(Strict):
+    """Where examples come from."""
+
+    kind: Literal["scenes", "folder", "webdataset", "huggingface"] = Field(
+        "scenes", description="scenes (rendered), folder, webdataset (shards) or huggingface"
+    )
+    path: str | None = Field(
+        None, description="folder, shard pattern like DIR/x-{000..009}.tar, or data set id"
+    )
+    count: int = Field(20000, ge=1, description="scenes: how many are rendered")
+    first: int = Field(0, ge=0, description="scenes: seed of the first one")
+    cache: str = Field("cache", description="folder for rendered pictures and latents")
+
+
+class TrainConfig(Strict):
+    """Shared by all recipes. Steps are optimizer steps; times in seconds; sizes in pixels."""
+
+    steps: int = Field(1000, ge=1, description="optimizer steps in all")
+    batch_size: int = Field(16, ge=1, description="examples of one process in one micro-step")
+    gradient_accumulation_steps: int = Field(1, ge=1, description="micro-steps in one step")
+    seed: int = Field(0, ge=0, description="seed of weights, order, noise and times")
+    resolution: int = Field(128, ge=16, multiple_of=8, description="side of a picture, pixels")
+    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate")
+    scale_lr: bool = Field(
+        False, description="multiply learning_rate by accumulation x batch_size x processes"
+    )
+    lr_scheduler: Literal[LR_SCHEDULES] = Field(  # type: ignore[valid-type]
+        "constant", description="schedule; trapezoid = warm-up, constant, linear tail to 0"
+    )
+    lr_warmup_steps: int = Field(0, ge=0, description="steps from 0 to the peak")
+    lr_tail: float = Field(0.3, gt=0, le=1, description="trapezoid: share of steps that decay")
+    lr_cycles: float = Field(1, gt=0, description="cosine_with_restarts: number of cycles")
+    lr_power: float = Field(1.0, gt=0, description="polynomial: exponent")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="first moment decay")
+    adam_beta2: float = Field(0.999, ge=0, lt=1, description="second moment decay")
+    adam_epsilon: float = Field(1e-8, gt=0, description="added to the denominator")
+    adam_weight_decay: float = Field(1e-2, ge=0, description="decoupled weight decay")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon orthogonalises the updates of matrices, AdamW does the rest"
+    )
+    muon_scale: float = Field(2.0, gt=0, description="muon: matrices' learning rate / the others'")
+    use_8bit_adam: bool = Field(False, description="AdamW of bitsandbytes, where installed")
+    max_grad_norm: float = Field(1.0, ge=0, description="clip of the gradient's norm; 0 = none")
+    ema_decay: float = Field(
+        0.999, ge=0, lt=1, description="EMA of weights for the output; 0 = none"
+    )
+    mixed_precision: Literal["no", "fp16", "bf16"] = Field("no", description="autocast of networks")
+    gradient_checkpointing: bool = Field(
+        False, description="recompute activations: memory for time"
+    )
+    allow_tf32: bool = Field(False, description="TF32 products on Ampere and later")
+    enable_xformers: bool = Field(False, description="xformers attention, where installed")
+    compile: bool = Field(False, description="torch.compile of the trained network")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    threads: int = Field(0, ge=0, description="CPU threads; 0 = torch's default")
+    log_every: int = Field(10, ge=1, description="steps between two events")
+    checkpoint_every: int = Field(500, ge=1, description="steps between two checkpoints")
+    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints that are kept")
+    validate_every: int = Field(0, ge=0, description="steps between validation pictures; 0 = none")
+    report_to: Literal["none", "tensorboard", "trackio", "wandb"] = Field(
+        "none", description="further tracker beside events.jsonl"
+    )
+    data: DataConfig = Field(default_factory=DataConfig, description="examples")
+
+
+def merge(base: dict[str, Any], sets: list[str]) -> dict[str, Any]:
+    """`base` with `key=value` and `a.b=value` assignments on top; values are read as YAML."""
+    import yaml
+
+    merged = dict(base)
+    for text in sets:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ValueError(f"--set {text!r} is not key=value")
+        at = merged
+        *parents, leaf = key.split(".")
+        for name in parents:
+            at[name] = dict(at.get(name) or {})
+            at = at[name]
+        at[leaf] = yaml.safe_load(value)
+    return merged
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """One YAML mapping; raises ValueError that names the file where it is something else."""
+    import yaml
+
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds a {type(found).__name__}; a mapping of fields is wanted")
+    return found

@@ -1,0 +1,29 @@
+"""Finished models as complete diffusers folders."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def save_pipeline(pipe: Any, folder: Path, *, dtype: torch.dtype = torch.float16) -> None:
+    """Saves a copy of `pipe` in `dtype` with plain file names; the pipeline itself is unchanged.
+
+    transformers loads a model in the type that its config names, diffusers in float32: the text
+    encoder's config says float32, so that both agree where nothing is asked for.
+    """
+    half = {}
+    for name, part in pipe.components.items():
+        half[name] = copy.deepcopy(part).to(dtype) if isinstance(part, torch.nn.Module) else part
+    type(pipe)(**half, requires_safety_checker=False).save_pretrained(
+        folder, safe_serialization=True
+    )
+    about = folder / "text_encoder" / "config.json"
+    if about.exists():
+        fields = json.loads(about.read_text())
+        fields["dtype"] = "float32"
+        about.write_text(json.dumps(fields, indent=2) + "\n")

@@ -1,0 +1,78 @@
+"""AdamW of a config, and its state as plain tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.config import TrainConfig
+from training.errors import TrainingFault
+
+
+def make_optimizer(
+    config: TrainConfig, groups: Mapping[str, tuple[list[nn.Parameter], float]]
+) -> torch.optim.Optimizer:
+    """AdamW over named groups of (parameters, multiplier of the learning rate)."""
+    rate = config.learning_rate
+    if config.scale_lr:
+        rate *= config.gradient_accumulation_steps * config.batch_size
+    listed: list[dict[str, Any]] = [
+        {"params": parameters, "lr": rate * scale} for parameters, scale in groups.values()
+    ]
+    options: dict[str, Any] = {
+        "betas": (config.adam_beta1, config.adam_beta2),
+        "eps": config.adam_epsilon,
+        "weight_decay": config.adam_weight_decay,
+    }
+    if config.use_8bit_adam:
+        try:
+            import bitsandbytes
+        except ImportError as error:
+            raise TrainingFault(
+                "config",
+                "use_8bit_adam is on but bitsandbytes is not installed; "
+                "install it or set use_8bit_adam to false",
+            ) from error
+        return bitsandbytes.optim.AdamW8bit(listed, **options)
+    if config.optimizer == "muon":
+        from training.muon import Muon, is_matrix
+
+        split: list[dict[str, Any]] = []
+        for group in listed:
+            matrices = [p for p in group["params"] if is_matrix(p)]
+            others = [p for p in group["params"] if not is_matrix(p)]
+            split += [
+                {"params": others, "lr": group["lr"]},
+                {"params": matrices, "lr": group["lr"] * config.muon_scale, "muon": True},
+            ]
+        return Muon([g for g in split if g["params"]], fused=True, **options)
+    return torch.optim.AdamW(listed, fused=True, **options)
+
+
+def pack_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Every tensor of the optimizer's state under "index.name"."""
+    packed = {}
+    for index, fields in optimizer.state_dict()["state"].items():
+        for name, value in fields.items():
+            packed[f"{index}.{name}"] = torch.as_tensor(value)
+    return packed
+
+
+def unpack_state(optimizer: torch.optim.Optimizer, packed: Mapping[str, Tensor]) -> None:
+    """Puts back what `pack_state` returned; the parameters must be the same."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in packed.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    for fields in state.values():  # torch's AdamW wants a step count of every parameter
+        fields.setdefault("step", torch.zeros(()))
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
+    for p, fields in optimizer.state.items():  # fused kernels want the parameter's memory layout
+        for name, value in fields.items():
+            if isinstance(value, Tensor) and value.shape == p.shape:
+                fields[name] = torch.empty_like(p).copy_(value)

@@ -1,0 +1,140 @@
+"""`autoencoder`: a small AutoencoderTiny trained from nothing on pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.config import TrainConfig
+from training.recipes.base import Draw, Recipe
+
+
+class AutoencoderConfig(TrainConfig):
+    """Fields of the autoencoder recipe."""
+
+    latent_channels: int = Field(8, ge=1, le=64, description="channels of a latent pixel")
+    encoder_width: int = Field(48, ge=8, description="channels inside the encoder")
+    encoder_blocks: tuple[int, int, int, int] = Field(
+        (0, 3, 3, 4), description="residual blocks from full size down to 1/8"
+    )
+    decoder_width: int = Field(48, ge=8, description="channels inside the decoder")
+    decoder_blocks: tuple[int, int, int, int] = Field(
+        (4, 4, 3, 0), description="residual blocks from 1/8 up to full size"
+    )
+    crop: int = Field(64, ge=16, multiple_of=8, description="side of training crops, pixels")
+    latent_noise: float = Field(0.05, ge=0, description="noise on latents, which smooths them")
+    latent_weight: float = Field(1e-3, ge=0, description="weight of the latents' mean square")
+    gradient_weight: float = Field(1.0, ge=0, description="weight of the l1 of edges")
+    square_weight: float = Field(1.0, ge=0, description="weight of the mean square error")
+
+
+def differences(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Differences of neighbours along x and y of (B, C, H, W)."""
+    return x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
+
+
+def reconstruction_loss(
+    y: Tensor, x: Tensor, *, square_weight: float = 1.0, gradient_weight: float = 1.0
+) -> Tensor:
+    """l1 + l2 + l1 of neighbour differences between pictures (B, 3, H, W) in [-1, 1]."""
+    total = functional.l1_loss(y, x) + square_weight * functional.mse_loss(y, x)
+    for a, b in zip(differences(y), differences(x), strict=True):
+        total = total + gradient_weight * functional.l1_loss(a, b)
+    return total
+
+
+def psnr(y: Tensor, x: Tensor) -> Tensor:
+    """Peak signal to noise, dB, of each picture (B,); pictures (B, 3, H, W) in [-1, 1]."""
+    return 10 * torch.log10(4 / (y.clamp(-1, 1) - x).square().flatten(1).mean(1).clamp(min=1e-10))
+
+
+class Autoencoder(Recipe):
+    """Crops in, crops out; the scale of the latents is measured at the export."""
+
+    name: ClassVar[str] = "autoencoder"
+    Config: ClassVar[type[TrainConfig]] = AutoencoderConfig
+    config: AutoencoderConfig
+
+    def build(self) -> dict[str, nn.Module]:
+        from diffusers import AutoencoderTiny
+
+        from training.data.load import open_source
+
+        self.source = open_source(self.config)
+        c = self.config
+        self.vae = AutoencoderTiny(
+            latent_channels=c.latent_channels,
+            encoder_block_out_channels=(c.encoder_width,) * 4,
+            decoder_block_out_channels=(c.decoder_width,) * 4,
+            num_encoder_blocks=c.encoder_blocks,
+            num_decoder_blocks=c.decoder_blocks,
+        ).to(self.device, memory_format=torch.channels_last)
+        return {"vae": self.vae}
+
+    def data_length(self) -> int:
+        return len(self.source)
+
+    def batch(self, draw: Draw) -> dict[str, Tensor]:
+        c, g = self.config, draw.generator
+        crops = []
+        for index, _ in draw.examples:
+            image = self.source.item(index).image
+            top = int(torch.randint(0, image.shape[0] - c.crop + 1, (1,), generator=g))
+            left = int(torch.randint(0, image.shape[1] - c.crop + 1, (1,), generator=g))
+            cut = image[top : top + c.crop, left : left + c.crop]
+            flip = bool(torch.randint(0, 2, (1,), generator=g))
+            crops.append(cut[:, ::-1] if flip else cut)
+        x = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+        shape = (len(crops), c.latent_channels, c.crop // 8, c.crop // 8)
+        noise = torch.randn(shape, generator=g) * c.latent_noise
+        return {
+            "x": x.to(self.device, memory_format=torch.channels_last),
+            "noise": noise.to(self.device),
+        }
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        c = self.config
+        z = self.vae.encoder(batch["x"])
+        y = self.vae.decoder(z + batch["noise"])
+        fit = reconstruction_loss(
+            y, batch["x"], square_weight=c.square_weight, gradient_weight=c.gradient_weight
+        )
+        return fit + c.latent_weight * z.square().mean()
+
+    def validate(self, folder: Path, step: int) -> dict[str, float]:
+        from PIL import Image
+
+        x = self._held_out(64)
+        z = self.vae.encoder(x)
+        y = self.vae.decoder(z).clamp(-1, 1)
+        pairs = torch.cat([torch.cat([a, b], 1) for a, b in zip(x[:8], y[:8], strict=True)], 2)
+        sheet = pairs.add(1).mul(127.5).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(sheet).save(folder / f"step-{step:06d}.png")
+        return {"psnr": psnr(y, x).mean().item(), "latent_std": z.std().item()}
+
+    def export(self, folder: Path) -> None:
+        """`vae/` with scaling_factor = 1 / std of the latents, so that they have unit variance."""
+        z = torch.cat([self.vae.encoder(self._examples(i, 64)) for i in range(0, 512, 64)])
+        self.vae.register_to_config(scaling_factor=round(1 / z.std().item(), 5))
+        self.vae.save_pretrained(folder / "vae", safe_serialization=True)
+
+    def _examples(self, first: int, count: int) -> Tensor:
+        indices = [i % len(self.source) for i in range(first, first + count)]
+        images = np.stack([self.source.item(i).image for i in indices])
+        x = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+        return x.to(self.device, memory_format=torch.channels_last)
+
+    def _held_out(self, count: int) -> Tensor:
+        if self.config.data.kind != "scenes":
+            return self._examples(0, min(count, len(self.source)))
+        from training.data.scenes import held_out
+
+        images, _ = held_out(count, self.config.resolution)
+        x = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+        return x.to(self.device, memory_format=torch.channels_last)

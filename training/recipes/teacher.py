@@ -1,0 +1,259 @@
+"""`teacher`: a text-conditional latent diffusion model trained from nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from lcm_studio.maths.schedule import NoiseSchedule
+from training.config import TrainConfig
+from training.losses import diffusion_loss
+from training.recipes.base import Draw, Recipe
+from training.text import Tokens, make_text_encoder, write_tokenizer
+
+SCHEDULER: dict[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "timestep_spacing": "trailing",
+}
+
+
+class TeacherConfig(TrainConfig):
+    """Fields of the teacher recipe."""
+
+    autoencoder: str = Field("", description="folder of the VAE (a diffusers folder)")
+    prediction_type: str = Field("v_prediction", description="epsilon, v_prediction or sample")
+    channels: tuple[int, ...] = Field((64, 112, 160), description="UNet widths, fine to coarse")
+    layers_per_block: int = Field(1, ge=1, description="residual layers of a UNet block")
+    heads: int = Field(4, ge=1, description="attention heads")
+    norm_groups: int = Field(16, ge=1, description="groups of the UNet's group norms")
+    text_width: int = Field(128, ge=8, description="width of the text encoder")
+    text_layers: int = Field(2, ge=1, description="layers of the text encoder")
+    text_length: int = Field(40, ge=4, description="tokens of a prompt, start and end included")
+    min_snr_gamma: float = Field(5.0, ge=0, description="min-SNR weighting; 0 = plain")
+    proportion_empty_prompts: float = Field(
+        0.1, ge=0, le=1, description="share of examples trained without their caption"
+    )
+    validation_guidance: float = Field(2.0, ge=1, description="guidance scale of the pictures")
+
+
+def make_unet(
+    *,
+    latent_channels: int,
+    size: int,
+    channels: tuple[int, ...],
+    text_width: int,
+    layers: int = 1,
+    heads: int = 4,
+    norm_groups: int = 16,
+    time_cond_proj_dim: int | None = None,
+) -> nn.Module:
+    """An untrained UNet2DConditionModel with attention everywhere but at the finest level."""
+    from diffusers import UNet2DConditionModel
+
+    levels = len(channels)
+    return UNet2DConditionModel(
+        sample_size=size,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        block_out_channels=channels,
+        layers_per_block=layers,
+        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * (levels - 1)),
+        up_block_types=(*("CrossAttnUpBlock2D",) * (levels - 1), "UpBlock2D"),
+        cross_attention_dim=text_width,
+        attention_head_dim=heads,  # diffusers reads this field as the number of heads
+        norm_num_groups=norm_groups,
+        time_cond_proj_dim=time_cond_proj_dim,
+    )
+
+
+def make_tokenizer(folder: Path, words: tuple[str, ...], length: int) -> Any:
+    """A CLIPTokenizer over `words` and the comma, written to `folder`."""
+    from transformers import CLIPTokenizer
+
+    write_tokenizer(folder, (*words, ","), length)
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def scheduler_config(prediction_type: str) -> dict[str, Any]:
+    """The training noise schedule as a diffusers config."""
+    return {**SCHEDULER, "prediction_type": prediction_type}
+
+
+def load_vae(folder: str, device: torch.device) -> nn.Module:
+    """AutoencoderTiny or AutoencoderKL of a diffusers folder, frozen, in evaluation mode."""
+    import json
+
+    import diffusers
+
+    from training.errors import TrainingFault
+
+    about = Path(folder) / "config.json"
+    if not about.exists():
+        raise TrainingFault(
+            "missing_weights",
+            f"autoencoder={folder!r} holds no config.json; give the vae folder of a diffusers model",
+        )
+    name = json.loads(about.read_text())["_class_name"]
+    if name not in ("AutoencoderTiny", "AutoencoderKL"):
+        raise TrainingFault("config", f"{folder} is a {name}; AutoencoderTiny or AutoencoderKL")
+    vae = getattr(diffusers, name).from_pretrained(folder, torch_dtype=torch.float32)
+    return vae.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
+
+
+def encode(vae: Any, x: Tensor) -> Tensor:
+    """Scaled latents of pictures (B, 3, H, W) in [-1, 1]; the mean where the VAE has a spread."""
+    found = vae.encode(x.to(next(vae.parameters()).device, memory_format=torch.channels_last))
+    z = found.latents if hasattr(found, "latents") else found.latent_dist.mode()
+    return z * vae.config.scaling_factor
+
+
+class LatentRecipe(Recipe):
+    """What `teacher` and `lcd` share: cached latents, captions, tokens."""
+
+    config: Any
+    vae: Any
+    tokens: Tokens
+
+    def open_data(self) -> None:
+        """Source and latents; encodes what the cache does not hold."""
+        from training.data.latents import encode_all, weights_key
+        from training.data.load import open_source
+
+        self.source = open_source(self.config)
+        self.latents = encode_all(
+            self.source,
+            lambda x: encode(self.vae, x),
+            key=weights_key(self.vae),
+            cache=Path(self.config.data.cache),
+            progress=lambda done: (
+                print(f"encoded {done}", flush=True) if done % 1600 == 0 else None
+            ),
+        )
+
+    def data_length(self) -> int:
+        return len(self.source)
+
+    def x0(self, draw: Draw) -> Tensor:
+        """Latents of the drawn examples, (B, C, h, w)."""
+        z = np.stack([self.latents[index] for index, _ in draw.examples])
+        return torch.from_numpy(z).to(self.device, memory_format=torch.channels_last)
+
+    def captions(self, draw: Draw, empty: float) -> list[str]:
+        """Captions of the drawn examples, each empty by chance `empty`."""
+        keep = torch.rand(len(draw.examples), generator=draw.generator) >= empty
+        return [
+            self.source.caption(index, epoch) if kept else ""
+            for (index, epoch), kept in zip(draw.examples, keep.tolist(), strict=True)
+        ]
+
+
+class Teacher(LatentRecipe):
+    """UNet and text encoder trained together on cached latents."""
+
+    name: ClassVar[str] = "teacher"
+    Config: ClassVar[type[TrainConfig]] = TeacherConfig
+    config: TeacherConfig
+
+    def build(self) -> dict[str, nn.Module]:
+        c = self.config
+        self.vae = load_vae(c.autoencoder, self.device)
+        self.open_data()
+        words = tuple(
+            sorted(
+                {
+                    w.strip(",.")
+                    for i in range(len(self.source))
+                    for w in self.source.caption(i, 0).lower().split()
+                }
+            )
+        )
+        self._folder = tempfile.TemporaryDirectory(prefix="tokenizer-")
+        self.tokenizer = make_tokenizer(Path(self._folder.name), words, c.text_length)
+        self.tokens = Tokens(self.tokenizer)
+        torch.manual_seed(c.seed)
+        self.text = make_text_encoder(self.tokenizer, width=c.text_width, layers=c.text_layers)
+        self.unet = make_unet(
+            latent_channels=self.latents.shape[1],
+            size=self.latents.shape[-1],
+            channels=c.channels,
+            text_width=c.text_width,
+            layers=c.layers_per_block,
+            heads=c.heads,
+            norm_groups=c.norm_groups,
+        )
+        self.text.to(self.device)
+        self.unet.to(self.device, memory_format=torch.channels_last)
+        self.schedule = NoiseSchedule.from_config(scheduler_config(c.prediction_type))
+        return {"unet": self.unet, "text_encoder": self.text}
+
+    def batch(self, draw: Draw) -> dict[str, Tensor]:
+        x0 = self.x0(draw)
+        texts = self.captions(draw, self.config.proportion_empty_prompts)
+        g = draw.generator
+        # one stratified time for each example: less variance than independent draws
+        n = len(texts)
+        u = (torch.arange(n) + torch.rand(n, generator=g, dtype=torch.float64)) / n
+        return {
+            "x0": x0,
+            "eps": torch.randn(x0.shape, generator=g).to(x0),
+            "t": (u * len(self.schedule)).long(),
+            "ids": self.tokens(texts).to(self.device),
+        }
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        context = self.text(batch["ids"]).last_hidden_state
+        return diffusion_loss(
+            lambda x, t: self.unet(x, t, context).sample,
+            batch["x0"],
+            batch["eps"],
+            batch["t"],
+            self.schedule,
+            gamma=self.config.min_snr_gamma,
+        )
+
+    def pipeline(self) -> Any:
+        """The model as it is now, as a StableDiffusionPipeline."""
+        from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+        return StableDiffusionPipeline(
+            vae=self.vae,
+            text_encoder=self.text,
+            tokenizer=self.tokenizer,
+            unet=self.unet,
+            scheduler=DDIMScheduler(**scheduler_config(self.config.prediction_type)),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+
+    def validate(self, folder: Path, step: int) -> dict[str, float]:
+        from training.pictures import sheet
+
+        prompts = [self.source.caption(i, 0) for i in range(8)]
+        pipe = self.pipeline()
+        sheet(
+            pipe,
+            prompts,
+            folder / f"step-{step:06d}.png",
+            steps=(20,),
+            guidance=self.config.validation_guidance,
+        )
+        return {}
+
+    def export(self, folder: Path) -> None:
+        """A StableDiffusionPipeline folder in float16."""
+        from training.export import save_pipeline
+
+        save_pipeline(self.pipeline(), folder)

@@ -1,0 +1,56 @@
+"""One run from the shell: config, recipe, trainer, and a result that says how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+
+from training.config import merge, read_yaml
+from training.errors import TrainingFault
+from training.events import write_result
+from training.recipes import find
+
+
+def run(args: argparse.Namespace) -> int:
+    """What `python -m training` does after reading its arguments."""
+    from pydantic import ValidationError
+
+    recipe_class = find(args.recipe)
+    try:
+        fields = merge(read_yaml(args.config) if args.config else {}, args.sets)
+        config = recipe_class.Config(**fields)
+    except (ValidationError, ValueError, OSError) as error:
+        print(f"bad config: {error}", file=sys.stderr)
+        return 2
+    import torch
+
+    from training.trainer import Trainer
+
+    name = config.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    trainer = Trainer(recipe_class(config, torch.device(name)), args.output)
+    try:
+        trainer.prepare()
+        if args.resume:
+            trainer.resume()
+        finished = trainer.run()
+        if finished:
+            trainer.export()
+    except TrainingFault as fault:
+        return _failed(args, fault.reason, str(fault))
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        return _failed(args, "oom", f"{error}; use a smaller batch_size or gradient_checkpointing")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return _failed(args, "disk", f"{error}; free some space and start again with --resume")
+    write_result(args.output, "succeeded" if finished else "stopped")
+    return 0
+
+
+def _failed(args: argparse.Namespace, reason: str, message: str) -> int:
+    write_result(args.output, "failed", reason=reason, message=message)
+    print(f"{reason}: {message}", file=sys.stderr)
+    return 1
