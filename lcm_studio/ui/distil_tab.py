@@ -83,40 +83,11 @@ def build_form(studio: Studio) -> dict[str, Any]:
             placeholder="my model",
         )
         with gr.Row():
-            c["steps"] = gr.Number(
-                label="Steps",
-                precision=0,
-                minimum=1,
-                value=None,
-                placeholder="preset",
-                elem_id=f"{TAB}-steps",
-                min_width=90,
-            )
-            c["batch_size"] = gr.Number(
-                label="Batch",
-                precision=0,
-                minimum=1,
-                value=None,
-                placeholder="preset",
-                elem_id=f"{TAB}-batch",
-                min_width=90,
-            )
-            c["resolution"] = gr.Number(
-                label="Pixels",
-                precision=0,
-                minimum=16,
-                value=None,
-                placeholder="preset",
-                elem_id=f"{TAB}-size",
-                min_width=90,
-            )
-        c["learning_rate"] = gr.Textbox(
-            label="Learning rate",
-            placeholder="preset",
-            max_length=20,
-            max_lines=1,
-            elem_id=f"{TAB}-rate",
-        )
+            c["steps"] = _small("Steps", "steps")
+            c["batch_size"] = _small("Batch", "batch")
+        with gr.Row():
+            c["resolution"] = _small("Pixels", "size")
+            c["learning_rate"] = _small("Learning rate", "rate")
         with gr.Accordion("All further settings", open=False, elem_id=f"{TAB}-further"):
             c["more"] = gr.Code(
                 label="YAML, on top of the preset", language="yaml", lines=5, elem_id=f"{TAB}-more"
@@ -139,6 +110,18 @@ def build_form(studio: Studio) -> dict[str, Any]:
     return c
 
 
+def _small(label: str, name: str) -> gr.Textbox:
+    """A number that may stay empty: then the preset's holds."""
+    return gr.Textbox(
+        label=label,
+        placeholder="preset",
+        max_length=20,
+        max_lines=1,
+        min_width=90,
+        elem_id=f"{TAB}-{name}",
+    )
+
+
 def roots(studio: Studio) -> tuple[Path, ...]:
     """The folders that jobs started from the page may read."""
     return (*studio.options.data_dirs, data_home())
@@ -159,7 +142,7 @@ def first_preset(names: tuple[str, ...]) -> str:
 def wire_data(studio: Studio, c: dict[str, Any], report: gr.HTML, sheet: gr.Image) -> None:
     """Examine, upload, example scenes: each ends in the doctor's report with a contact sheet."""
 
-    def examine(place: str | None, size: float | None) -> Iterator[Any]:
+    def examine(place: str | None, size: str | None) -> Iterator[Any]:
         from lcm_studio.data.doctor import examine as doctor
         from lcm_studio.data.report import as_html
         from lcm_studio.data.sheet import contact_sheet

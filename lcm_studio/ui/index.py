@@ -17,7 +17,7 @@ background:#f4f1ea;color:#746e62;font:15px/1.5 ui-sans-serif,system-ui,sans-seri
 <script>(function(){{var t=null;try{{t=localStorage.getItem("lcm-theme")}}catch(e){{}}
 var d=t?t==="dark":matchMedia("(prefers-color-scheme: dark)").matches;
 document.documentElement.classList.toggle("lcm-night",d);document.documentElement.style.colorScheme=d?"dark":"light"}})()</script>
-<link rel="icon" href="studio/static/icon.svg" type="image/svg+xml"><link rel="stylesheet" href="studio/static/studio.css">
+<link rel="icon" href="studio/static/icon.svg" type="image/svg+xml"><link rel="stylesheet" href="studio/static/studio.css"><link rel="stylesheet" href="studio/static/distil.css">
 {preloads}<script type="module" src="studio/static/main.js"></script>"""
 SPLASH = b'<div id="lcm-splash" aria-live="polite"><img src="studio/static/icon.svg" alt=""><span>Opening the studio</span></div>'
 
