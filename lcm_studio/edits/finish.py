@@ -7,6 +7,7 @@ Pictures are float `(H, W, C)` in [0, 255]; results are uint8 of the same shape.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,11 +85,11 @@ def meet_operator(
     *,
     damping: float = 1e-3,
     goal: float = 0.45,
-    iterations: int = 200,
+    iterations: int = 100,
 ) -> Pixels:
     """A picture in [0, 255] with |A x - y| <= `goal` where that can be reached, then rounded.
 
-    Alternates the damped projection with clipping (projections onto convex sets) from `x`; `y` `(h, w, C)`.
+    The damped projection and clipping in turn, with Nesterov momentum (Beck & Teboulle 2009), from `x`; `y` `(h, w, C)`.
     For operators without a closed form in the box: blurs and smooth downsampling.
     """
 
@@ -96,8 +97,12 @@ def meet_operator(
         return torch.from_numpy(np.ascontiguousarray(a.transpose(2, 0, 1))[None]).double()
 
     picture, known = tensor(x).clamp(0, 255), tensor(y)
+    ahead, pace = picture, 1.0
     for _ in range(iterations):
         if float((op.A(picture) - known).abs().max()) <= goal:
             break
-        picture = project(op, picture, known, damping).clamp(0, 255)
+        met = project(op, ahead, known, damping).clamp(0, 255)
+        faster = (1 + math.sqrt(1 + 4 * pace**2)) / 2
+        ahead = met + (pace - 1) / faster * (met - picture)
+        picture, pace = met, faster
     return to_bytes(picture[0].permute(1, 2, 0).numpy().astype(np.float32))

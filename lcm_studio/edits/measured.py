@@ -268,7 +268,7 @@ def blur_operator(kernel: str, height: int, width: int) -> LinearOperator:
         return Separable(_eye(height), convolution_matrix(k[radius], width))
     if numbers[1] % 180 == 90:
         return Separable(convolution_matrix(k[:, radius], height), _eye(width))
-    return Convolution(k, height, width)
+    return Convolution(k, height, width, iterations=8)
 
 
 def _eye(size: int) -> Tensor:

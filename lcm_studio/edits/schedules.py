@@ -87,8 +87,8 @@ def from_strength(strength: float, model: Model) -> float:
 
 
 RANGES: dict[str, tuple[float, float]] = {
-    "inpaint": (5.0, 0.3),
-    "outpaint": (5.0, 0.3),
+    "inpaint": (2.5, 0.2),
+    "outpaint": (4.0, 0.25),
     "colorize": (5.0, 0.3),
     "superres2": (0.6, 0.15),
     "superres3": (0.9, 0.2),

@@ -27,9 +27,15 @@ class Convolution:
             )
         self.kernel, self.height, self.width = kernel.double(), height, width
         self.iterations = iterations
+        self._spectra: dict[tuple[int, int], Tensor] = {}
 
     def _spectrum(self, height: int, width: int) -> Tensor:
-        """The kernel's real Fourier transform with its centre at the origin."""
+        """The kernel's real Fourier transform with its centre at the origin; kept per size."""
+        if (height, width) not in self._spectra:
+            self._spectra[height, width] = self._transform(height, width)
+        return self._spectra[height, width]
+
+    def _transform(self, height: int, width: int) -> Tensor:
         field = torch.zeros(height, width, dtype=torch.float64)
         index = torch.arange(-self.r, self.r + 1)
         field.index_put_(

@@ -1,0 +1,52 @@
+"""Frames as GIF and MP4 files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lcm_studio.spec.errors import BadRequest
+
+if TYPE_CHECKING:
+    from lcm_studio.spec.requests import Pixels
+
+FPS = 8
+
+
+def write_video(path: Path, frames: Sequence[Pixels], fps: int = FPS) -> Path:
+    """Writes `.gif` or `.mp4` by the file's ending. Raises BadRequest for another one or where it cannot."""
+    kind = path.suffix.lower()
+    if kind not in (".gif", ".mp4"):
+        raise BadRequest(f"video {path.name}: use a name that ends in .gif or .mp4")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (_write_gif if kind == ".gif" else _write_mp4)(path, frames, fps)
+    except OSError as error:
+        raise BadRequest(f"video {path}: cannot be written ({error.strerror or error})") from error
+    return path
+
+
+def _write_gif(path: Path, frames: Sequence[Pixels], fps: int) -> None:
+    from PIL import Image
+
+    first, *rest = [Image.fromarray(f[..., :3]) for f in frames]
+    first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+
+
+def _write_mp4(path: Path, frames: Sequence[Pixels], fps: int) -> None:
+    """VP9 in MP4, which browsers play; MPEG-4 part 2 where that encoder is missing."""
+    import cv2
+
+    height, width = (side + side % 2 for side in frames[0].shape[:2])
+    for code in ("vp09", "mp4v"):
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), fps, (width, height))
+        if not writer.isOpened():
+            continue
+        for frame in frames:
+            bgr = cv2.cvtColor(frame[..., :3], cv2.COLOR_RGB2BGR)
+            bottom, right = height - bgr.shape[0], width - bgr.shape[1]
+            writer.write(cv2.copyMakeBorder(bgr, 0, bottom, 0, right, cv2.BORDER_REPLICATE))
+        writer.release()
+        return
+    raise OSError("this build of OpenCV writes no MP4")

@@ -1,0 +1,93 @@
+"""The exact 8-bit finish, on adversarial input, judged on the PNG read back."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from lcm_studio.edits import finish
+from lcm_studio.edits.prepare import picture, tensor
+from lcm_studio.operators import LUMA, BlockMean, bicubic_downsample, gaussian_blur
+
+
+def reread(pixels):
+    """What a PNG file gives back."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return np.asarray(Image.open(buffer))
+
+
+def wild(rng, shape, kind):
+    """Estimates as a network makes them, and worse: far outside the range, or black and white."""
+    if kind == "noise":
+        return rng.normal(127, 200, shape).astype(np.float32)
+    if kind == "extremes":
+        return np.where(rng.random(shape) < 0.5, -400, 700).astype(np.float32)
+    return (rng.random(shape) * 255).astype(np.float32)
+
+
+KINDS = st.sampled_from(["noise", "extremes", "plain"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), kind=KINDS)
+def test_masked_pixels_keep_their_bytes(seed, kind):
+    rng = np.random.default_rng(seed)
+    source = rng.integers(0, 256, (13, 17, 3), dtype=np.uint8)
+    keep = rng.random((13, 17)) < 0.5
+    out = reread(finish.keep_pixels(wild(rng, source.shape, kind), source, keep))
+    assert np.array_equal(out[keep], source[keep])
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), kind=KINDS, dark=st.booleans())
+def test_luma_is_met_within_one(seed, kind, dark):
+    rng = np.random.default_rng(seed)
+    y = rng.random((13, 17)) * 255 * sum(LUMA)
+    if dark:
+        y = np.where(rng.random(y.shape) < 0.5, 0, 255 * sum(LUMA))
+    out = reread(finish.meet_luma(wild(rng, (13, 17, 3), kind), y))
+    assert np.abs(out @ np.asarray(LUMA) - y).max() <= 0.51
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), kind=KINDS, p=st.sampled_from([2, 3, 4, 8]))
+def test_block_means_are_met_within_one(seed, kind, p):
+    rng = np.random.default_rng(seed)
+    y = rng.choice([0, 255, *range(256)], (5, 3, 3)).astype(np.float64)
+    out = reread(finish.meet_block_means(wild(rng, (5 * p, 3 * p, 3), kind), y, p))
+    means = BlockMean(p, 5 * p, 3 * p).A(tensor(out).double())
+    assert np.abs(picture(means[0]) - y).max() <= 0.5 / p**2 + 1e-3
+
+
+def test_replace_clip_and_round_is_not_enough():
+    """What the finish is for: the obvious way errs by tens of levels on the same input."""
+    rng = np.random.default_rng(0)
+    x, v = wild(rng, (32, 32, 3), "noise"), np.asarray(LUMA)
+    y = rng.random((32, 32)) * 254
+    naive = finish.to_bytes(x + ((y - x @ v) / (v @ v))[..., None] * v)
+    assert np.abs(naive @ v - y).max() > 20
+
+
+@pytest.mark.parametrize(
+    ("make", "low", "high", "bound"),
+    [
+        (lambda: gaussian_blur(2.0, 48, 40), 30, 225, 1.0),
+        (lambda: gaussian_blur(2.0, 48, 40), 0, 256, 1.3),
+        (lambda: bicubic_downsample(4, 48, 40), 0, 256, 1.0),
+    ],
+)
+def test_blurs_are_met_within_one_where_they_can_be(make, low, high, bound):
+    """Black and white next to each other leave no room in the box; there the error is bounded, and reported."""
+    rng = np.random.default_rng(0)
+    op = make()
+    coarse = np.kron(rng.integers(low, high, (6, 5, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    y = np.rint(picture(op.A(tensor(coarse).double())[0])).astype(np.float32)
+    x = np.clip(coarse + rng.normal(0, 25, coarse.shape), -40, 300).astype(np.float32)
+    out = reread(finish.meet_operator(op, x, y, damping=1e-3))
+    assert np.abs(picture(op.A(tensor(out).double())[0]) - y).max() <= bound
