@@ -66,7 +66,7 @@ def stock_of(engine: Engine, model: str) -> Any:
 
     place = engine.placement
     pipe = DiffusionPipeline.from_pretrained(
-        engine.info(model).path, torch_dtype=place.torch_dtype(), local_files_only=True
+        engine.info(model).path, dtype=place.torch_dtype(), local_files_only=True
     ).to(place.device)
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -91,17 +91,17 @@ def quiet() -> Iterator[None]:
 
     loggers = (diffusers.utils.logging, transformers.utils.logging)
     levels = [log.get_verbosity() for log in loggers]
-    bars = transformers.utils.logging.is_progress_bar_enabled()
+    bars = [log.is_progress_bar_enabled() for log in loggers]
     try:
         for log in loggers:
             log.set_verbosity(logging.CRITICAL)
-        transformers.utils.logging.disable_progress_bar()
+            log.disable_progress_bar()
         yield
     finally:
-        for log, level in zip(loggers, levels, strict=True):
+        for log, level, bar in zip(loggers, levels, bars, strict=True):
             log.set_verbosity(level)
-        if bars:
-            transformers.utils.logging.enable_progress_bar()
+            if bar:
+                log.enable_progress_bar()
 
 
 def load_component(folder: Path, name: str, class_name: str, placement: Placement) -> Any:
@@ -117,7 +117,6 @@ def load_component(folder: Path, name: str, class_name: str, placement: Placemen
     for file in files:
         read_header(file)
     dtype = placement.torch_dtype()
-    key = "torch_dtype" if name in ("unet", "vae") else "dtype"
     module = _guarded(
         path,
         lambda: _class(name, class_name).from_pretrained(
@@ -125,7 +124,7 @@ def load_component(folder: Path, name: str, class_name: str, placement: Placemen
             use_safetensors=True,
             variant=variant,
             local_files_only=True,
-            **{key: dtype},
+            dtype=dtype,
         ),
     )
     return prepare(module, placement)

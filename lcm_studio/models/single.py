@@ -143,7 +143,8 @@ def _original(path: Path, folder: Path, placement: Placement) -> dict[str, Any]:
             str(path),
             config=str(folder),
             local_files_only=True,
-            torch_dtype=placement.torch_dtype(),
+            dtype=placement.torch_dtype(),
+            **_embedded_unet(path, folder, placement),
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         line = str(error).strip().splitlines()[0][:160] if str(error).strip() else "unreadable"
@@ -157,3 +158,21 @@ def _original(path: Path, folder: Path, placement: Placement) -> dict[str, Any]:
         for name, part in pipe.components.items()
         if part is not None and name not in ("scheduler", "image_encoder")
     }
+
+
+def _embedded_unet(path: Path, folder: Path, placement: Placement) -> dict[str, Any]:
+    """The UNet of a w-embedded checkpoint: diffusers' conversion leaves its guidance projection out."""
+    config = component_config(folder, "unet")
+    if config.get("time_cond_proj_dim") is None:
+        return {}
+    from diffusers import UNet2DConditionModel
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+    from safetensors.torch import load_file
+
+    state = load_file(path)
+    name = next(name for name in state if name.endswith("cond_proj.weight"))
+    projection = state[name]
+    unet = UNet2DConditionModel.from_config(config)
+    converted = convert_ldm_unet_checkpoint(state, config)
+    unet.load_state_dict({**converted, "time_embedding.cond_proj.weight": projection})
+    return {"unet": unet.to(placement.torch_dtype())}
