@@ -21,8 +21,17 @@ def run(args: argparse.Namespace) -> int:
         fields = merge(read_yaml(args.config) if args.config else {}, args.sets)
         config = recipe_class.Config(**fields)
     except (ValidationError, ValueError, OSError) as error:
-        print(f"bad config: {error}", file=sys.stderr)
+        print(f"bad config: {one_sentence(error)}", file=sys.stderr)
         return 2
+    if args.dry_run:
+        from training.plan import plan
+
+        try:
+            print(plan(args.recipe, config))
+        except TrainingFault as fault:
+            print(f"{fault.reason}: {fault}", file=sys.stderr)
+            return 2
+        return 0
     import torch
 
     from training.trainer import Trainer
@@ -48,6 +57,21 @@ def run(args: argparse.Namespace) -> int:
         return _failed(args, "disk", f"{error}; free some space and start again with --resume")
     write_result(args.output, "succeeded" if finished else "stopped")
     return 0
+
+
+def one_sentence(error: Exception) -> str:
+    """Which field, what it was, and what is allowed."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    faults = []
+    for fault in error.errors():
+        name = ".".join(str(part) for part in fault["loc"])
+        given = "" if fault["type"] == "extra_forbidden" else f"={str(fault['input'])[:60]!r}"
+        what = "there is no such field" if fault["type"] == "extra_forbidden" else fault["msg"]
+        faults.append(f"{name}{given}: {what}")
+    return "; ".join(faults) + "; see docs/distillation.md for the fields"
 
 
 def _failed(args: argparse.Namespace, reason: str, message: str) -> int:

@@ -61,6 +61,9 @@ def _from_log(folder: JobFolder, exit_: Exit) -> Verdict:
     for reason, signs in _SIGNS:
         if any(sign in tail for sign in signs):
             return _failed(reason, tail.splitlines()[-1])
+    if exit_.code == 2:
+        said = next((line for line in reversed(tail.splitlines()) if "bad config" in line), "")
+        return _failed(Reason.CONFIG, said or "its config was refused")
     last = next((line.strip() for line in reversed(tail.splitlines()) if line.strip()), "")
     return _failed(Reason.CRASH, last or exit_.message or f"it ended with exit status {exit_.code}")
 

@@ -1,0 +1,97 @@
+"""What a run will take, before it starts: parameters, memory, steps, pictures, disk. Nothing is loaded or written."""
+
+from __future__ import annotations
+
+import json
+import struct
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from lcm_studio.data.listing import DataError, list_folder
+from lcm_studio.data.shards import index_shards
+from training.config import TrainConfig
+from training.errors import TrainingFault
+
+_COPIES_TRAINED = 4  # weights, gradient, two moments of Adam; float32
+_MB = 2**20
+
+
+def plan(recipe: str, config: TrainConfig) -> str:
+    """The plan as lines of text; raises TrainingFault for what would end the run at once."""
+    pictures = _pictures(config)
+    per_step = config.batch_size * config.gradient_accumulation_steps
+    passes = config.steps * per_step / pictures
+    lines = [
+        f"recipe      {recipe}, {config.steps} steps of {per_step} pictures at {config.resolution} px",
+        f"data        {pictures} pictures, seen {passes:.1f} times each on average",
+        f"precision   {config.mixed_precision}, device {config.device}, seed {config.seed}",
+    ]
+    teacher = getattr(config, "teacher", "")
+    if teacher:
+        lines += _sizes(Path(teacher), config)
+    saves = config.steps // config.checkpoint_every + 1
+    lines.append(
+        f"checkpoints every {config.checkpoint_every} steps, {saves} in all, "
+        f"the newest {config.keep_checkpoints} are kept"
+    )
+    if config.validate_every:
+        lines.append(f"pictures    every {config.validate_every} steps into samples/")
+    lines.append("time        the first event tells steps/s and the time to go")
+    return "\n".join(lines)
+
+
+def _pictures(config: TrainConfig) -> int:
+    """How many examples there are; only listings and headers are read."""
+    data = config.data
+    if data.kind == "scenes":
+        return data.count
+    if data.kind == "huggingface":
+        return 1
+    if not data.path:
+        raise TrainingFault("data", f"data.kind={data.kind} needs data.path; name it in the config")
+    try:
+        if data.kind == "webdataset":
+            return len(index_shards(data.path).samples)
+        found = len(list_folder(data.path).entries)
+    except DataError as error:
+        raise TrainingFault("data", str(error)) from None
+    if not found:
+        raise TrainingFault(
+            "data", f"{data.path} holds no PNG, JPEG or WebP picture; check the path"
+        )
+    return found
+
+
+def _sizes(teacher: Path, config: TrainConfig) -> list[str]:
+    index = teacher / "model_index.json"
+    if not index.is_file():
+        raise TrainingFault(
+            "missing_weights",
+            f"teacher={str(teacher)!r} holds no model_index.json; give a diffusers pipeline folder",
+        )
+    network = parameters(teacher / "unet")
+    rest = sum(parameters(part) for part in teacher.iterdir() if part.is_dir()) - network
+    averages = bool(config.ema_decay) + 1  # EMA of weights, and the target network
+    memory = 4 * (network * (_COPIES_TRAINED + averages + 1) + rest)
+    checkpoint = 4 * network * (3 + averages)
+    disk = checkpoint * (config.keep_checkpoints + 1) + 4 * (network + rest)
+    return [
+        f"parameters  {network / 1e6:.1f} M trained, {rest / 1e6:.1f} M frozen beside them",
+        f"memory      {memory / _MB:.0f} MB for weights, gradients and averages, activations on top",
+        f"disk        {disk / _MB:.0f} MB: {checkpoint / _MB:.0f} MB a checkpoint, and the model",
+    ]
+
+
+def parameters(folder: Path) -> int:
+    """Numbers in the safetensors files of a folder, from their headers alone."""
+    return sum(_numbers(path) for path in sorted(folder.glob("*.safetensors")))
+
+
+def _numbers(path: Path) -> int:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > 100 * _MB:
+            raise TrainingFault("missing_weights", f"{path} is no safetensors file; fetch it again")
+        header: dict[str, Any] = json.loads(file.read(length))
+    return sum(prod(about["shape"]) for name, about in header.items() if name != "__metadata__")
