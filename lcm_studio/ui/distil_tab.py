@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from lcm_studio.jobs.config import rooted
 from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.ui import distil_form as form
 from lcm_studio.ui import distil_views as views
@@ -214,7 +215,8 @@ def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
         recipe = str(values["recipe"] or "")
         teacher = str(values["teacher"] or "") if recipe in form.NEEDS_TEACHER else ""
         path = studio.engine.info(studio.allowed_model(teacher)).path if teacher else ""
-        return form.to_config(values, teacher=path, folder=folder)
+        recipe, config = form.to_config(values, teacher=path, folder=folder)
+        return recipe, rooted(config, data_home(), data_home().parent / "cache")
 
     def plan(data: Mapping[Any, Any]) -> Iterator[Any]:
         try:

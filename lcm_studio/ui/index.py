@@ -17,8 +17,8 @@ background:#f4f1ea;color:#746e62;font:15px/1.5 ui-sans-serif,system-ui,sans-seri
 <script>(function(){{var t=null;try{{t=localStorage.getItem("lcm-theme")}}catch(e){{}}
 var d=t?t==="dark":matchMedia("(prefers-color-scheme: dark)").matches;
 document.documentElement.classList.toggle("lcm-night",d);document.documentElement.style.colorScheme=d?"dark":"light"}})()</script>
-<link rel="icon" href="studio/static/icon.svg" type="image/svg+xml"><link rel="stylesheet" href="studio/static/studio.css"><link rel="stylesheet" href="studio/static/distil.css">
-{preloads}<script type="module" src="studio/static/main.js"></script>"""
+<link rel="icon" href="studio/static/icon.svg" type="image/svg+xml">
+{styles}{preloads}<script type="module" src="studio/static/main.js"></script>"""
 SPLASH = b'<div id="lcm-splash" aria-live="polite"><img src="studio/static/icon.svg" alt=""><span>Opening the studio</span></div>'
 
 
@@ -31,7 +31,12 @@ class Index:
         preloads = "".join(
             f'<link rel="modulepreload" href="studio/static/{name}">' for name in scripts
         )
-        self.head = EARLY.format(preloads=preloads).encode()
+        sheets = [
+            "studio.css",
+            *sorted(path.name for path in static.glob("*.css") if path.name != "studio.css"),
+        ]
+        styles = "".join(f'<link rel="stylesheet" href="studio/static/{name}">' for name in sheets)
+        self.head = EARLY.format(styles=styles, preloads=preloads).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != "/" or scope["method"] != "GET":

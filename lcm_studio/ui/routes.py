@@ -13,6 +13,7 @@ from starlette.staticfiles import StaticFiles
 
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.ui.distil_routes import job_routes
+from lcm_studio.ui.edit_routes import edit_routes
 from lcm_studio.ui.live import Live
 from lcm_studio.ui.studio import Studio
 
@@ -33,6 +34,7 @@ def routes(studio: Studio) -> list[BaseRoute]:
         Route("/live", live.live, methods=["POST"]),
         Route("/check", live.check, methods=["POST"]),
         *job_routes(),
+        *edit_routes(studio),
         Mount("/static", Scripts(directory=STATIC)),
     ]
     return [Mount("/studio", routes=own)]

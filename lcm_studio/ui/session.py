@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lcm_studio.spec.errors import Busy
+
+REMEMBERED = 1000  # owners whose last turn is known
 
 
 @dataclass(eq=False)
@@ -23,8 +25,8 @@ class Ticket:
 class Turnstile:
     """At most `running` requests at the engine, at most `waiting` behind them.
 
-    The next one let in belongs to the owner with the fewest requests running, then the longest wait: a user
-    with ten requests does not hold up a user with one.
+    The next one let in belongs to the owner with the fewest requests running, then to the one whose last turn is
+    longest ago, then to the longest wait: a user with ten requests does not hold up a user with one.
     """
 
     def __init__(self, *, running: int, waiting: int) -> None:
@@ -33,6 +35,8 @@ class Turnstile:
         self._changed = threading.Condition()
         self._waiting: list[Ticket] = []
         self._running: list[Ticket] = []
+        self._turns: OrderedDict[str, int] = OrderedDict()  # owner -> number of its last turn
+        self._turn = 0
 
     def enter(self, owner: str, tab: str) -> Ticket:
         """Join the queue; Busy when it is full. Leave it again with `leave`, whatever happens."""
@@ -87,9 +91,12 @@ class Turnstile:
     def _order(self) -> list[Ticket]:
         """The waiting tickets in the order they will be let in."""
         busy = Counter(ticket.owner for ticket in self._running)
+        turns, turn = dict(self._turns), self._turn
         left, order = list(self._waiting), []
         while left:
-            ticket = min(left, key=lambda t: busy[t.owner])
+            ticket = min(left, key=lambda t: (busy[t.owner], turns.get(t.owner, 0)))
+            turn += 1
+            turns[ticket.owner] = turn
             busy[ticket.owner] += 1
             left.remove(ticket)
             order.append(ticket)
@@ -100,4 +107,9 @@ class Turnstile:
             self._waiting.remove(ticket)
             self._running.append(ticket)
             ticket.running = True
+            self._turn += 1
+            self._turns[ticket.owner] = self._turn
+            self._turns.move_to_end(ticket.owner)
+        while len(self._turns) > REMEMBERED:
+            self._turns.popitem(last=False)
         self._changed.notify_all()

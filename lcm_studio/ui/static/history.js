@@ -28,6 +28,7 @@ function write() {
 export function remember(tab, value) {
   const frames = (value.frames || []).filter((f) => f.url);
   if (!frames.length || !value.settings) return;
+  if (entries[0]?.frames[0].id === frames[0].id) return;
   const kept = frames.map(({ thumb, url, id, seed, label, note, width, height, settings }) => ({ thumb, url, id, seed, label, note, width, height, settings: frames.length > 1 ? settings : undefined }));
   const entry = { tab, settings: value.settings, frames: kept, facts: value.facts, layout: value.layout, live: !!value.live, at: Date.now() };
   // While the hand is still shaping one picture, Live keeps one entry, not one per word.

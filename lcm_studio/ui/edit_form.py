@@ -1,0 +1,167 @@
+"""The Edit tab's values as an Edit request. No Gradio here: listeners, Live sketch, the API and tests use it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lcm_studio.edits import task_of
+from lcm_studio.images import read_image
+from lcm_studio.spec.errors import BadRequest
+from lcm_studio.spec.models import ModelInfo
+from lcm_studio.spec.requests import Edit, Priority
+from lcm_studio.ui import form
+
+if TYPE_CHECKING:
+    from lcm_studio.spec.requests import Pixels
+
+NAMES = (
+    "tool", "prompt", "steps", "guidance", "seed", "grow", "feather", "invert", "only_strokes", "left", "top",
+    "right", "bottom", "scale", "operator", "sigma", "kernel", "strength", "frames", "path", "kind", "prompt_b",
+    "seed_b", "levels", "method",
+)  # fmt: skip
+MOST_UNDO = 20
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Desk:
+    """What one browser session works on. Never changed in place: Gradio hands it from event to event."""
+
+    picture: Pixels | None = None
+    second: Pixels | None = None
+    mask: Pixels | None = None
+    before: tuple[Pixels, ...] = ()
+    results: tuple[Pixels, ...] = field(default=())
+
+
+def picture_of(data_url: str) -> Pixels:
+    """The RGBA or RGB pixels of a `data:image/...;base64,` URL. Raises BadRequest for anything else."""
+    head, comma, body = data_url.partition(",")
+    if not comma or not head.startswith("data:image/") or not head.endswith(";base64"):
+        raise BadRequest("the canvas sent no picture; reload the page")
+    try:
+        return read_image(base64.b64decode(body, validate=True), alpha="keep")
+    except binascii.Error as error:
+        raise BadRequest("the canvas sent a damaged picture; reload the page") from error
+
+
+def alpha_of(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Where a transparent layer was painted on, brought to `(height, width)`: touched pixels are 255."""
+    import cv2
+
+    if pixels.shape[2] == 3:
+        return np.full((height, width), 255, np.uint8)
+    alpha = np.ascontiguousarray(pixels[..., 3])
+    sized = cv2.resize(alpha, (width, height), interpolation=cv2.INTER_AREA)
+    return np.where(sized > 32, 255, 0).astype(np.uint8)
+
+
+def over(picture: Pixels, strokes: Pixels) -> Pixels:
+    """Strokes (RGBA of any size) laid over a picture; its alpha stays."""
+    import cv2
+
+    height, width = picture.shape[:2]
+    flat = strokes.astype(np.float32)
+    flat[..., :3] *= flat[..., 3:] / 255
+    sized = cv2.resize(flat, (width, height), interpolation=cv2.INTER_AREA)
+    out = picture.copy()
+    out[..., :3] = np.clip(
+        np.rint(picture[..., :3] * (1 - sized[..., 3:] / 255) + sized[..., :3]), 0, 255
+    )
+    return out
+
+
+def to_request(
+    said: Mapping[str, Any],
+    desk: Desk,
+    painted: str,
+    info: ModelInfo,
+    *,
+    count: int = 1,
+    priority: Priority = "normal",
+) -> Edit:
+    """The request of the tab. Raises BadRequest with one sentence."""
+    tool = task_of(str(said.get("tool"))).name
+    image, mask = desk.picture, desk.mask
+    if image is None and tool == "interpolate" and said.get("kind") != "pictures":
+        image = np.zeros((info.height, info.width, 3), np.uint8)
+    if image is None:
+        raise BadRequest("there is no picture yet: open one, or take an example")
+    layers = _layers(painted)
+    if layers.get("mask") and tool in ("inpaint", "outpaint", "superres"):
+        drawn = alpha_of(picture_of(layers["mask"]), *image.shape[:2])
+        mask = drawn if mask is None or mask.shape != drawn.shape else np.maximum(mask, drawn)
+    if tool == "sketch" and layers.get("strokes"):
+        strokes = picture_of(layers["strokes"])
+        if strokes.shape[2] == 4:
+            if said.get("only_strokes"):
+                mask = alpha_of(strokes, *image.shape[:2])
+            image = over(image, strokes)
+    return Edit(
+        task=tool,
+        image=image,
+        image_b=desk.second if tool == "interpolate" else None,
+        mask=mask if tool in ("inpaint", "outpaint", "superres", "sketch") else None,
+        options=options(tool, said),
+        prompt=form.text(said, "prompt"),
+        steps=form.whole(said, "steps"),
+        guidance=None
+        if info.guidance == "none" or said.get("guidance") is None
+        else form.number(said, "guidance"),
+        seed=form.whole(said, "seed"),
+        count=1 if tool == "interpolate" else count,
+        model=info.id,
+        previews=priority == "normal",
+        priority=priority,
+    )
+
+
+def _layers(painted: str) -> dict[str, str]:
+    try:
+        found = json.loads(painted) if painted else {}
+    except ValueError as error:
+        raise BadRequest("the canvas sent a damaged picture; reload the page") from error
+    return found if isinstance(found, dict) else {}
+
+
+def options(tool: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of one tool, from a form that holds those of all."""
+    out: dict[str, Any] = {}
+    for name in task_of(tool).options:
+        if name in said and said[name] not in (None, "", False):
+            out[name] = said[name]
+    if tool == "outpaint":
+        out["borders"] = [form.whole(said, side) for side in ("left", "top", "right", "bottom")]
+    if tool == "sketch" and said.get("only_strokes"):
+        out.setdefault("grow", 6)
+    words = str(said.get("levels") or "").replace(";", ",")
+    if words.strip():
+        out["levels"] = [part.strip() for part in words.split(",") if part.strip()]
+    if said.get("method") not in (None, "", "default"):
+        out["method"] = said["method"]
+    return out
+
+
+def read_out(fidelity: Mapping[str, Any], timing: Mapping[str, float], bound: float | None) -> str:
+    """One line under a result: what was kept, how exactly, at what price."""
+    words = []
+    if "max_error" in fidelity:
+        words.append(f"known part kept: max error {fidelity['max_error']:.2g}/255")
+        if bound is not None and fidelity["max_error"] > bound:
+            words.append(f"more than {bound:g}: some of it lies outside what 8 bits can hold")
+    if "residual_ratio" in fidelity:
+        words.append(
+            f"removed noise {fidelity['residual']:.3f}, {fidelity['residual_ratio']:.2f} of sigma"
+        )
+    seam = fidelity.get("seam")
+    if isinstance(seam, float) and seam == seam:
+        words.append(f"seam score {seam:.2f}")
+    words.append(f"{timing.get('evaluations', 0):.0f} evaluations")
+    words.append(f"{timing.get('total', 0.0):.2f} s")
+    return " · ".join(words)

@@ -1,0 +1,304 @@
+"""The Edit tab: one canvas, the tools beside it, and what a result keeps. Composition and wiring only."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from lcm_studio.edits import TASKS
+from lcm_studio.images import read_image
+from lcm_studio.spec.errors import BadRequest, StudioError
+from lcm_studio.spec.events import Done
+from lcm_studio.ui import create_form, edit_api, edit_controls, edit_form, form, parts, views
+from lcm_studio.ui.edit_form import Desk
+from lcm_studio.ui.studio import Studio
+
+if TYPE_CHECKING:
+    from lcm_studio.spec.requests import Pixels
+
+TAB = "edit"
+EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
+PAINTED_JS = "(...v) => [...v.slice(0, -1), window.lcm?.painted?.() || '']"
+
+
+def build(studio: Studio) -> None:
+    """Everything inside the tab."""
+    info = create_form.known(studio, studio.options.model)
+    desk = gr.State(Desk())
+    painted = gr.Textbox(visible="hidden", elem_id="edit-painted")
+    with gr.Row(elem_classes="lcm-split"):
+        with gr.Column(elem_classes="lcm-left", scale=3, min_width=320):
+            opened = edit_controls.build_files(EXAMPLES)
+            canvas = paint_canvas()
+            stage = parts.stage(TAB)
+            kept = gr.HTML(elem_id="edit-kept")
+            slider = gr.ImageSlider(
+                label="Before and after", interactive=False, elem_id="edit-slider", visible=False,
+                buttons=[],
+            )  # fmt: skip
+            film = gr.HTML(elem_id="edit-film")
+            parts.history(TAB)
+        with gr.Column(elem_classes="lcm-right", scale=2, min_width=320):
+            c = edit_controls.build_tool(info)
+            c |= edit_controls.build_options(info)
+            parts.mount("drop", TAB)
+    shown = {
+        "desk": desk,
+        "canvas": canvas,
+        "stage": stage,
+        "kept": kept,
+        "slider": slider,
+        "film": film,
+    }
+    wire_go(studio, c, painted, shown)
+    wire_files(opened, c, desk, canvas)
+    wire_tools(c, desk, canvas)
+    wire_arrivals(studio, c, desk, canvas)
+    edit_api.add_endpoints(studio)
+
+
+def paint_canvas() -> gr.HTML:
+    """The canvas; static/edit.js draws it."""
+    return gr.HTML(
+        value={"tool": "inpaint"},
+        html_template='<div class="lcm-mount"></div>',
+        js_on_load=(
+            "import(new URL('studio/static/edit.js', document.baseURI)).then("
+            f"m => m.mountPaint({json.dumps(TAB)}, element, {{props, trigger, watch}}))"
+        ),
+        apply_default_css=False,
+        elem_id="edit-paint",
+        elem_classes=["lcm"],
+    )
+
+
+def sheet(picture: Pixels | None, tool: str) -> dict[str, Any]:
+    """The canvas's value for a picture and a tool."""
+    if picture is None:
+        return {"tool": tool}
+    src = views.jpeg(picture, quality=95)
+    height, width = picture.shape[:2]
+    return {"tool": tool, "src": src, "id": str(hash(src)), "width": width, "height": height}
+
+
+def wire_go(studio: Studio, c: dict[str, Any], painted: gr.Textbox, shown: dict[str, Any]) -> None:
+    """Apply and Variations."""
+    names = list(edit_form.NAMES)
+    inputs = [*(c[n] for n in names), c["randomize"], shown["desk"], painted]
+    outputs = [
+        shown["stage"],
+        c["seed"],
+        shown["desk"],
+        shown["kept"],
+        shown["slider"],
+        shown["film"],
+        c["picked"],
+    ]
+
+    def run(count: int, *given: Any, request: gr.Request) -> Iterator[Any]:
+        *values, randomize, desk, drawn = given
+        said = dict(zip(names, values, strict=True))
+        if randomize:
+            said["seed"] = form.new_seed()
+        found: list[Done] = []
+        asked: list[Any] = []
+        film: list[str] = []
+
+        def make() -> Any:
+            info = studio.engine.info(studio.options.model)
+            asked.append(edit_form.to_request(said, desk, drawn, info, count=count))
+            return asked[0]
+
+        def on_done(done: Done) -> dict[str, Any]:
+            found.append(done)
+            return {}
+
+        rest = [gr.skip()] * 4
+        for view in studio.play(make, owner=request.session_hash, tab=TAB, on_done=on_done):
+            if view["phase"] == "failed":
+                gr.Warning(view["message"]["text"])
+            if view["phase"] == "running" and view.get("frames"):
+                film.append(view["frames"][0]["src"])
+            if found:
+                yield view, said["seed"], *finished(asked[0], found[0], desk, film)
+            else:
+                yield view, said["seed"], gr.skip(), *rest
+
+    def apply(*given: Any, request: gr.Request) -> Iterator[Any]:
+        yield from run(1, *given, request=request)
+
+    def vary(*given: Any, request: gr.Request) -> Iterator[Any]:
+        yield from run(4, *given, request=request)
+
+    for fn in (apply, vary):  # Gradio finds the request by its annotation
+        fn.__annotations__["request"] = gr.Request
+    settings = {
+        "inputs": inputs,
+        "outputs": outputs,
+        "js": PAINTED_JS,
+        "concurrency_limit": None,
+        **parts.PRIVATE,
+    }
+    c["actions"].go.click(apply, trigger_mode="always_last", **settings)
+    c["vary"].click(vary, **settings)
+    parts.wire_stop(studio, c["actions"], TAB)
+
+
+def finished(request: Any, done: Done, desk: Desk, film: list[str]) -> tuple[Any, ...]:
+    """(desk, read-out, slider, filmstrip, choice) of a finished edit."""
+    words = edit_form.read_out(done.fidelity, done.timing, TASKS[request.task].bound)
+    line = f'<p class="lcm-about" role="status">{html.escape(words[0].upper() + words[1:])}</p>'
+    first = done.images[0]
+    pair: Any = gr.update(visible=False)
+    if request.task != "interpolate":
+        pair = gr.update(value=before_after(request.image, first), visible=True)
+    levels = done.settings.get("levels", [])
+    frames = "".join(
+        f'<figure><img src="{src}" alt="clean estimate"><figcaption>&sigma; {level:.2g}</figcaption></figure>'
+        for src, level in zip(film, levels, strict=False)
+    )
+    choices = [str(i + 1) for i in range(len(done.images))]
+    pick = gr.update(choices=choices, value="1", visible=len(choices) > 1)
+    return (
+        replace(desk, results=done.images),
+        line,
+        pair,
+        f'<div class="lcm-film">{frames}</div>',
+        pick,
+    )
+
+
+def before_after(before: Pixels, after: Pixels) -> tuple[Pixels, Pixels]:
+    """Both at the size of the result."""
+    import cv2
+
+    height, width = after.shape[:2]
+    left = before[..., :3]
+    if left.shape[:2] != (height, width):
+        left = cv2.resize(left, (width, height), interpolation=cv2.INTER_CUBIC)
+    return left, after[..., :3]
+
+
+def wire_files(opened: dict[str, Any], c: dict[str, Any], desk: gr.State, canvas: gr.HTML) -> None:
+    """Opening a picture, a second one, a mask, an example."""
+
+    def open_as(kind: str, path: str | None, now: Desk, tool: str) -> tuple[Any, ...]:
+        try:
+            if path is None:
+                raise BadRequest("no file arrived; choose it again")
+            pixels = read_image(path, alpha="keep")
+            if kind == "picture":
+                now = replace(now, picture=pixels, mask=None, before=remember(now))
+                return now, sheet(pixels, tool), views.note("")
+            said = (
+                "the second picture is there"
+                if kind == "second"
+                else "the mask is there; white may change"
+            )
+            if kind == "mask":
+                pixels = pixels[..., :3].max(axis=2)
+            return replace(now, **{kind: pixels}), gr.skip(), views.note(f"{said}.", "info")
+        except StudioError as error:
+            gr.Warning(str(error))
+            return gr.skip(), gr.skip(), views.note(str(error))
+
+    outputs = [desk, canvas, c["note"]]
+    for kind in ("picture", "second", "mask"):
+        opened[kind].upload(
+            lambda path, now, tool, kind=kind: open_as(kind, path, now, tool),
+            inputs=[opened[kind], desk, c["tool"]], outputs=outputs, **parts.PRIVATE,
+        )  # fmt: skip
+    for button, path in opened["examples"]:
+        button.click(
+            lambda now, tool, path=path: open_as("picture", str(path), now, tool),
+            inputs=[desk, c["tool"]], outputs=outputs, **parts.PRIVATE,
+        )  # fmt: skip
+
+
+def remember(desk: Desk) -> tuple[Pixels, ...]:
+    """The pictures that Undo goes back through."""
+    if desk.picture is None:
+        return desk.before
+    return (*desk.before, desk.picture)[-edit_form.MOST_UNDO :]
+
+
+def wire_tools(c: dict[str, Any], desk: gr.State, canvas: gr.HTML) -> None:
+    """Choosing a tool, going on with a result, undo of edits."""
+    groups = edit_controls.GROUPS
+
+    def choose(tool: str, now: Desk) -> list[Any]:
+        return [
+            sheet(now.picture, tool),
+            *(gr.update(visible=tool in tools) for tools in groups.values()),
+        ]
+
+    c["tool"].input(
+        choose, inputs=[c["tool"], desk], outputs=[canvas, *(c[g] for g in groups)], **parts.PRIVATE
+    )
+
+    def go_on(now: Desk, picked: str | None, tool: str) -> tuple[Any, ...]:
+        if not now.results:
+            return gr.skip(), gr.skip(), views.note("there is no result yet: press Apply first.")
+        index = min(int(picked or 1), len(now.results)) - 1
+        now = replace(now, picture=now.results[index], before=remember(now), mask=None)
+        return (
+            now,
+            sheet(now.picture, tool),
+            views.note("The result is on the canvas; choose any tool.", "info"),
+        )
+
+    def undo(now: Desk, tool: str) -> tuple[Any, ...]:
+        if not now.before:
+            return gr.skip(), gr.skip(), views.note("there is nothing to undo.", "info")
+        now = replace(now, picture=now.before[-1], before=now.before[:-1], mask=None)
+        return now, sheet(now.picture, tool), views.note("")
+
+    outputs = [desk, canvas, c["note"]]
+    c["go_on"].click(go_on, inputs=[desk, c["picked"], c["tool"]], outputs=outputs, **parts.PRIVATE)
+    c["undo"].click(undo, inputs=[desk, c["tool"]], outputs=outputs, **parts.PRIVATE)
+
+
+def wire_arrivals(studio: Studio, c: dict[str, Any], desk: gr.State, canvas: gr.HTML) -> None:
+    """A picture sent from Create, and settings restored from the history or a dropped PNG."""
+
+    def receive(data: Any, now: Desk, tool: str) -> tuple[Any, ...]:
+        try:
+            picture = studio.pictures.find(str(data.get("id")))
+            if picture is None:
+                raise BadRequest("this picture is no longer kept; make it again from its settings")
+            picture.written.result()
+            pixels = read_image(picture.path, alpha="keep")
+        except (StudioError, AttributeError, OSError) as error:
+            return gr.skip(), gr.skip(), gr.skip(), views.note(str(error))
+        prompt = str((data.get("settings") or {}).get("prompt", ""))
+        now = replace(now, picture=pixels, mask=None, before=remember(now))
+        return now, sheet(pixels, tool), prompt, views.note("")
+
+    parts.on_receive(
+        TAB, receive, inputs=[desk, c["tool"]], outputs=[desk, canvas, c["prompt"], c["note"]]
+    )
+    names = [
+        n for n in edit_form.NAMES if n not in ("left", "top", "right", "bottom", "only_strokes")
+    ]
+
+    def restore(said: Any) -> list[Any]:
+        if not isinstance(said, Mapping) or said.get("task") not in TASKS:
+            note = views.note(
+                "these settings are not an edit's; drop a PNG that an edit has written."
+            )
+            return [*([gr.skip()] * len(names)), note]
+        options = said.get("options") if isinstance(said.get("options"), Mapping) else {}
+        known = {**said, **options, "tool": said["task"]}
+        if isinstance(options.get("levels"), list):
+            known["levels"] = ", ".join(str(v) for v in options["levels"])
+        else:
+            known.pop("levels", None)
+        return [*(known.get(n, gr.skip()) for n in names), views.note("")]
+
+    parts.on_restore(TAB, restore, outputs=[*(c[n] for n in names), c["note"]])
