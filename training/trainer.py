@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from training import checkpoint, ema, lr
+from training.data.tolerant import Tolerant
 from training.errors import TrainingFault
 from training.events import Events
 from training.optimizer import make_optimizer, pack_state, unpack_state
@@ -41,6 +42,7 @@ class Trainer:
             torch.backends.cudnn.allow_tf32 = True
         torch.manual_seed(config.seed)
         self.networks = self.recipe.build()
+        self._tell_of_bad_samples()
         for network in self.networks.values():
             network.train()
         self.parameters: dict[str, list[nn.Parameter]] = {
@@ -54,6 +56,14 @@ class Trainer:
         )
         self.factor = lr.factor(config)
         self.peak = [group["lr"] for group in self.optimizer.param_groups]
+
+    def _tell_of_bad_samples(self) -> None:
+        """An event for each example that was skipped, so far and from now on."""
+        source = getattr(self.recipe, "source", None)
+        if isinstance(source, Tolerant):
+            for message in source.bad.values():
+                self.events.write("bad_sample", message=message)
+            source.on_bad = lambda message: self.events.write("bad_sample", message=message)
 
     def resume(self) -> bool:
         """Goes on from the newest valid checkpoint; False where there is none."""

@@ -100,7 +100,7 @@ def _say(args: argparse.Namespace, jobs: Jobs, job: Job, text: str) -> int:
 
 
 def _submit(args: argparse.Namespace) -> int:
-    from lcm_studio.jobs.config import check_recipe, dump_config, load_config, with_settings
+    from lcm_studio.jobs.config import check_recipe, dump_config, load_config, rooted, with_settings
     from lcm_studio.spec.errors import BadRequest
 
     check_recipe(args.recipe)
@@ -108,6 +108,7 @@ def _submit(args: argparse.Namespace) -> int:
     if args.backend in ("slurm", "skypilot"):
         return _write_files(args, dump_config(config))
     jobs = _jobs(args)
+    config = rooted(config, Path.cwd(), jobs.home.parent / "cache")
     if not args.no_check:
         plan = jobs.plan(args.recipe, config)
         if not plan.ok:

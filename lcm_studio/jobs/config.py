@@ -94,6 +94,27 @@ def with_settings(config: Mapping[str, Any], settings: Sequence[str]) -> dict[st
     return changed
 
 
+def rooted(config: Mapping[str, Any], base: Path, cache: Path) -> dict[str, Any]:
+    """`config` with paths that hold wherever it runs: relative ones against `base`, bundled models by name.
+
+    Data get `cache` as their cache folder where they name none.
+    """
+    found = deepcopy(dict(config))
+    data = found.get("data")
+    data = found["data"] = dict(data) if isinstance(data, dict) else {}
+    data.setdefault("cache", str(cache))
+    for place, key in ((found, "teacher"), (found, "vae"), (data, "path"), (data, "cache")):
+        value = place.get(key)
+        if not isinstance(value, str) or not value or "\0" in value or Path(value).is_absolute():
+            continue
+        bundled = project_root() / "assets" / "models" / value
+        if (base / value).exists() or key == "cache" or "{" in value:
+            place[key] = str(base / value)
+        elif key in ("teacher", "vae") and bundled.is_dir():
+            place[key] = str(bundled)
+    return found
+
+
 def dump_config(config: Mapping[str, Any]) -> str:
     """The YAML text that is written, shown and copied."""
     text: str = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
