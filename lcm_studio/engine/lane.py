@@ -138,7 +138,11 @@ class Lane:
             if self._closed:
                 return False
             room = self.max_running - sum(s.rows for s in self._running)
-            while self._waiting and (not self._running or room >= self._waiting[0].rows):
+            while self._waiting and (
+                not self._running
+                or room >= self._waiting[0].rows
+                or self._waiting[0].priority == "live"
+            ):
                 session = self._waiting.popleft()
                 room -= session.rows
                 self._running.append(session)
@@ -207,6 +211,9 @@ class Lane:
                 started = time.perf_counter()
                 self.model.use(loras=lead.setup.loras, decoder=lead.setup.decoder)
                 taken = run_batch(self.model, works, self._limit(lead.work))
+        except torch.OutOfMemoryError as error:
+            self._shrink(lead, mates, error)
+            return
         except Exception as error:  # noqa: BLE001  whatever a network raises ends its sessions, not the lane
             for session in mates:
                 self._fail(session, error)
@@ -227,6 +234,17 @@ class Lane:
             if work.finished:
                 session.work = None
                 self._advance(session, work.result())
+
+    def _shrink(self, lead: Session, mates: list[Session], error: Exception) -> None:
+        """Out of memory: halves the calls from now on; a single row that does not fit fails."""
+        assert lead.work is not None
+        limit = min(self._limit(lead.work), sum(s.work.rows for s in mates if s.work is not None))
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if limit <= 1:
+            self._fail(lead, error)
+        else:
+            self.max_rows = limit // 2
 
     def _group(self, session: Session) -> Hashable:
         assert session.work is not None

@@ -174,6 +174,41 @@ def test_one_failing_session_leaves_the_others_alone(lane: Lane) -> None:
         assert isinstance(good.result(), Done)
 
 
+def test_out_of_memory_halves_the_calls(lane: Lane, toy: SlowToy) -> None:
+    whole = toy.__class__.predict
+
+    def predict(x_t: torch.Tensor, t: torch.Tensor, cond: Any) -> torch.Tensor:
+        if len(x_t) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(toy, x_t, t, cond)
+
+    toy.predict = predict  # type: ignore[method-assign]
+    done = last(lane, request(count=8, steps=2))
+    assert isinstance(done, Done)
+    assert max(toy.calls) == 2
+
+    def never(x_t: torch.Tensor, t: torch.Tensor, cond: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    toy.predict = never  # type: ignore[method-assign]
+    failed = last(lane, request(count=2))
+    assert isinstance(failed, Failed)
+    assert "smaller size" in failed.message
+
+
+def test_live_is_admitted_where_the_lane_is_full(toy: SlowToy) -> None:
+    lane = Lane(toy, max_rows=2, max_running=2)  # type: ignore[arg-type]
+    with ThreadPoolExecutor(2) as pool:
+        full = pool.submit(last, lane, request(count=2, steps=20))
+        while lane.load[0] < 1:
+            time.sleep(0.001)
+        live = last(lane, request(1, steps=1, priority="live"))
+        assert isinstance(live, Done)
+        assert not full.done()
+        full.result()
+    lane.close()
+
+
 def test_a_full_queue_says_so(toy: SlowToy) -> None:
     toy.seconds = 0.05
     lane = Lane(toy, max_rows=2, max_running=2, max_waiting=1)  # type: ignore[arg-type]
