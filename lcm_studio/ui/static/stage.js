@@ -26,6 +26,8 @@ export class Stage {
     this.drawProgress(value);
     if (value.frames) this.drawFrames(value);
     if (value.phase !== "running" || value.message) say(this.tab, value.message);
+    // For measurements: the engine's own time of what shows.
+    if (value.seconds) this.root.dataset.seconds = value.seconds;
     if (value.facts || value.phase === "running") this.drawFacts(value.facts || {});
     if (value.seeds && value.seeds.length) this.lastSeed = value.seeds[0];
     if (value.phase === "done" || value.phase === "stopped") remember(this.tab, value);
