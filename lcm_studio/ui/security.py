@@ -12,7 +12,6 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -41,10 +40,12 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 RATE, BURST = 60.0, 240.0  # changing requests per second and at once, per client address
 
 
-@dataclass(frozen=True)
 class Refusal(Exception):
-    status: int
-    text: str
+    """A request that is answered here, with one sentence."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status, self.text = status, text
 
 
 class Guard:
@@ -95,31 +96,34 @@ class Guard:
             )
 
     async def pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Counts a body that does not say its length, too."""
-        seen, started = 0, False
+        """Counts a body that does not say its length, too: past the limit the app sees the client gone."""
+        seen, started, refused = 0, False, False
 
         async def counted() -> Message:
-            nonlocal seen
+            nonlocal seen, refused
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self.limit:
-                raise Refusal(
-                    413,
-                    f"The upload is larger than {self.limit // 2**20} MB; choose a smaller file.",
-                )
-            return message
+            if seen <= self.limit:
+                return message
+            if not (started or refused):
+                refused = True
+                await refuse(scope, send, Refusal(413, self.too_large()))
+            return {"type": "http.disconnect"}
 
         async def noted(message: Message) -> None:
             nonlocal started
-            started = True
-            await send(message)
+            if not refused:
+                started = True
+                await send(message)
 
         try:
             await self.app(scope, counted, noted)
-        except Refusal as refusal:
-            if started:
+        except Exception:
+            if not refused:  # an app that loses its client half-way may fail as it likes
                 raise
-            await refuse(scope, send, refusal)
+
+    def too_large(self) -> str:
+        return f"The upload is larger than {self.limit / 2**20:.0f} MB; choose a smaller file."
 
 
 def check_path(path: str) -> None:
