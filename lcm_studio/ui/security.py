@@ -67,7 +67,6 @@ class Guard:
             self.hosts.check(scope, headers)
             self.check_rate(scope)
             self.check_length(headers)
-            check_path(scope["path"])
             if (
                 scope["type"] == "http"
                 and self.login
@@ -76,6 +75,7 @@ class Guard:
                 return
             if self.login and not self.login.known(headers, client(scope)):
                 raise Refusal(401, "Sign in first.")
+            check_path(scope["path"])
         except Refusal as refusal:
             await refuse(scope, send, refusal)
             return

@@ -22,6 +22,10 @@ def routes_of(app: Any, prefix: str = "") -> Iterator[str]:
         app = app.app
     for route in getattr(app, "routes", ()):
         path = prefix + getattr(route, "path", "")
+        if hasattr(route, "original_router"):  # FastAPI keeps an included router as one entry
+            inner = getattr(route.include_context, "prefix", "")
+            yield from routes_of(route.original_router, prefix + inner)
+            continue
         if hasattr(route, "routes") and route.routes:
             yield from routes_of(route, path)
         elif hasattr(route, "app") and hasattr(route.app, "routes"):
