@@ -98,11 +98,15 @@ def meet_operator(
 
     picture, known = tensor(x).clamp(0, 255), tensor(y)
     ahead, pace = picture, 1.0
+    best, least = picture, math.inf
     for _ in range(iterations):
-        if float((op.A(picture) - known).abs().max()) <= goal:
+        error = float((op.A(picture) - known).abs().max())
+        if error < least:
+            best, least = picture, error
+        if error <= goal:
             break
         met = project(op, ahead, known, damping).clamp(0, 255)
         faster = (1 + math.sqrt(1 + 4 * pace**2)) / 2
         ahead = met + (pace - 1) / faster * (met - picture)
         picture, pace = met, faster
-    return to_bytes(picture[0].permute(1, 2, 0).numpy().astype(np.float32))
+    return to_bytes(best[0].permute(1, 2, 0).numpy().astype(np.float32))

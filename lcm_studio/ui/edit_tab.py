@@ -101,7 +101,7 @@ def wire_go(studio: Studio, c: dict[str, Any], painted: gr.Textbox, shown: dict[
         c["picked"],
     ]
 
-    def run(count: int, *given: Any, request: gr.Request) -> Iterator[Any]:
+    def run(count: int, request: gr.Request, *given: Any) -> Iterator[Any]:
         *values, randomize, desk, drawn = given
         said = dict(zip(names, values, strict=True))
         if randomize:
@@ -130,14 +130,12 @@ def wire_go(studio: Studio, c: dict[str, Any], painted: gr.Textbox, shown: dict[
             else:
                 yield view, said["seed"], gr.skip(), *rest
 
-    def apply(*given: Any, request: gr.Request) -> Iterator[Any]:
-        yield from run(1, *given, request=request)
+    def apply(request: gr.Request, *given: Any) -> Iterator[Any]:
+        yield from run(1, request, *given)
 
-    def vary(*given: Any, request: gr.Request) -> Iterator[Any]:
-        yield from run(4, *given, request=request)
+    def vary(request: gr.Request, *given: Any) -> Iterator[Any]:
+        yield from run(4, request, *given)
 
-    for fn in (apply, vary):  # Gradio finds the request by its annotation
-        fn.__annotations__["request"] = gr.Request
     settings = {
         "inputs": inputs,
         "outputs": outputs,

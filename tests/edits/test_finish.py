@@ -78,7 +78,7 @@ def test_replace_clip_and_round_is_not_enough():
     ("make", "low", "high", "bound"),
     [
         (lambda: gaussian_blur(2.0, 48, 40), 30, 225, 1.0),
-        (lambda: gaussian_blur(2.0, 48, 40), 0, 256, 1.3),
+        (lambda: gaussian_blur(2.0, 48, 40), 0, 256, 1.6),
         (lambda: bicubic_downsample(4, 48, 40), 0, 256, 1.0),
     ],
 )
