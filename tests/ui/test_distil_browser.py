@@ -26,6 +26,7 @@ ARGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+expect.set_options(timeout=90_000)
 SHORT = "log_every: 1\ncheckpoint_every: 3\nvalidate_every: 3\n"
 
 
@@ -98,9 +99,12 @@ def distil(page: Page, app: App) -> None:
 
 def choose(page: Page, name: str, value: str) -> None:
     box = page.locator(f"#distil-{name} input").first
+    box.click()
     box.fill(value)
     box.press("Enter")
-    box.press("Tab")
+    box.press("Escape")
+    box.blur()
+    page.wait_for_timeout(500)
 
 
 def test_from_a_folder_to_the_opened_model(app: App, page: Page) -> None:
