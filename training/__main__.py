@@ -18,6 +18,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets")
     made.add_argument("--output", type=Path, default=Path("runs/run"), help="folder of the run")
     made.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    made.add_argument("--export", action="store_true", help="export the newest checkpoint, no step")
     made.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     return made
 

@@ -17,15 +17,18 @@ def _plain(value: Any) -> Any:
 
 
 class Events:
-    """Appends events to `folder/events.jsonl`; each line is written in one call."""
+    """Appends events to `folder/events.jsonl`, a line in one call; `quiet` prints none, `silent` writes none."""
 
-    def __init__(self, folder: Path, *, quiet: bool = False) -> None:
+    def __init__(self, folder: Path, *, quiet: bool = False, silent: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._silent = silent
         self._path = folder / "events.jsonl"
         self._quiet = quiet
 
     def write(self, event: str, **fields: Any) -> None:
         """One event with the time in seconds since 1970."""
+        if self._silent:
+            return
         row = {"event": event, "time": round(time.time(), 3)}
         row |= {name: _plain(value) for name, value in fields.items()}
         line = json.dumps(row) + "\n"

@@ -19,9 +19,8 @@ def save_pipeline(pipe: Any, folder: Path, *, dtype: torch.dtype = torch.float16
     half = {}
     for name, part in pipe.components.items():
         half[name] = copy.deepcopy(part).to(dtype) if isinstance(part, torch.nn.Module) else part
-    type(pipe)(**half, requires_safety_checker=False).save_pretrained(
-        folder, safe_serialization=True
-    )
+    extra = {} if "safety_checker" not in half else {"requires_safety_checker": False}
+    type(pipe)(**half, **extra).save_pretrained(folder, safe_serialization=True)
     about = folder / "text_encoder" / "config.json"
     if about.exists():
         fields = json.loads(about.read_text())

@@ -13,12 +13,12 @@ from training.errors import TrainingFault
 
 
 def make_optimizer(
-    config: TrainConfig, groups: Mapping[str, tuple[list[nn.Parameter], float]]
+    config: TrainConfig, groups: Mapping[str, tuple[list[nn.Parameter], float]], *, world: int = 1
 ) -> torch.optim.Optimizer:
     """AdamW over named groups of (parameters, multiplier of the learning rate)."""
     rate = config.learning_rate
     if config.scale_lr:
-        rate *= config.gradient_accumulation_steps * config.batch_size
+        rate *= config.gradient_accumulation_steps * config.batch_size * world
     listed: list[dict[str, Any]] = [
         {"params": parameters, "lr": rate * scale} for parameters, scale in groups.values()
     ]

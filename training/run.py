@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import errno
 import sys
+from typing import TYPE_CHECKING
 
 from training.config import merge, read_yaml
 from training.errors import TrainingFault
 from training.events import write_result
 from training.recipes import find
+
+if TYPE_CHECKING:
+    import torch
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,17 +38,22 @@ def run(args: argparse.Namespace) -> int:
         return 0
     import torch
 
+    from training.ranks import join, leave
     from training.trainer import Trainer
 
-    name = config.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    trainer = Trainer(recipe_class(config, torch.device(name)), args.output)
+    device = device_of(config.device)
+    ranks = join(device)
+    trainer = Trainer(recipe_class(config, device), args.output, ranks=ranks)
     try:
-        trainer.prepare()
-        if args.resume:
-            trainer.resume()
-        finished = trainer.run()
+        if ranks.main:
+            trainer.prepare()
+        ranks.wait()  # rank 0 has filled the caches that the others read
+        if not ranks.main:
+            trainer.prepare()
+        resumed = (args.resume or args.export) and trainer.resume()
+        if args.export and not resumed:
+            return _failed(args, "missing_weights", f"{args.output} holds no valid checkpoint")
+        finished = args.export or trainer.run()
         if finished:
             trainer.export()
     except TrainingFault as fault:
@@ -55,8 +64,28 @@ def run(args: argparse.Namespace) -> int:
         if error.errno != errno.ENOSPC:
             raise
         return _failed(args, "disk", f"{error}; free some space and start again with --resume")
-    write_result(args.output, "succeeded" if finished else "stopped")
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        return _failed(args, "oom", "memory ran out; use a smaller batch_size or resolution")
+    finally:
+        leave()
+    if ranks.main and not args.export:
+        write_result(args.output, "succeeded" if finished else "stopped")
     return 0
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a config; auto is the GPU of this rank where there is one."""
+    import os
+
+    import torch
+
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
 
 
 def one_sentence(error: Exception) -> str:

@@ -2,49 +2,53 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from training import checkpoint, ema, lr
-from training.data.tolerant import Tolerant
 from training.errors import TrainingFault
 from training.events import Events
+from training.features import apply_options
 from training.optimizer import make_optimizer, pack_state, unpack_state
+from training.ranks import Ranks
 from training.recipes.base import Draw, Recipe
 from training.rng import generator, order
+from training.trackers import open_tracker
+
+_ALONE = Ranks()
 
 
 class Trainer:
     """Runs one recipe to its last step, from nothing or from the newest valid checkpoint."""
 
-    def __init__(self, recipe: Recipe, folder: Path, *, quiet: bool = False) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: Path, *, quiet: bool = False, ranks: Ranks = _ALONE
+    ) -> None:
         self.recipe = recipe
         self.config = recipe.config
         self.folder = folder
-        self.events = Events(folder, quiet=quiet)
+        self.ranks = ranks
+        self.events = Events(folder, quiet=quiet or not ranks.main, silent=not ranks.main)
         self.step = 0
         self._stop = False
+        self._losses: list[Tensor] = []
 
     def prepare(self) -> None:
         """Networks, optimizer and averages; nothing is loaded yet."""
         config = self.config
         if config.threads:
             torch.set_num_threads(config.threads)
-        if config.allow_tf32:
-            torch.backends.cuda.matmul.allow_tf32 = True
-            torch.backends.cudnn.allow_tf32 = True
         torch.manual_seed(config.seed)
         self.networks = self.recipe.build()
-        self._tell_of_bad_samples()
-        for network in self.networks.values():
-            network.train()
+        apply_options(config, self.networks)
+        self._train()
         self.parameters: dict[str, list[nn.Parameter]] = {
             name: [p for p in network.parameters() if p.requires_grad]
             for name, network in self.networks.items()
@@ -52,18 +56,16 @@ class Trainer:
         self.flat = [p for group in self.parameters.values() for p in group]
         self.average = [p.detach().clone() for p in self.flat] if config.ema_decay else []
         self.optimizer = make_optimizer(
-            config, {n: (g, self.recipe.rate(n)) for n, g in self.parameters.items()}
+            config,
+            {n: (g, self.recipe.rate(n)) for n, g in self.parameters.items()},
+            world=self.ranks.world,
+        )
+        self.scaler = torch.amp.GradScaler(
+            self.recipe.device.type, enabled=config.mixed_precision == "fp16"
         )
         self.factor = lr.factor(config)
         self.peak = [group["lr"] for group in self.optimizer.param_groups]
-
-    def _tell_of_bad_samples(self) -> None:
-        """An event for each example that was skipped, so far and from now on."""
-        source = getattr(self.recipe, "source", None)
-        if isinstance(source, Tolerant):
-            for message in source.bad.values():
-                self.events.write("bad_sample", message=message)
-            source.on_bad = lambda message: self.events.write("bad_sample", message=message)
+        self.tracker = open_tracker(config.report_to, self.folder) if self.ranks.main else None
 
     def resume(self) -> bool:
         """Goes on from the newest valid checkpoint; False where there is none."""
@@ -72,32 +74,53 @@ class Trainer:
             return False
         tensors, state = checkpoint.load(found)
         for name, network in self.networks.items():
-            network.load_state_dict(tensors[f"net.{name}"])
+            _put(network, tensors[f"net.{name}"])
         for name, network in self.recipe.extra_state().items():
-            network.load_state_dict(tensors[f"extra.{name}"])
-        if self.average:
-            for i, value in enumerate(self.average):
-                value.copy_(tensors["ema"][str(i)])
+            _put(network, tensors[f"extra.{name}"])
+        for i, value in enumerate(self.average):
+            value.copy_(tensors["ema"][str(i)])
         unpack_state(self.optimizer, tensors.get("optimizer", {}))
+        if state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])
         self.events.write("resumed", step=self.step, checkpoint=found.name)
         return True
 
     def save(self) -> None:
-        """A checkpoint of this step."""
+        """A checkpoint of this step, by rank 0; the others wait. Refused where a weight is not finite."""
+        self._check_finite()
+        if self.ranks.main:
+            self._write_checkpoint()
+            self.events.write("checkpoint", step=self.step)
+        self.ranks.wait()
+
+    def _write_checkpoint(self) -> None:
         groups: dict[str, dict[str, Tensor]] = {
-            f"net.{name}": network.state_dict() for name, network in self.networks.items()
+            f"net.{name}": _kept(network) for name, network in self.networks.items()
         }
         for name, network in self.recipe.extra_state().items():
-            groups[f"extra.{name}"] = network.state_dict()
+            groups[f"extra.{name}"] = _kept(network)
         if self.average:
             groups["ema"] = {str(i): value for i, value in enumerate(self.average)}
         groups["optimizer"] = pack_state(self.optimizer)
-        state = {"config": self.config.model_dump(), "recipe": self.recipe.name}
+        size = sum(
+            t.numel() * t.element_size() for group in groups.values() for t in group.values()
+        )
+        free = shutil.disk_usage(self.folder).free
+        if free < 2 * size:
+            raise TrainingFault(
+                "disk",
+                f"{free / 1e6:.0f} MB are free and a checkpoint takes {size / 1e6:.0f} MB; "
+                "free twice that and start again with --resume",
+            )
+        state = {
+            "config": self.config.model_dump(mode="json"),
+            "recipe": self.recipe.name,
+            "scaler": self.scaler.state_dict(),
+        }
         checkpoint.save(
             self.folder / "checkpoints", self.step, groups, state, keep=self.config.keep_checkpoints
         )
-        self.events.write("checkpoint", step=self.step)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -115,111 +138,139 @@ class Trainer:
             with torch.no_grad():
                 for p, value in zip(self.flat, live, strict=False):
                     p.copy_(value)
-            for network in self.networks.values():
-                network.train()
+            self._train()
 
     def run(self) -> bool:
         """Trains to the last step; False where SIGTERM stopped it (it has saved then)."""
-        config, started, marked = self.config, time.perf_counter(), self.step
-        length = self.recipe.data_length()
+        config, length = self.config, self.recipe.data_length()
+        started, marked = time.perf_counter(), self.step
         self._listen()
-        losses: list[Tensor] = []
         while self.step < config.steps:
-            losses.append(self._step(length))
+            self._losses.append(self.optimizer_step(length))
             self.step += 1
             self.recipe.after_step(self.step)
             if self.average:
                 ema.update(self.average, self.flat, ema.warmed(config.ema_decay, self.step))
-            if self.step % config.log_every == 0 or self.step == config.steps:
-                mean = torch.stack(losses).mean().item()
-                losses.clear()
-                self._report(mean, (self.step - marked) / (time.perf_counter() - started))
-                if mean != mean or abs(mean) == float("inf"):
-                    raise TrainingFault(
-                        "nan",
-                        f"the loss is {mean} at step {self.step}; resume from the last checkpoint "
-                        "with a lower learning_rate or a smaller max_grad_norm",
-                    )
             last = self.step == config.steps
-            if (
-                self._stop
-                or last
-                or self.step % config.checkpoint_every == 0
-                or self._asked("save")
-            ):
+            if last or self.step % config.log_every == 0:
+                self._report((self.step - marked) / (time.perf_counter() - started))
+            stop = self.ranks.any(self._stop, self.recipe.device)
+            if stop or last or self.step % config.checkpoint_every == 0 or self._asked("save"):
                 self.save()
             every = config.validate_every
             if (every and (last or self.step % every == 0)) or self._asked("sample"):
                 self.sample()
-            if self._stop:
+            if stop:
                 self.events.write("stopped", step=self.step)
                 return last
         return True
 
     def sample(self) -> None:
-        """Validation pictures and figures of the averaged weights."""
-        samples = self.folder / "samples"
-        samples.mkdir(exist_ok=True)
-        with self.averaged():
-            figures = self.recipe.validate(samples, self.step)
-        self.events.write("validation", step=self.step, **figures)
+        """Validation pictures and figures of the averaged weights, by rank 0."""
+        if self.ranks.main:
+            samples = self.folder / "samples"
+            samples.mkdir(exist_ok=True)
+            with self.averaged():
+                figures = self.recipe.validate(samples, self.step)
+            picture = samples / f"step-{self.step:06d}.png"
+            self.events.write("validation", step=self.step, picture=picture.name, **figures)
+            if self.tracker:
+                self.tracker(self.step, figures, picture if picture.exists() else None)
+        self.ranks.wait()
 
     def export(self) -> None:
-        """The finished model into `output/`."""
-        with self.averaged():
-            self.recipe.export(self.folder / "output")
-        self.events.write("exported", step=self.step)
+        """The finished model into `output/`, by rank 0."""
+        if self.ranks.main:
+            with self.averaged():
+                self.recipe.export(self.folder / "output")
+            self.events.write("exported", step=self.step)
+        self.ranks.wait()
 
-    def _step(self, length: int) -> Tensor:
-        config = self.config
-        scale = self.factor(self.step)
-        for group, peak in zip(self.optimizer.param_groups, self.peak, strict=True):
-            group["lr"] = peak * scale
-        micro, total = config.gradient_accumulation_steps, None
+    def gradients(self, length: int) -> Tensor:
+        """Accumulates the gradients of this step, averaged over micro-steps and ranks; the loss."""
+        config, total = self.config, None
+        micro = config.gradient_accumulation_steps
         for part in range(micro):
-            position = (self.step * micro + part) * config.batch_size
-            draw = Draw(
-                step=self.step,
-                examples=tuple(order(position, config.batch_size, length, config.seed)),
-                generator=generator(config.seed, "step", self.step, part, 0),
-            )
-            batch = self.recipe.batch(draw)
-            with self._autocast():
-                loss = self.recipe.loss(batch) / micro
-            loss.backward()
+            loss = self.micro_loss(part, length) / micro
+            self.scaler.scale(loss).backward()
             total = loss.detach() if total is None else total + loss.detach()
-        if config.max_grad_norm:
-            torch.nn.utils.clip_grad_norm_(self.flat, config.max_grad_norm, foreach=True)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.ranks.average([p.grad for p in self.flat if p.grad is not None])
         assert total is not None
         return total
 
-    def _autocast(self) -> Any:
+    def micro_loss(self, part: int, length: int) -> Tensor:
+        """The loss of micro-step `part` of this step on this rank."""
+        config, ranks = self.config, self.ranks
+        micro = self.step * config.gradient_accumulation_steps + part
+        position = (micro * ranks.world + ranks.rank) * config.batch_size
+        draw = Draw(
+            step=self.step,
+            examples=tuple(order(position, config.batch_size, length, config.seed)),
+            generator=generator(config.seed, "step", self.step, part, ranks.rank),
+        )
+        batch = self.recipe.batch(draw)
+        with self._autocast():
+            return self.recipe.loss(batch)
+
+    def optimizer_step(self, length: int) -> Tensor:
+        """One step of the optimizer; the loss as a tensor, so that nothing waits for the device."""
+        scale = self.factor(self.step)
+        for group, peak in zip(self.optimizer.param_groups, self.peak, strict=True):
+            group["lr"] = peak * scale
+        loss = self.gradients(length)
+        if self.config.max_grad_norm:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.flat, self.config.max_grad_norm, foreach=True)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    def _autocast(self) -> AbstractContextManager[object]:
         if self.config.mixed_precision == "no":
             return nullcontext()
         dtype = torch.bfloat16 if self.config.mixed_precision == "bf16" else torch.float16
         return torch.autocast(self.recipe.device.type, dtype)
 
-    def _report(self, loss: float, rate: float) -> None:
+    def _train(self) -> None:
+        for network in self.networks.values():
+            network.train()
+
+    def _check_finite(self) -> None:
+        """Raises TrainingFault "nan" where a loss or a weight is not finite; the only host sync."""
+        norms = torch.stack(torch._foreach_norm([p.detach() for p in self.flat]))
+        losses = torch.stack(self._losses).sum() if self._losses else norms.new_zeros(())
+        if not bool(torch.isfinite(norms.sum() + losses)):
+            raise TrainingFault(
+                "nan",
+                f"the loss or a weight is not finite at step {self.step}; go on from the last "
+                "checkpoint with --resume and a lower learning_rate or max_grad_norm",
+            )
+
+    def _report(self, rate: float) -> None:
         config = self.config
-        images = config.batch_size * config.gradient_accumulation_steps
-        self.events.write(
-            "step",
-            step=self.step,
-            loss=loss,
-            lr=self.optimizer.param_groups[0]["lr"],
-            steps_per_s=rate,
-            images_per_s=rate * images,
-            eta=round((config.steps - self.step) / rate),
-        )
+        self._check_finite()
+        mean = torch.stack(self._losses).mean()
+        self.ranks.average([mean])
+        self._losses.clear()
+        images = config.batch_size * config.gradient_accumulation_steps * self.ranks.world
+        figures = {
+            "loss": mean.item(),
+            "lr": float(self.optimizer.param_groups[0]["lr"]),
+            "steps_per_s": rate,
+            "images_per_s": rate * images,
+        }
+        left = round((config.steps - self.step) / rate)
+        self.events.write("step", step=self.step, steps=config.steps, **figures, eta=left)
+        if self.tracker:
+            self.tracker(self.step, figures, None)
 
     def _asked(self, request: str) -> bool:
         flag = self.folder / "control" / request
-        if not flag.exists():
-            return False
-        flag.unlink(missing_ok=True)
-        return True
+        asked = self.ranks.any(self.ranks.main and flag.exists(), self.recipe.device)
+        if asked and self.ranks.main:
+            flag.unlink(missing_ok=True)
+        return asked
 
     def _listen(self) -> None:
         def stop(number: int, frame: object) -> None:
@@ -230,3 +281,23 @@ class Trainer:
             signal.signal(signal.SIGTERM, stop)
         except ValueError:  # not the main thread: a test or a notebook
             return
+
+
+def _kept(network: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint holds of a network: all of it, or the trained part where most is frozen."""
+    trained = {name for name, p in network.named_parameters() if p.requires_grad}
+    if not trained or len(trained) == len(list(network.parameters())):
+        return dict(network.state_dict())
+    return {name: value for name, value in network.state_dict().items() if name in trained}
+
+
+def _put(network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    wanted = _kept(network)
+    if set(wanted) != set(tensors):
+        raise TrainingFault(
+            "config",
+            "the checkpoint is of another network; resume with the config it was written with",
+        )
+    with torch.no_grad():
+        for name, value in wanted.items():
+            value.copy_(tensors[name])

@@ -62,7 +62,17 @@ class SceneSource:
 
     def item(self, index: int) -> Item:
         """Scene `index` with its caption of epoch 0."""
-        return Item(image=np.asarray(self._images[index]), caption=self.caption(index, 0))
+        return Item(
+            image=np.asarray(self._images[index]),
+            caption=self.caption(index, 0),
+            label=self.label(index),
+        )
+
+    def label(self, index: int) -> int:
+        """Time of day, in the order of `training.scenery.scene.TIMES`."""
+        from training.scenery.scene import TIMES
+
+        return next((TIMES.index(text) for text in self._phrases[index] if text in TIMES), 0)
 
     def caption(self, index: int, epoch: int) -> str:
         """Phrases of the scene in an order drawn from (index, epoch), each left out by chance."""

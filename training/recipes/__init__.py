@@ -7,9 +7,15 @@ from importlib import import_module
 from training.recipes.base import Recipe
 
 _WHERE = {
+    "lcd": ("lcd", "LatentDistillation"),
+    "lcm-lora": ("lora", "LoraDistillation"),
+    "cd": ("consistency", "Cd"),
+    "ct": ("consistency", "Ct"),
+    "ict": ("consistency", "Ict"),
+    "ect": ("consistency", "Ect"),
+    "edm": ("edm", "Edm"),
     "autoencoder": ("autoencoder", "Autoencoder"),
     "teacher": ("teacher", "Teacher"),
-    "lcd": ("lcd", "LatentDistillation"),
 }
 NAMES = tuple(_WHERE)
 

@@ -1,0 +1,74 @@
+"""`edm`: a pixel-space diffusion model, the teacher of `cd` and the start of `ect`."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from training.config import TrainConfig
+from training.pixel_losses import edm_loss
+from training.recipes.base import Draw
+from training.recipes.pixels import PixelConfig, PixelRecipe
+
+
+class EdmConfig(PixelConfig):
+    """Fields of the edm recipe."""
+
+    p_mean: float = Field(-1.2, description="mean of ln sigma in training")
+    p_std: float = Field(1.2, gt=0, description="standard deviation of ln sigma in training")
+    sampling_steps: int = Field(18, ge=2, description="Heun steps of the validation pictures")
+
+
+class Edm(PixelRecipe):
+    """Denoising score matching with Karras' preconditioning (Karras et al. 2022, table 1)."""
+
+    name: ClassVar[str] = "edm"
+    Config: ClassVar[type[TrainConfig]] = EdmConfig
+    config: EdmConfig
+
+    def batch(self, draw: Draw) -> dict[str, Tensor]:
+        batch = self.pictures(draw)
+        g, c, n = draw.generator, self.config, len(draw.examples)
+        u = (torch.arange(n) + torch.rand(n, generator=g, dtype=torch.float64)) / n
+        normal = torch.erfinv((2 * u - 1).clamp(-1 + 1e-9, 1 - 1e-9)) * 2**0.5
+        batch["sigma"] = (c.p_mean + c.p_std * normal).exp().to(self.device)
+        return batch
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        return edm_loss(
+            self.network(self.unet, batch),
+            batch["x0"],
+            batch["z"],
+            batch["sigma"],
+            sigma_data=self.config.sigma_data,
+        )
+
+    def validate(self, folder: Path, step: int) -> dict[str, float]:
+        """Pictures by Heun's solver; the same noise at every step of training."""
+        from training.pictures import save_row
+        from training.pixel_losses import edm_output, pf_ode_step
+
+        c, count = self.config, 8
+        labels = {"labels": torch.arange(count) % c.classes} if c.classes else {}
+        network = self.network(self.unet, {k: v.to(self.device) for k, v in labels.items()})
+        size = (count, 3, c.resolution, c.resolution)
+        levels = self.grid(c.sampling_steps).flip(0).to(self.device)
+        x = torch.randn(size, generator=torch.Generator().manual_seed(0)).to(self.device)
+        x = x * c.sigma_max
+        for high, low in pairwise(levels):
+            x = pf_ode_step(
+                network,
+                x,
+                high.expand(count),
+                low.expand(count),
+                solver="heun",
+                sigma_data=c.sigma_data,
+            )
+        x = edm_output(network, x, levels[-1:].expand(count), sigma_data=c.sigma_data)
+        save_row(x, folder / f"step-{step:06d}.png")
+        return {}

@@ -1,0 +1,96 @@
+"""`lcm-lora`: the same distillation into a LoRA (Luo et al. 2023, LCM-LoRA).
+
+The teacher is the same network with the adapter off, the target the adapter without gradient. w is
+drawn from a range but not fed to the network: the result is used with guidance scale 1 to 2.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from training.config import TrainConfig
+from training.losses import lcd_loss
+from training.recipes.lcd import Distillation, DistillationConfig
+from training.recipes.prompts import unet_arguments
+
+TARGETS = (
+    "to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2",
+    "conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj",
+)  # fmt: skip
+
+
+class LoraConfigFields(DistillationConfig):
+    """Fields of the lcm-lora recipe."""
+
+    rank: int = Field(64, ge=1, description="rank of the adapter")
+    alpha: float = Field(0.0, ge=0, description="scale alpha / rank; 0 takes alpha = rank")
+    target_modules: tuple[str, ...] = Field(TARGETS, description="modules that get an adapter")
+    validation_guidance: float = Field(1.0, ge=1, description="guidance scale of the pictures")
+
+
+class LoraDistillation(Distillation):
+    """One network: adapter on is the student, adapter off the teacher."""
+
+    name: ClassVar[str] = "lcm-lora"
+    Config: ClassVar[type[TrainConfig]] = LoraConfigFields
+    config: LoraConfigFields
+
+    def build(self) -> dict[str, nn.Module]:
+        from peft import LoraConfig
+
+        c = self.config
+        self.unet = self.open_teacher()
+        self.unet.add_adapter(
+            LoraConfig(
+                r=c.rank,
+                lora_alpha=c.alpha or c.rank,
+                target_modules=list(c.target_modules),
+                init_lora_weights="gaussian",
+            )
+        )
+        return {"unet": self.unet}
+
+    def teach(self, batch: dict[str, Tensor], x: Tensor, t: Tensor) -> Any:
+        """The network without its adapter."""
+        self.unet.disable_adapters()
+        try:
+            return self.guided(self.unet, batch, x, t)
+        finally:
+            self.unet.enable_adapters()
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        arguments = unet_arguments(self.conditions(batch), self.config.resolution)
+
+        def student(x: Tensor, t: Tensor) -> Tensor:
+            out: Tensor = self.unet(x, t, **arguments).sample
+            return out
+
+        return lcd_loss(
+            student,
+            student,
+            lambda x, t: self.teach(batch, x, t),
+            **{k: batch[k] for k in ("x_t", "t", "s", "w")},
+            **self.options(),
+        ).mean()
+
+    def validate(self, folder: Path, step: int) -> dict[str, float]:
+        pipe = self.make_pipeline(self.unet, guided=False)
+        self.draw_sheet(pipe, folder / f"step-{step:06d}.png", self.config.validation_guidance)
+        return {}
+
+    def export(self, folder: Path) -> None:
+        """pytorch_lora_weights.safetensors for `load_lora_weights`, and the scheduler to use with it."""
+        from diffusers.utils import convert_state_dict_to_diffusers
+        from peft.utils import get_peft_model_state_dict
+
+        folder.mkdir(parents=True, exist_ok=True)
+        layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(self.unet))
+        half = {k: v.to(torch.float16).contiguous() for k, v in layers.items()}
+        pipe = self.make_pipeline(self.unet, guided=False)
+        type(pipe).save_lora_weights(folder, unet_lora_layers=half, safe_serialization=True)
+        self.lcm_scheduler().save_pretrained(folder / "scheduler")
