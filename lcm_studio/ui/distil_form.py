@@ -32,7 +32,8 @@ LABELS = {
     "ct": "Consistency training, no teacher",
     "ict": "Improved consistency training, no teacher",
     "ect": "Easy consistency tuning of a diffusion model",
-    "teacher": "A diffusion model from nothing",
+    "edm": "A pixel diffusion model from nothing, for cd",
+    "teacher": "A latent diffusion model from nothing",
     "autoencoder": "An autoencoder",
 }
 NAMES = (

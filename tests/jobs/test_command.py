@@ -20,6 +20,7 @@ from lcm_studio.jobs.config import (
     environment,
     load_config,
     parse_config,
+    rooted,
     with_settings,
 )
 from lcm_studio.jobs.service import Jobs
@@ -145,3 +146,20 @@ def test_slurm_and_skypilot_files(tmp_path: Path) -> None:
         write_slurm("lcd", "", tmp_path / "c", nodes=0)
     with pytest.raises(BadRequest):
         write_slurm("lcd; touch canary", "", tmp_path / "c")
+
+
+def test_the_recipes_are_the_trainers() -> None:
+    from lcm_studio.ui.distil_form import LABELS
+    from training.recipes import NAMES
+
+    assert set(RECIPES) == set(NAMES) == set(LABELS)
+
+
+def test_paths_hold_wherever_the_job_runs(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    config = {"teacher": "owner/name", "data": {"kind": "folder", "path": "pictures"}}
+    found = rooted(config, tmp_path, tmp_path / "cache")
+    assert found["data"]["path"] == str(tmp_path / "pictures")
+    assert found["data"]["cache"] == str(tmp_path / "cache")
+    assert found["teacher"] == "owner/name"
+    assert config["data"] == {"kind": "folder", "path": "pictures"}, "the caller's is left alone"
