@@ -17,13 +17,14 @@ from lcm_studio.engine.validate import check_request
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.events import Event, Failed, Loading
 from lcm_studio.spec.models import LoadState, ModelInfo
-from lcm_studio.spec.requests import Edit, Request
+from lcm_studio.spec.requests import Edit, Generate, Request
 
 if TYPE_CHECKING:
     from lcm_studio.device import Placement
     from lcm_studio.engine.lane import Lane
     from lcm_studio.models.load import LoadedModel
 
+WARM_PARAMETERS = 100_000_000
 BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "models"
 
 
@@ -181,6 +182,7 @@ class Engine:
         except Exception as error:
             self._set(status="failed", message=f"{model_id} cannot be loaded: {error}")
             raise
+        self._warm(lane)
         with self._lock:
             self._lanes[model_id] = lane
             idle = [k for k, v in self._lanes.items() if k != model_id and v.load == (0, 0)]
@@ -191,6 +193,14 @@ class Engine:
             status="ready", message=f"{model_id} loaded in {time.perf_counter() - started:.1f} s"
         )
         return lane
+
+    def _warm(self, lane: Lane) -> None:
+        """One step, so that the user's first picture does not pay for lazy set-up; not where a step is slow."""
+        from lcm_studio.engine.run import run_request
+
+        if lane.model.info.parameters < WARM_PARAMETERS or lane.model.device != "cpu":
+            for _ in run_request(Generate(model=lane.model.info.id, steps=1), lane, (), never):
+                pass
 
     def _open(self, model_id: str) -> Lane:
         info = self.info(model_id)
