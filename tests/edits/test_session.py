@@ -1,0 +1,207 @@
+"""Every task end to end on tiny random models: what is kept on the re-read file, and what is refused."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lcm_studio.edits import TASKS
+from lcm_studio.edits.finish import to_bytes
+from lcm_studio.edits.measured import luma_of
+from lcm_studio.edits.noise_level import estimate_sigma
+from lcm_studio.engine import Engine, EngineConfig
+from lcm_studio.operators import LUMA
+from lcm_studio.spec.events import Done, Failed
+from lcm_studio.spec.requests import Edit
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_models):
+    with Engine(EngineConfig(models_dirs=(tiny_models,), device="cpu")) as engine:
+        yield engine
+
+
+def scene(height=64, width=64, seed=0):
+    """A smooth picture with some texture."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    base = np.stack(
+        [120 + 60 * np.sin(x / 9), 100 + 80 * np.cos(y / 11), 90 + (x + y) % 80], axis=-1
+    )
+    return to_bytes((base + rng.normal(0, 4, base.shape)).astype(np.float32))
+
+
+def square(height=64, width=64):
+    mask = np.zeros((height, width), np.uint8)
+    mask[20:44, 16:40] = 255
+    return mask
+
+
+def run(engine, **kwargs):
+    """Done, or the sentence of Failed."""
+    settings = {"steps": 2, "model": "lcm", "seed": 3, "image": scene()} | kwargs
+    last = list(engine.run(Edit(**settings)))[-1]
+    if isinstance(last, Failed):
+        return last.message
+    assert isinstance(last, Done)
+    return last
+
+
+def reread(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return np.asarray(Image.open(buffer))
+
+
+@pytest.mark.parametrize("method", ["residual", "plain", "latent", "end"])
+@pytest.mark.parametrize("model", ["lcm", "cm"])
+def test_inpaint_keeps_every_known_byte(engine, model, method):
+    size = 64 if model == "lcm" else 16
+    image, mask = scene(size, size), square(size, size)
+    if model == "cm":
+        mask = np.zeros((16, 16), np.uint8)
+        mask[4:10, 5:12] = 255
+    done = run(
+        engine, task="inpaint", model=model, image=image, mask=mask, options={"method": method}
+    )
+    out = reread(done.images[0])
+    assert np.array_equal(out[mask == 0], image[mask == 0])
+    assert done.fidelity["max_error"] == 0
+    assert not np.array_equal(out, image)
+
+
+def test_outpaint_keeps_the_picture_and_grows_it(engine):
+    image = scene()
+    done = run(engine, task="outpaint", image=image, options={"borders": (8, 0, 16, 4)})
+    out = reread(done.images[0])
+    assert out.shape == (68, 88, 3)
+    assert np.array_equal(out[:64, 8:72], image)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (37, 90)])
+def test_colorize_keeps_luma(engine, size):
+    image = scene(*size)
+    out = reread(run(engine, task="colorize", image=image).images[0])
+    assert out.shape == image.shape
+    assert np.abs(out @ np.asarray(LUMA) - luma_of(image)).max() <= 1
+
+
+@pytest.mark.parametrize("p", [2, 4, 8])
+def test_superres_keeps_block_means(engine, p):
+    small = scene(11, 9)
+    out = reread(run(engine, task="superres", image=small, options={"scale": p}).images[0])
+    means = out.reshape(11, p, 9, p, 3).mean(axis=(1, 3))
+    assert np.abs(means - small).max() <= 1
+
+
+def test_sketch_keeps_all_outside_its_mask(engine):
+    image, mask = scene(), square()
+    done = run(engine, task="sketch", image=image, mask=mask, options={"strength": 0.7})
+    assert np.array_equal(reread(done.images[0])[mask == 0], image[mask == 0])
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [("denoise", {"sigma": 0.1}), ("denoise", {}), ("deblur", {"kernel": "motion:5,30"})],
+)
+def test_denoise_and_deblur_report_their_residual(engine, task, options):
+    done = run(engine, task=task, options=options)
+    assert done.images[0].shape == (64, 64, 3)
+    assert ("residual" if task == "denoise" else "max_error") in done.fidelity
+
+
+def test_interpolation_ends_in_its_pictures(engine):
+    a, b = scene(seed=1), scene(seed=2)[::-1].copy()
+    done = run(engine, task="interpolate", image=a, image_b=b, options={"frames": 5})
+    assert len(done.images) == 5
+    assert np.array_equal(reread(done.images[0]), a) and np.array_equal(reread(done.images[-1]), b)
+
+
+def test_alpha_comes_back_unchanged(engine):
+    alpha = np.arange(64 * 64, dtype=np.uint64).reshape(64, 64).astype(np.uint8)
+    image = np.dstack([scene(), alpha])
+    out = reread(run(engine, task="inpaint", image=image, mask=square()).images[0])
+    assert np.array_equal(out[..., 3], alpha)
+
+
+def test_image_i_is_that_of_its_seed_alone(engine):
+    two = run(engine, task="inpaint", mask=square(), count=2)
+    alone = run(engine, task="inpaint", mask=square(), seed=4)
+    gap = np.abs(two.images[1].astype(int) - alone.images[0])
+    assert gap.max() <= 2
+
+
+def test_a_mask_of_another_size_is_resized_and_said(engine):
+    done = run(engine, task="inpaint", mask=square(128, 128))
+    assert any("resized" in w for w in done.warnings)
+
+
+def test_a_full_mask_is_said(engine):
+    done = run(engine, task="inpaint", mask=np.full((64, 64), 255, np.uint8))
+    assert any("whole picture" in w for w in done.warnings)
+
+
+def test_a_large_picture_is_tiled_and_keeps_its_size(engine):
+    image = scene(150, 170)
+    done = run(engine, task="denoise", image=image, options={"sigma": 0.1})
+    assert done.images[0].shape == image.shape
+    assert done.timing["evaluations"] > 2
+
+
+BAD = [
+    ({"task": "inpaint"}, "needs a mask"),
+    ({"task": "inpaint", "mask": np.zeros((64, 64), np.uint8)}, "nothing to do"),
+    ({"task": "nonsense"}, "unknown"),
+    ({"task": "inpaint", "mask": square(), "options": {"colour": 1}}, "no option"),
+    ({"task": "inpaint", "image": np.zeros((64, 64, 3), np.uint16)}, "8-bit"),
+    ({"task": "denoise", "image": np.zeros((5000, 40, 3), np.uint8)}, "limit"),
+    ({"task": "superres", "options": {"scale": 3.5}}, "whole number"),
+    ({"task": "superres", "options": {"scale": 99}}, "2 to 8"),
+    (
+        {"task": "superres", "image": np.zeros((600, 600, 3), np.uint8), "options": {"scale": 8}},
+        "limit",
+    ),
+    ({"task": "superres", "options": {"operator": "magic"}}, "unknown"),
+    ({"task": "denoise", "options": {"sigma": float("nan")}}, "not usable"),
+    ({"task": "deblur", "options": {"kernel": "gaussian:30"}}, "kernel"),
+    ({"task": "deblur", "options": {"kernel": "box:3"}}, "gaussian:SIGMA"),
+    ({"task": "sketch", "options": {"strength": 0}}, "strength"),
+    ({"task": "outpaint", "options": {"borders": (0, 0, 0, 0)}}, "borders"),
+    ({"task": "outpaint", "options": {"borders": "x"}}, "borders"),
+    ({"task": "interpolate"}, "second picture"),
+    ({"task": "inpaint", "mask": square(), "options": {"levels": [1, 2]}}, "below"),
+]
+
+
+@pytest.mark.parametrize(("kwargs", "words"), BAD)
+def test_bad_input_gets_one_sentence(engine, kwargs, words):
+    said = run(engine, **kwargs)
+    assert isinstance(said, str), "it was carried out"
+    assert words in said and "\n" not in said and len(said) < 260
+
+
+def test_every_task_has_a_test_and_a_title():
+    assert set(TASKS) == {
+        *(
+            "inpaint",
+            "outpaint",
+            "colorize",
+            "superres",
+            "denoise",
+            "deblur",
+            "sketch",
+            "interpolate",
+        )
+    }
+    assert all(task.title and task.known for task in TASKS.values())
+
+
+@pytest.mark.parametrize("sigma", [0.03, 0.1, 0.2])
+def test_noise_is_estimated(sigma):
+    rng = np.random.default_rng(0)
+    clean = np.full((128, 128, 3), 127.0)
+    noisy = to_bytes((clean + rng.normal(0, sigma * 255, clean.shape)).astype(np.float32))
+    assert abs(estimate_sigma(noisy) / 255 - sigma) < 0.15 * sigma
