@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -24,6 +25,7 @@ from lcm_studio.spec.errors import BadRequest
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _STOP_SECONDS = 30
 _TIMEOUT = 15.0
+_SUBMITS = 20
 _LEAVE_OUT = {"PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "CUDA_VISIBLE_DEVICES"}
 
 
@@ -47,10 +49,8 @@ class RayBackend:
         entrypoint = f"exec {shlex.join(argv)} >> {shlex.quote(str(folder.log))} 2>&1"
         passed = {k: v for k, v in environment().items() if k not in _LEAVE_OUT}
         passed["RAY_JOB_STOP_WAIT_TIME_S"] = str(_STOP_SECONDS)
-        self._call(
+        self._submit(
             job,
-            "POST",
-            "/api/jobs/",
             {
                 "entrypoint": entrypoint,
                 "submission_id": reference,
@@ -59,6 +59,17 @@ class RayBackend:
             },
         )
         return True
+
+    def _submit(self, job: Job, body: dict[str, Any]) -> None:
+        """A head that has just come up refuses for some seconds, until its agent is there."""
+        for left in reversed(range(_SUBMITS)):
+            try:
+                self._call(job, "POST", "/api/jobs/", body)
+                return
+            except BackendError as error:
+                if "try again" not in str(error) or not left:
+                    raise
+                time.sleep(2)
 
     def poll(self, job: Job) -> Exit | None:
         """None while Ray says pending or running."""
