@@ -21,12 +21,12 @@ from lcm_studio.jobs.service import Jobs
 from training.scenery.dataset import write_folder
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 ARGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-expect.set_options(timeout=90_000)
+expect.set_options(timeout=240_000)
 SHORT = "log_every: 1\ncheckpoint_every: 3\nvalidate_every: 3\n"
 
 
@@ -124,13 +124,14 @@ def test_from_a_folder_to_the_opened_model(app: App, page: Page) -> None:
     page.get_by_role("button", name="All further settings").click()
     page.locator("#distil-more .cm-content").fill(SHORT)
     page.locator("#distil-plan").click()
-    expect(page.locator("#distil-planned")).to_contain_text("6 steps of 4 pictures at 128 px")
-    expect(page.locator("#distil-planned")).to_contain_text("24 pictures")
+    planned = page.locator("#distil-planned")
+    expect(planned).to_contain_text("6 steps of 4 pictures at 128 px", timeout=240_000)
+    expect(planned).to_contain_text("24 pictures")
 
     page.locator("#distil-go").click()
     head = page.locator("#distil-head .distil-head")
     expect(head).to_contain_text("Shortened example")
-    expect(head).to_have_attribute("data-state", re.compile("starting|running"), timeout=90_000)
+    expect(head).to_have_attribute("data-state", re.compile("starting|running"), timeout=240_000)
 
     app.kill()  # as by kill -9, in the middle of the run
     app.start()
