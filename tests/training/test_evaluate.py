@@ -100,7 +100,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def arguments(folders: dict[str, Path], out: Path, *more: str) -> list[str]:
     given = [f"--{name}={path}" for name, path in folders.items()]
-    return [*given, f"--out={out}", "--count=16", "--batch=8", *more]
+    return [*given, f"--out={out}", "--count=16", "--reference=24", "--batch=8", *more]
 
 
 def test_stock_pipelines_give_pictures_that_do_not_depend_on_the_batch(
@@ -219,7 +219,7 @@ def test_ratios_and_table() -> None:
         for name, distance in (("LCM-1", 2.0), ("DDIM-2", 8.0), ("DDIM-50", 1.0))
     ]  # fmt: skip
     assert ratios(rows) == {"LCM-1 / DDIM-2": 0.25, "LCM-1 / DDIM-50": 2.0}
-    about = {"count": 16, "guidance": 2.5, "spacing": "trailing"}
+    about = {"count": 16, "reference": 64, "guidance": 2.5, "spacing": "trailing"}
     text = markdown(rows, about)
     assert "| LCM-1 / DDIM-2 | 0.25 |" in text
     assert "16 held-out captions, guidance scale 2.5" in text

@@ -35,6 +35,7 @@ class EvaluateConfig:
     features: Path = Path("assets/models/scenery-features")
     out: Path = Path("runs/evaluation")
     count: int = 1000
+    reference: int = 4000
     guidance: float = 2.5
     batch: int = 50
     seed: int = 0
@@ -43,9 +44,10 @@ class EvaluateConfig:
     only: tuple[str, ...] = field(default_factory=tuple)
 
     def __post_init__(self) -> None:
-        if self.count < 16 or self.batch < 1:
+        if min(self.count, self.reference) < 16 or self.batch < 1:
             raise ValueError(
-                f"count={self.count}, batch={self.batch}: use 16 pictures or more in batches of 1+"
+                f"count={self.count}, reference={self.reference}, batch={self.batch}: "
+                "use 16 pictures or more in batches of 1 or more"
             )
         if self.guidance < 1:
             raise ValueError(
@@ -63,14 +65,13 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     maker = _Maker(config, net)
     first = HELD_OUT_SEEDS.start + 10**6  # clear of the scenes the features were checked on
     prompts = range(first, first + config.count)
-    reference = range(first + config.count, first + 2 * config.count)
     real, captions = arrays(prompts, maker.side)
-    anchor, _ = maker.measure(_batches(arrays(reference, maker.side)[0], config.batch))
     marks = {
         "features": fingerprint(config.features),
         "model": fingerprint(config.model) if config.model else "",
         "teacher": fingerprint(config.teacher) if config.teacher else "",
     }
+    anchor = maker.reference(first + config.count, marks["features"])
     rows: list[dict[str, Any]] = []
     samples: dict[str, np.ndarray] = {}
     cells = table_cells(model=bool(config.model), teacher=bool(config.teacher))
@@ -83,16 +84,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         _say(f"{cell.name}: distance {rows[-1]['frechet']:.2f}, "
              f"agreement {rows[-1]['agreement']:.3f}")  # fmt: skip
     about: dict[str, Any] = {
-        "count": config.count, "guidance": config.guidance, "spacing": config.spacing,
+        "count": config.count, "reference": config.reference, "guidance": config.guidance, "spacing": config.spacing,
         "seed": config.seed, "size": maker.side, "autoencoder": maker.fidelity(real),
     }  # fmt: skip
     return _write(config, rows, samples, captions, about)
-
-
-def _batches(images: np.ndarray, batch: int) -> Iterable[Tensor]:
-    from training.evaluation.cells import as_tensors
-
-    return as_tensors(images, batch)
 
 
 class _Maker:
@@ -127,6 +122,26 @@ class _Maker:
                 pixels = (images.clamp(0, 1) * 255 + 0.5).byte().permute(0, 2, 3, 1).numpy()
                 samples.append(pixels[:SHEET_COLUMNS])
         return np.concatenate(features), np.concatenate(samples)[:SHEET_COLUMNS]
+
+    def reference(self, first: int, features: str) -> np.ndarray:
+        """Features of the real scenes that every row is compared with: seeds `first` and on."""
+        from training.evaluation.cells import Cell, CellResult, as_tensors, cached
+        from training.scenery.dataset import arrays
+
+        config = self.config
+        seeds = range(first, first + config.reference)
+        blocks = [seeds[i : i + config.batch] for i in range(0, len(seeds), config.batch)]
+
+        def make() -> CellResult:
+            pictures = (arrays(block, self.side)[0] for block in blocks)
+            made = (x for block in pictures for x in as_tensors(block, config.batch))
+            values, samples = self.measure(_counted(made, "reference", len(seeds)))
+            return CellResult(features=values, samples=samples, seconds=0.0)
+
+        cell = Cell(name="reference", source="real", sampler="none", steps=0)
+        probe = _digest(arrays(seeds[:4], self.side)[0])
+        settings = {"seeds": [seeds.start, seeds.stop], "size": self.side, "features": features}
+        return cached(config.out / "cells", cell, {**settings, "scenes": probe}, make).features
 
     def result(
         self, cell: Cell, real: np.ndarray, captions: Sequence[str], marks: dict[str, str]
@@ -271,6 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--features", type=Path, default=base.features)
     parser.add_argument("--out", type=Path, default=base.out, help=f"default {base.out}")
     parser.add_argument("--count", type=int, default=base.count, help="captions, 16 or more")
+    parser.add_argument("--reference", type=int, default=base.reference, help="real scenes")
     parser.add_argument(
         "--guidance", type=float, default=base.guidance,
         help=f"guidance scale, 1 + w, 1 or more (default {base.guidance})",

@@ -45,8 +45,8 @@ def markdown(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> str
         "",
         f"{about['count']} held-out captions, guidance scale {about['guidance']:g}, "
         f"{about['spacing']} timesteps for the teacher's samplers. Features of a network trained "
-        "on rendered scenes; the distance of two disjoint sets of real scenes, the first row, is "
-        "the floor that sampling error leaves. Agreement is the share of a caption's attributes "
+        f"on rendered scenes, compared with {about['reference']} other real ones; the distance of "
+        "real scenes, the first row, is the floor that sampling error leaves. Agreement is the share of a caption's attributes "
         "that the network finds in the picture. Grain is the estimated noise, picture range 1.",
     ]
     return "\n".join(lines) + "\n"
