@@ -48,7 +48,7 @@ def encode_all(
     path = cache / f"latents-{source.key}-{key}.npy"
     if not path.exists():
         part = path.with_suffix(f".part{os.getpid()}")
-        out: np.ndarray | None = None
+        out: np.memmap | None = None
         for first in range(0, len(source), _BATCH):
             indices = range(first, min(first + _BATCH, len(source)))
             images = np.stack([source.item(i).image for i in indices])
