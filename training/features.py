@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
 
 from training.config import TrainConfig
 from training.errors import TrainingFault
 
 
-def apply_options(config: TrainConfig, networks: Mapping[str, nn.Module]) -> None:
+def apply_options(config: TrainConfig, networks: Mapping[str, Any]) -> None:
     """Switches on what the config asks for; raises TrainingFault "config" for what is not there."""
     if config.allow_tf32:
         torch.backends.cuda.matmul.allow_tf32 = True

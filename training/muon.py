@@ -51,7 +51,7 @@ class Muon(torch.optim.AdamW):
             self._update([p for p in group["params"] if p.grad is not None], group)
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        gradients = [p.grad for p in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         for p in parameters:
             if not self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)

@@ -201,7 +201,8 @@ def wire_files(opened: dict[str, Any], c: dict[str, Any], desk: gr.State, canvas
             )
             if kind == "mask":
                 pixels = pixels[..., :3].max(axis=2)
-            return replace(now, **{kind: pixels}), gr.skip(), views.note(f"{said}.", "info")
+            change: dict[str, Any] = {kind: pixels}
+            return replace(now, **change), gr.skip(), views.note(f"{said}.", "info")
         except StudioError as error:
             gr.Warning(str(error))
             return gr.skip(), gr.skip(), views.note(str(error))
@@ -291,7 +292,8 @@ def wire_arrivals(studio: Studio, c: dict[str, Any], desk: gr.State, canvas: gr.
                 "these settings are not an edit's; drop a PNG that an edit has written."
             )
             return [*([gr.skip()] * len(names)), note]
-        options = said.get("options") if isinstance(said.get("options"), Mapping) else {}
+        given = said.get("options")
+        options: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
         known = {**said, **options, "tool": said["task"]}
         if isinstance(options.get("levels"), list):
             known["levels"] = ", ".join(str(v) for v in options["levels"])

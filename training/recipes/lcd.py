@@ -214,7 +214,10 @@ class LatentDistillation(Distillation):
             lambda x, t: self.student(x, t, timestep_cond=emb, **arguments).sample,
             lambda x, t: self.target(x, t, timestep_cond=emb, **arguments).sample,
             lambda x, t: self.guided(self.teacher, batch, x, t),
-            **{k: batch[k] for k in ("x_t", "t", "s", "w")},
+            x_t=batch["x_t"],
+            t=batch["t"],
+            s=batch["s"],
+            w=batch["w"],
             **self.options(),
         ).mean()
 

@@ -74,7 +74,10 @@ class LoraDistillation(Distillation):
             student,
             student,
             lambda x, t: self.teach(batch, x, t),
-            **{k: batch[k] for k in ("x_t", "t", "s", "w")},
+            x_t=batch["x_t"],
+            t=batch["t"],
+            s=batch["s"],
+            w=batch["w"],
             **self.options(),
         ).mean()
 

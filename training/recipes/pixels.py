@@ -40,7 +40,7 @@ class PixelConfig(TrainConfig):
     levels: int = Field(40, ge=2, description="levels of the grid; saved with the model")
 
 
-def make_pixel_unet(c: PixelConfig) -> nn.Module:
+def make_pixel_unet(c: PixelConfig) -> Any:
     """An untrained UNet2DModel with attention on the coarsest levels."""
     from diffusers import UNet2DModel
 

@@ -58,7 +58,7 @@ def make_unet(
     heads: int = 4,
     norm_groups: int = 16,
     time_cond_proj_dim: int | None = None,
-) -> nn.Module:
+) -> Any:
     """An untrained UNet2DConditionModel with attention everywhere but at the finest level."""
     from diffusers import UNet2DConditionModel
 
