@@ -31,7 +31,7 @@ def build(studio: Studio) -> None:
             c |= create_form.build_main(info)
             c |= create_form.build_advanced(studio, info)
             parts.mount("drop", TAB)
-    parts.mount("live", TAB)
+    parts.mount("live", TAB, elem_id=f"{TAB}-live-driver")
     current = gr.State(info.id)
     wire_generate(studio, c, stage)
     wire_live(c)
@@ -91,7 +91,8 @@ def wire_live(c: Controls) -> None:
     names = [name for name in form.NAMES if name != "randomize"]
     watched = [c[name] for name in names if name not in ("model", "more", "live")]
     js = LIVE_JS.replace("{names}", str(names))
-    listeners = [component.input for component in watched]
+    # A Textbox raises `input` on key presses only: not on paste, deletion or a chip.
+    listeners = [x.change if isinstance(x, gr.Textbox) else x.input for x in watched]
     gr.on(
         [*listeners, c["live"].change], fn=None, inputs=[c[name] for name in names], js=js,
         trigger_mode="multiple", **parts.PRIVATE,

@@ -111,11 +111,9 @@ def on_channel(
     """
     wire = mount("wire", name, events=["message"], visible="hidden")
 
-    def listen(*args: Any, event: gr.EventData) -> Any:
+    def listen(event: gr.EventData, *args: Any) -> Any:
         return fn(event._data, *args)
 
-    # Gradio finds the event by its annotation, which `from __future__ import annotations` leaves a string.
-    listen.__annotations__ = {"event": gr.EventData}
     wire.message(listen, inputs=inputs, outputs=outputs, **PRIVATE)
     return wire
 

@@ -26,7 +26,7 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 ]  # fmt: skip
-PATIENCE = 120_000  # ms; only a failing test waits so long
+PATIENCE = int(os.environ.get("PATIENCE_MS", "120000"))  # only a failing test waits so long
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,8 @@ class Live {
     const answer = await fetch(url("studio/check"), { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ form }) }).catch(() => null);
     if (!answer || form !== this.form) return;
     const data = await answer.json().catch(() => ({}));
-    say(this.tab, data.message);
+    // Nothing to say takes back an old warning, not an answer to something else.
+    if (data.message || registry.get("note", this.tab)?.querySelector(".lcm-warning")) say(this.tab, data.message);
   }
 }
 
