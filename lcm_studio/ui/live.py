@@ -43,7 +43,7 @@ class Live:
             )
         except StudioError as error:
             return JSONResponse({"message": {"kind": "error", "text": str(error)}})
-        text = " ".join(sentence(w) for w in warnings)
+        text = views.sentences(warnings)
         return JSONResponse({"message": {"kind": "warning", "text": text} if text else None})
 
     async def live(self, http: Http) -> Response:
@@ -147,14 +147,9 @@ class Run:
             if isinstance(event, events.Step) and not event.previews:
                 return {}
         if isinstance(event, events.Done):
-            text = " ".join(sentence(w) for w in self.warnings)
+            text = views.sentences(self.warnings)
             value["message"] = {"kind": "warning", "text": text} if text else None
         return value
-
-
-def sentence(text: str) -> str:
-    """A warning as a sentence of the page."""
-    return text if text.endswith((".", "!", "?")) else text + "."
 
 
 async def body(http: Http) -> Mapping[str, Any]:

@@ -72,7 +72,7 @@ class Studio:
                 view = self.show(event, request)
                 if isinstance(event, events.Done):
                     if warnings and "message" not in view:
-                        view["message"] = {"kind": "warning", "text": " ".join(warnings)}
+                        view["message"] = {"kind": "warning", "text": views.sentences(warnings)}
                     view |= on_done(event) if on_done else {}
                 yield view
         finally:

@@ -72,7 +72,8 @@ def theme() -> gr.themes.Base:
         radius_size=sizes.radius_md, spacing_size=sizes.spacing_md, text_size=sizes.text_md,
     )  # fmt: skip
     flat = {"block_border_width": "0px", "block_shadow": "none", "block_padding": "0px", "input_shadow": "none",
-            "input_shadow_focus": "0 0 0 3px color-mix(in srgb, var(--lcm-accent) 18%, transparent)",
+            "input_border_width": "1px",
+            "input_shadow_focus": "none",
             "block_label_background_fill": "transparent", "button_border_width": "0px", "input_radius": "10px",
             "button_large_radius": "10px", "button_medium_radius": "10px", "button_small_radius": "8px",
             "button_large_text_weight": "600", "block_title_text_weight": "560", "block_title_text_size": "14px",

@@ -7,7 +7,7 @@ picture (src, seed, label, note, url, settings); ``progress``; ``message`` {kind
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lcm_studio.ui.pictures import FINAL_QUALITY, THUMB, PictureStore, jpeg
@@ -74,7 +74,7 @@ def done(event: Done, store: PictureStore) -> View:
         "seeds": list(event.seeds),
     }
     if event.warnings:
-        value["message"] = {"kind": "warning", "text": " ".join(event.warnings)}
+        value["message"] = {"kind": "warning", "text": sentences(event.warnings)}
     return value
 
 
@@ -132,3 +132,8 @@ def seconds(value: float) -> str:
     if value < 120:
         return f"{value:.0f} s"
     return f"{value / 60:.0f} min"
+
+
+def sentences(warnings: Sequence[str]) -> str:
+    """Warnings as running text."""
+    return " ".join(text if text.endswith((".", "!", "?")) else text + "." for text in warnings)
