@@ -21,8 +21,7 @@ def save_pipeline(pipe: Any, folder: Path, *, dtype: torch.dtype = torch.float16
         half[name] = copy.deepcopy(part).to(dtype) if isinstance(part, torch.nn.Module) else part
     extra = {} if "safety_checker" not in half else {"requires_safety_checker": False}
     type(pipe)(**half, **extra).save_pretrained(folder, safe_serialization=True)
-    about = folder / "text_encoder" / "config.json"
-    if about.exists():
+    for about in folder.glob("text_encoder*/config.json"):
         fields = json.loads(about.read_text())
         fields["dtype"] = "float32"
         about.write_text(json.dumps(fields, indent=2) + "\n")

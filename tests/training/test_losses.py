@@ -31,7 +31,9 @@ class Gaussian:
 
     def __init__(self, kind: str, mean: float = MEAN) -> None:
         self.kind, self.mean = kind, mean
-        self.bar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000).double() ** 2, 0)
+        self.bar = torch.cumprod(
+            1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000).double() ** 2, 0
+        )
 
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         bar = self.bar[t].reshape(-1, 1, 1, 1)
@@ -63,7 +65,9 @@ def batch(n: int = 64) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_true_consistency_function_has_nearly_no_loss_and_less_on_a_finer_grid(kind: str) -> None:
+def test_the_true_consistency_function_has_nearly_no_loss_and_less_on_a_finer_grid(
+    kind: str,
+) -> None:
     exact, noise = Gaussian(kind), schedule(kind)
     x0, eps, t = batch()
     x_t = noise.add_noise(x0, eps, t)
@@ -84,7 +88,9 @@ def test_the_true_consistency_function_has_nearly_no_loss_and_less_on_a_finer_gr
 
     coarse, fine = loss(20).item(), loss(10).item()
     assert coarse < 1e-5
-    assert fine < coarse / 10  # second-order steps: a quarter of the error, a sixteenth of its square
+    assert (
+        fine < coarse / 10
+    )  # second-order steps: a quarter of the error, a sixteenth of its square
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -93,8 +99,15 @@ def test_another_function_has_loss(kind: str) -> None:
     x0, eps, t = batch()
     pair = lambda x, s: (exact.denoise(x, s), exact.denoise(x, s))  # noqa: E731
     found = lcd_loss(
-        wrong.denoise, wrong.denoise, pair, x_t=noise.add_noise(x0, eps, t), t=t, s=t - 20,
-        w=torch.zeros(len(t)), schedule=noise, kind="l2",
+        wrong.denoise,
+        wrong.denoise,
+        pair,
+        x_t=noise.add_noise(x0, eps, t),
+        t=t,
+        s=t - 20,
+        w=torch.zeros(len(t)),
+        schedule=noise,
+        kind="l2",
     )
     assert found.mean() > 1e-5
 
@@ -133,8 +146,14 @@ def test_the_target_and_the_teacher_get_no_gradient() -> None:
     live, frozen = (torch.nn.Parameter(torch.ones(())) for _ in range(2))
     x0, eps, t = (v[:4] for v in batch())
     found = lcd_loss(
-        lambda x, t: live * x, lambda x, t: frozen * x, lambda x, t: (frozen * x, frozen * x),
-        x_t=noise.add_noise(x0, eps, t), t=t, s=t - 20, w=torch.ones(4), schedule=noise,
+        lambda x, t: live * x,
+        lambda x, t: frozen * x,
+        lambda x, t: (frozen * x, frozen * x),
+        x_t=noise.add_noise(x0, eps, t),
+        t=t,
+        s=t - 20,
+        w=torch.ones(4),
+        schedule=noise,
     )
     found.mean().backward()
     assert live.grad is not None and live.grad != 0

@@ -88,11 +88,12 @@ class LoraDistillation(Distillation):
 
     def export(self, folder: Path) -> None:
         """pytorch_lora_weights.safetensors for `load_lora_weights`, and the scheduler to use with it."""
-        from diffusers.utils import convert_state_dict_to_diffusers
         from peft.utils import get_peft_model_state_dict
 
         folder.mkdir(parents=True, exist_ok=True)
-        layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(self.unet))
+        layers = get_peft_model_state_dict(
+            self.unet
+        )  # peft's names: diffusers' cover attention only
         half = {k: v.to(torch.float16).contiguous() for k, v in layers.items()}
         pipe = self.make_pipeline(self.unet, guided=False)
         type(pipe).save_lora_weights(folder, unet_lora_layers=half, safe_serialization=True)

@@ -173,7 +173,7 @@ class Teacher(LatentRecipe):
     def validate(self, folder: Path, step: int) -> dict[str, float]:
         from training.pictures import sheet
 
-        prompts = [self.source.caption(i, 0) for i in range(8)]
+        prompts = [self.source.caption(i, 0) for i in range(min(8, len(self.source)))]
         pipe = self.pipeline()
         sheet(
             pipe,

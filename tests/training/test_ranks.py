@@ -1,0 +1,119 @@
+"""Two gloo processes are one process with the double batch, and they stop and resume together."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.training import toy
+from training import ranks
+from training.trainer import Trainer
+
+
+def _port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _both(work: Callable[[ranks.Ranks], None]) -> None:
+    """Runs `work` in two forked processes that form a group."""
+    port = _port()
+
+    def alone(rank: int) -> None:
+        os.environ |= {
+            "WORLD_SIZE": "2",
+            "RANK": str(rank),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+        group = ranks.join(torch.device("cpu"))
+        try:
+            work(group)
+        finally:
+            ranks.leave()
+
+    first = os.fork()
+    if first == 0:
+        torch.set_num_threads(1)
+        try:
+            alone(1)
+            os._exit(0)
+        except BaseException:  # noqa: BLE001
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
+    assert toy.child(lambda: alone(0)) == 0
+    assert os.waitpid(first, 0)[1] == 0
+
+
+def _trainer(folder: Path, group: ranks.Ranks, recipe: type[toy.Toy], **changes: object) -> Trainer:
+    made = recipe(toy.config(**changes), torch.device("cpu"))
+    trainer = Trainer(made, folder, quiet=True, ranks=group)
+    trainer.prepare()
+    return trainer
+
+
+def test_gradients_are_those_of_one_process_with_the_double_batch(tmp_path: Path) -> None:
+    def work(group: ranks.Ranks) -> None:
+        trainer = _trainer(tmp_path, group, toy.Quiet, gradient_accumulation_steps=1)
+        trainer.gradients(trainer.recipe.data_length())
+        save_file(
+            {str(i): p.grad for i, p in enumerate(trainer.flat)}, tmp_path / f"{group.rank}.st"
+        )
+
+    _both(work)
+    alone = _trainer(tmp_path, ranks.Ranks(), toy.Quiet, batch_size=8)
+    alone.gradients(alone.recipe.data_length())
+    for rank in (0, 1):
+        found = load_file(tmp_path / f"{rank}.st")
+        for i, p in enumerate(alone.flat):
+            torch.testing.assert_close(found[str(i)], p.grad, rtol=1e-5, atol=1e-7)
+
+
+def test_a_whole_run_is_that_of_one_process_with_the_double_batch(tmp_path: Path) -> None:
+    def work(group: ranks.Ranks) -> None:
+        trainer = _trainer(tmp_path / "two", group, toy.Quiet)
+        trainer.run()
+        trainer.export()
+
+    _both(work)
+    toy.train(tmp_path / "one", recipe=toy.Quiet, batch_size=8)
+    two, one = toy.weights(tmp_path / "two"), toy.weights(tmp_path / "one")
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-6)
+
+
+def test_ranks_draw_different_noise_and_resume_to_the_same_bits(tmp_path: Path) -> None:
+    def draws(group: ranks.Ranks) -> None:
+        trainer = _trainer(tmp_path / "x", group, toy.Toy)
+        loss = trainer.micro_loss(0, 37).detach().reshape(1)
+        save_file({"loss": loss}, tmp_path / f"loss-{group.rank}.st")
+
+    _both(draws)
+    losses = [load_file(tmp_path / f"loss-{rank}.st")["loss"].item() for rank in (0, 1)]
+    assert losses[0] != losses[1]
+
+    def whole(folder: Path, resume: bool) -> Callable[[ranks.Ranks], None]:
+        def work(group: ranks.Ranks) -> None:
+            trainer = _trainer(folder, group, toy.Toy)
+            if resume:
+                assert trainer.resume()
+            trainer.run()
+            trainer.export()
+
+        return work
+
+    _both(whole(tmp_path / "a", False))
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    shutil.rmtree(tmp_path / "b" / "checkpoints" / "step-00000024")
+    _both(whole(tmp_path / "b", True))
+    assert toy.same(toy.weights(tmp_path / "a"), toy.weights(tmp_path / "b"))

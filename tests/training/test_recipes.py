@@ -1,0 +1,211 @@
+"""Every recipe on tiny networks: it starts where it should, trains, and stock diffusers opens the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests import tiny
+from training.errors import TrainingFault
+from training.recipes import NAMES, find
+from training.trainer import Trainer
+
+SMALL = {"steps": 2, "batch_size": 2, "log_every": 1, "device": "cpu", "ema_decay": 0.5}
+PIXELS = SMALL | {"resolution": 16, "channels": [16, 32], "norm_groups": 8, "head_width": 8}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    where = tmp_path_factory.mktemp("cache")
+    return {"data": {"kind": "scenes", "count": 6, "cache": str(where)}}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("teachers")
+    for kind in ("sd-plain", "sdxl", "lcm", "cm", "cm-class"):
+        tiny.save(kind, root / kind)
+    return root
+
+
+def run(name: str, folder: Path, **fields: Any) -> Trainer:
+    recipe = find(name)
+    trainer = Trainer(recipe(recipe.Config(**fields), torch.device("cpu")), folder, quiet=True)
+    trainer.prepare()
+    assert trainer.run()
+    trainer.export()
+    return trainer
+
+
+def picture(pipe: Any, **options: Any) -> np.ndarray:
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator("cpu").manual_seed(0)
+    found: np.ndarray = pipe(generator=generator, output_type="np", **options).images[0]
+    assert np.isfinite(found).all()
+    return found
+
+
+def latent_fields(cache: dict[str, Any]) -> dict[str, Any]:
+    return SMALL | cache | {"resolution": 64}
+
+
+@pytest.mark.parametrize("kind", ["sd-plain", "sdxl"])
+def test_lcd_starts_as_the_teacher_whatever_w(
+    kind: str, folders: Path, tmp_path: Path, cache: dict[str, Any]
+) -> None:
+    recipe = find("lcd")
+    fields = latent_fields(cache) | {"teacher": str(folders / kind), "time_cond_proj_dim": 16}
+    made: Any = recipe(recipe.Config(**fields), torch.device("cpu"))
+    made.build()
+    from training.recipes.prompts import unet_arguments
+
+    x, t = torch.randn(2, 4, 8, 8), torch.tensor([19, 999])
+    arguments = unet_arguments(made.prompts(["lake", "sea"]), 64)
+    with torch.no_grad():
+        wanted = made.teacher(x, t, **arguments).sample
+        for emb in (torch.zeros(2, 16), torch.randn(2, 16)):
+            found = made.student(x, t, timestep_cond=emb, **arguments).sample
+            assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("kind", ["sd-plain", "sdxl"])
+def test_lcd_trains_and_stock_diffusers_opens_it(
+    kind: str, folders: Path, tmp_path: Path, cache: dict[str, Any]
+) -> None:
+    from diffusers import DiffusionPipeline
+
+    fields = latent_fields(cache) | {"teacher": str(folders / kind), "validate_every": 2}
+    trainer = run("lcd", tmp_path, **fields)
+    assert (tmp_path / "samples" / "step-000002.png").exists()
+    pipe = DiffusionPipeline.from_pretrained(tmp_path / "output")
+    assert pipe.scheduler.config.original_inference_steps == 50
+    assert pipe.unet.config.time_cond_proj_dim == 256
+    options = {"prompt": "lake", "num_inference_steps": 2, "guidance_scale": 3.0}
+    size = {"height": 64, "width": 64}
+    found = picture(pipe, **options, **size)
+    with trainer.averaged():
+        wanted = picture(trainer.recipe.pipeline(), **options, **size)  # type: ignore[attr-defined]
+    assert np.abs(found - wanted).max() < 0.05  # half precision
+
+
+@pytest.mark.parametrize("kind", ["sd-plain", "sdxl"])
+def test_a_lora_is_taken_by_stock_diffusers(
+    kind: str, folders: Path, tmp_path: Path, cache: dict[str, Any]
+) -> None:
+    from diffusers import DiffusionPipeline, LCMScheduler
+
+    fields = latent_fields(cache) | {"teacher": str(folders / kind), "rank": 4}
+    trainer = run("lcm-lora", tmp_path, **fields | {"learning_rate": 0.01})
+    pipe = DiffusionPipeline.from_pretrained(folders / kind)
+    pipe.scheduler = LCMScheduler.from_pretrained(tmp_path / "output" / "scheduler")
+    options = {"prompt": "lake", "num_inference_steps": 2, "guidance_scale": 1.0}
+    size = {"height": 64, "width": 64}
+    before = picture(pipe, **options, **size)
+    pipe.load_lora_weights(tmp_path / "output")
+    from peft.utils import get_peft_model_state_dict
+
+    made: Any = trainer.recipe
+    taken = get_peft_model_state_dict(pipe.unet, adapter_name=pipe.get_active_adapters()[0])
+    with trainer.averaged():
+        layers = get_peft_model_state_dict(made.unet)
+        assert layers.keys() == taken.keys()
+        for key, value in layers.items():
+            torch.testing.assert_close(taken[key], value, rtol=1e-2, atol=1e-3)
+    after = picture(pipe, **options, **size)
+    with trainer.averaged():
+        wanted = picture(made.make_pipeline(made.unet, guided=False), **options, **size)
+    assert np.abs(after - wanted).max() < 0.05
+    assert np.abs(after - before).max() > np.abs(after - wanted).max()
+
+
+def test_the_teacher_of_a_lora_is_the_network_without_its_adapter(
+    folders: Path, tmp_path: Path, cache: dict[str, Any]
+) -> None:
+    fields = latent_fields(cache) | {"teacher": str(folders / "sd-plain"), "rank": 4}
+    trainer = run("lcm-lora", tmp_path, **fields | {"learning_rate": 0.1})
+    made: Any = trainer.recipe
+    batch = {"w": torch.zeros(1), **made.prompts(["lake"])}
+    x, t = torch.randn(1, 4, 8, 8), torch.tensor([499])
+    with torch.no_grad():
+        cond, _ = made.teach(batch, x, t)
+        stock = tiny.pipeline("sd-plain").unet
+        wanted = stock(x, t, encoder_hidden_states=batch["context"]).sample
+        live = made.unet(x, t, encoder_hidden_states=batch["context"]).sample
+    torch.testing.assert_close(cond, wanted, rtol=1e-4, atol=1e-5)
+    assert (live - wanted).abs().max() > 1e-3
+    assert sum(p.numel() for p in trainer.flat) < sum(p.numel() for p in made.unet.parameters()) / 2
+
+
+@pytest.mark.parametrize("name", ["edm", "cd", "ct", "ict", "ect"])
+@pytest.mark.parametrize("classes", [0, 4])
+def test_pixel_recipes_train_and_stock_diffusers_opens_them(
+    name: str, classes: int, tmp_path: Path, cache: dict[str, Any]
+) -> None:
+    from diffusers import ConsistencyModelPipeline
+
+    fields = PIXELS | cache | {"classes": classes, "validate_every": 2}
+    if name == "cd":
+        run("edm", tmp_path / "teacher", **PIXELS, **cache, classes=classes)
+        fields["teacher"] = str(tmp_path / "teacher" / "output")
+    run(name, tmp_path / "run", **fields)
+    assert (tmp_path / "run" / "samples" / "step-000002.png").exists()
+    pipe = ConsistencyModelPipeline.from_pretrained(tmp_path / "run" / "output")
+    assert picture(pipe, num_inference_steps=1).shape == (16, 16, 3)
+
+
+def test_autoencoder_and_teacher_make_a_pipeline(tmp_path: Path, cache: dict[str, Any]) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    fields = latent_fields(cache)
+    run(
+        "autoencoder", tmp_path / "a", **fields, latent_channels=4, encoder_width=8, decoder_width=8,
+        encoder_blocks=[0, 1, 1, 1], decoder_blocks=[1, 1, 1, 0], crop=32, optimizer="muon",
+    )  # fmt: skip
+    run(
+        "teacher", tmp_path / "t", **fields, autoencoder=str(tmp_path / "a" / "output" / "vae"),
+        channels=[16, 32], heads=2, norm_groups=8, text_width=16, validate_every=2,
+    )  # fmt: skip
+    pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "t" / "output")
+    assert pipe.tokenizer("lake").input_ids.__len__() == 3
+    options = {"prompt": "lake, zebra", "num_inference_steps": 2, "height": 64, "width": 64}
+    assert picture(pipe, **options).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "reason", "said"),
+    [
+        ("lcd", {"teacher": "nowhere"}, "missing_weights", "model_index.json"),
+        ("lcm-lora", {}, "missing_weights", "model_index.json"),
+        ("cd", {}, "missing_weights", "edm"),
+        ("cd", {"teacher": "nowhere"}, "missing_weights", "ConsistencyModelPipeline"),
+        ("teacher", {"autoencoder": "nowhere"}, "missing_weights", "vae"),
+    ],
+)
+def test_missing_weights_are_named(
+    name: str, fields: dict[str, Any], reason: str, said: str, tmp_path: Path, cache: dict[str, Any]
+) -> None:
+    with pytest.raises(TrainingFault, match=said) as caught:
+        run(name, tmp_path, **(SMALL | cache | fields))
+    assert caught.value.reason == reason
+
+
+def test_a_grid_that_ends_elsewhere_and_a_wrong_teacher_are_refused(
+    folders: Path, tmp_path: Path, cache: dict[str, Any]
+) -> None:
+    fields = latent_fields(cache)
+    with pytest.raises(TrainingFault, match="ddim_steps=30"):
+        run("lcd", tmp_path, **fields, teacher=str(folders / "sd-plain"), ddim_steps=30)
+    with pytest.raises(TrainingFault, match="consistency model"):
+        run("lcd", tmp_path, **fields, teacher=str(folders / "lcm"))
+    with pytest.raises(TrainingFault, match="UNet2DConditionModel"):
+        run("cd", tmp_path, **PIXELS, **cache, teacher=str(folders / "sd-plain"))
+
+
+def test_every_field_of_every_recipe_is_described() -> None:
+    for name in NAMES:
+        for field, about in find(name).Config.model_fields.items():
+            assert about.description, f"{name}.{field}"

@@ -1,0 +1,129 @@
+"""A recipe of a few numbers, so that tests of the trainer take milliseconds; and processes to kill."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from training import ema
+from training.config import TrainConfig
+from training.recipes.base import Draw, Recipe
+from training.trainer import Trainer
+
+
+class Toy(Recipe):
+    """A regression with noise, a trained network and an EMA target that has a say in the loss."""
+
+    name: ClassVar[str] = "toy"
+    Config: ClassVar[type[TrainConfig]] = TrainConfig
+    noisy = True
+    poisoned_at = -1
+
+    def build(self) -> dict[str, nn.Module]:
+        self.net = nn.Sequential(nn.Linear(6, 16), nn.SiLU(), nn.Linear(16, 2))
+        self.target = nn.Sequential(nn.Linear(6, 16), nn.SiLU(), nn.Linear(16, 2))
+        self.target.load_state_dict(self.net.state_dict())
+        self.target.requires_grad_(False)
+        return {"net": self.net}
+
+    def data_length(self) -> int:
+        return 37
+
+    def batch(self, draw: Draw) -> dict[str, Tensor]:
+        rows = [torch.tensor([i, e, i * e, i % 3, e % 2, 1.0]) / 10 for i, e in draw.examples]
+        x = torch.stack(rows)
+        if self.noisy:
+            x = x + torch.randn(x.shape, generator=draw.generator)
+        if draw.step == self.poisoned_at:
+            x = x * float("nan")
+        return {"x": x}
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        wanted = torch.stack([batch["x"].sum(1), batch["x"].square().sum(1)], 1)
+        pull = self.target(batch["x"]).detach()
+        out = self.net(batch["x"])
+        return (out - wanted).square().mean() + 0.1 * (out - pull).square().mean()
+
+    def extra_state(self) -> dict[str, nn.Module]:
+        return {"target": self.target}
+
+    def after_step(self, step: int) -> None:
+        ema.update(list(self.target.parameters()), list(self.net.parameters()), 0.9)
+
+    def export(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(dict(self.net.state_dict()), folder / "net.safetensors")
+
+
+class Quiet(Toy):
+    """Toy whose batch depends on its examples alone: the same for any number of processes."""
+
+    noisy = False
+
+
+def config(**changes: object) -> TrainConfig:
+    """A short run with frequent checkpoints."""
+    fields: dict[str, object] = {
+        "steps": 24,
+        "batch_size": 4,
+        "learning_rate": 1e-2,
+        "lr_scheduler": "cosine",
+        "lr_warmup_steps": 3,
+        "checkpoint_every": 4,
+        "log_every": 3,
+        "ema_decay": 0.9,
+        "device": "cpu",
+    }
+    return TrainConfig(**(fields | changes))  # type: ignore[arg-type]
+
+
+def train(
+    folder: Path, *, resume: bool = False, recipe: type[Toy] = Toy, **changes: object
+) -> Trainer:
+    """A whole run in this process, exported."""
+    trainer = Trainer(recipe(config(**changes), torch.device("cpu")), folder, quiet=True)
+    trainer.prepare()
+    if resume:
+        trainer.resume()
+    if trainer.run():
+        trainer.export()
+    return trainer
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    """What a finished run exported, and every tensor of its last checkpoint."""
+    found = dict(load_file(folder / "output" / "net.safetensors"))
+    last = sorted((folder / "checkpoints").glob("step-*"))[-1]
+    for path in sorted(last.glob("*.safetensors")):
+        found |= {f"{path.stem}/{key}": value for key, value in load_file(path).items()}
+    return found
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    """Equal to the last bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def child(work: Callable[[], None], *, kill_after: float | None = None) -> int:
+    """Runs `work` in a forked process, kills it after some seconds; its exit code."""
+
+    def alone() -> None:
+        torch.set_num_threads(1)
+        work()
+
+    process = multiprocessing.get_context("fork").Process(target=alone)
+    process.start()
+    process.join(kill_after)
+    if process.is_alive() and process.pid is not None:
+        os.kill(process.pid, signal.SIGKILL)
+    process.join(60)
+    assert process.exitcode is not None
+    return process.exitcode

@@ -1,0 +1,125 @@
+"""python -m training.bundle RUN --name NAME [--into assets/models] [--figures table.md] [--note TEXT].
+
+Puts the output of a finished run on the scenes where the studio finds it: the diffusers folder, the
+words it knows, its guidance, and a model card made of the run's own config and events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_TITLES = {
+    "autoencoder": "autoencoder of the Scenery models",
+    "teacher": "text-to-image diffusion model of rendered landscapes",
+    "lcd": "latent consistency model of rendered landscapes",
+    "cd": "pixel-space consistency model of rendered landscapes",
+    "edm": "pixel-space diffusion model of rendered landscapes",
+}
+_GUIDANCE: dict[str, dict[str, Any]] = {
+    "teacher": {"guidance": {"default": 3, "range": [1, 8]}, "steps": 20},
+    "lcd": {"guidance": {"default": 3, "range": [1, 8]}, "steps": 4},
+}
+
+
+def seconds(events: Path) -> float:
+    """Time spent in steps over all attempts of a run: gaps between events of one attempt."""
+    total, before = 0.0, None
+    for line in events.read_text().splitlines():
+        row = json.loads(line)
+        if row["event"] == "resumed":
+            before = None
+        if before is not None:
+            total += row["time"] - before
+        before = row["time"]
+    return total
+
+
+def card(run: Path, name: str, figures: str, note: str) -> str:
+    """The README of a bundled model."""
+    newest = sorted((run / "checkpoints").glob("step-*"))[-1]
+    state = json.loads((newest / "state.json").read_text())
+    recipe, config = state["recipe"], state["config"]
+    hidden = ("data", "device", "threads", "log_every", "checkpoint_every", "keep_checkpoints")
+    shown = {k: v for k, v in config.items() if k not in hidden}
+    for key in ("teacher", "autoencoder", "start_from"):
+        if shown.get(key):
+            shown[key] = f"assets/models/{_base(key)}"
+    data = config["data"]
+    front = {"license": "apache-2.0", "library_name": "diffusers", "tags": ["landscapes", recipe]}
+    lines = [
+        "---",
+        yaml.safe_dump(front, sort_keys=False).strip(),
+        "---",
+        f"# {name}",
+        "",
+        f"A {_TITLES.get(recipe, recipe)}, {config['resolution']} x {config['resolution']} pixels, "
+        "trained from nothing on rendered scenes on a CPU. Stock diffusers loads and runs it.",
+        "",
+        f"* **Data**: {data['count']} scenes of `training.scenery` (seeds {data['first']} to "
+        f"{data['first'] + data['count'] - 1}) with their captions; no picture of anybody else.",
+        f"* **Recipe**: `python -m training {recipe}`, step {state['step']}, fields below.",
+        f"* **Time**: {seconds(run / 'events.jsonl') / 60:.0f} minutes on one to two CPU cores.",
+        "* **Licence**: Apache-2.0, weights and data.",
+        "* **Limits**: it knows the words of `vocabulary.json` and nothing else.",
+        *([f"* {note}"] if note else []),
+        "",
+        *(["## Quality", "", figures.strip(), ""] if figures else []),
+        "## Fields",
+        "",
+        "```yaml",
+        yaml.safe_dump(shown, sort_keys=True).strip(),
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _base(key: str) -> str:
+    return {"teacher": "scenery-teacher", "autoencoder": "scenery-teacher/vae"}.get(key, "")
+
+
+def bundle(run: Path, name: str, into: Path, figures: str = "", note: str = "") -> Path:
+    """Copies `run/output` to `into/name` with its card; an older one is replaced."""
+    from training.scenery.captions import VOCABULARY
+
+    target = into / name
+    if target.exists():
+        shutil.rmtree(target)
+    shutil.copytree(run / "output", target)
+    (target / "README.md").write_text(card(run, name, figures, note))
+    if (target / "tokenizer").exists():
+        groups = [{"name": k, "phrases": list(v)} for k, v in VOCABULARY.items()]
+        (target / "vocabulary.json").write_text(json.dumps({"groups": groups}, indent=1) + "\n")
+    newest = sorted((run / "checkpoints").glob("step-*"))[-1]
+    recipe = json.loads((newest / "state.json").read_text())["recipe"]
+    if recipe in _GUIDANCE:
+        (target / "studio.json").write_text(json.dumps(_GUIDANCE[recipe], indent=1) + "\n")
+    return target
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0, or 2 where the run has no output."""
+    parser = argparse.ArgumentParser(prog="python -m training.bundle", description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--into", type=Path, default=Path("assets/models"))
+    parser.add_argument("--figures", type=Path, help="markdown file with the measured quality")
+    parser.add_argument("--note", default="", help="one more line of the card")
+    args = parser.parse_args(argv)
+    if not (args.run / "output").is_dir():
+        print(f"{args.run} has no output; let the run finish, or use --export", file=sys.stderr)
+        return 2
+    figures = args.figures.read_text() if args.figures else ""
+    print(bundle(args.run, args.name, args.into, figures, args.note))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
