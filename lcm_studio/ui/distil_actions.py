@@ -18,7 +18,9 @@ from lcm_studio.ui.views import note as said
 
 _CONFIRM = "(id) => confirm('Delete this run with its checkpoints and its model?') ? id : ''"
 _OPEN = """(path) => { if (path) import(new URL('studio/static/registry.js', document.baseURI)).then((m) => {
-  m.registry.get('channel', 'restore-create')({ model: path }); m.showTab('create'); }); }"""
+  m.showTab('create');
+  m.registry.when('channel', 'restore-create').then((restore) => restore({ model: path }));
+}); }"""
 
 
 def permitted(studio: Studio) -> None:

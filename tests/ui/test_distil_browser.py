@@ -150,6 +150,7 @@ def test_from_a_folder_to_the_opened_model(app: App, page: Page) -> None:
     job = Jobs(app.home / "jobs", awake=False).list()[0]
     output = str(app.home / "jobs" / job.id / "output")
     page.locator("#distil-open").click()
+    expect(page.locator("#distil-opened textarea, #distil-opened input")).to_have_value(output)
     expect(page.locator("#create-model input").first).to_have_value(output)
     page.locator("#create-prompt textarea").fill("sunset, lake")
     page.locator("#create-go").click()
