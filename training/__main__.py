@@ -14,6 +14,7 @@ def parser() -> argparse.ArgumentParser:
 
     made = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     made.add_argument("recipe", choices=NAMES)
+    made.add_argument("--preset", help="named fields to start from, e.g. cpu-quick (--preset list)")
     made.add_argument("--config", type=Path, help="YAML file of fields")
     made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets")
     made.add_argument("--output", type=Path, default=Path("runs/run"), help="folder of the run")

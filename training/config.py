@@ -117,3 +117,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds a {type(found).__name__}; a mapping of fields is wanted")
     return found
+
+
+PRESETS = Path(__file__).resolve().parent / "presets"
+
+
+def presets(recipe: str) -> tuple[str, ...]:
+    """Names of a recipe's presets: training/presets/RECIPE-NAME.yaml."""
+    start = f"{recipe}-"
+    return tuple(sorted(path.stem.removeprefix(start) for path in PRESETS.glob(f"{start}*.yaml")))
+
+
+def preset(recipe: str, name: str) -> dict[str, Any]:
+    """The fields of a named preset; raises ValueError that lists the names there are."""
+    if name not in presets(recipe):
+        there = ", ".join(presets(recipe)) or "none"
+        raise ValueError(f"preset={name!r} of {recipe} is unknown; there are: {there}")
+    return read_yaml(PRESETS / f"{recipe}-{name}.yaml")

@@ -7,7 +7,7 @@ import errno
 import sys
 from typing import TYPE_CHECKING
 
-from training.config import merge, read_yaml
+from training.config import merge, preset, read_yaml
 from training.errors import TrainingFault
 from training.events import write_result
 from training.recipes import find
@@ -22,7 +22,8 @@ def run(args: argparse.Namespace) -> int:
 
     recipe_class = find(args.recipe)
     try:
-        fields = merge(read_yaml(args.config) if args.config else {}, args.sets)
+        start = preset(args.recipe, args.preset) if args.preset else {}
+        fields = merge(start | (read_yaml(args.config) if args.config else {}), args.sets)
         config = recipe_class.Config(**fields)
     except (ValidationError, ValueError, OSError) as error:
         print(f"bad config: {one_sentence(error)}", file=sys.stderr)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -203,6 +203,7 @@ class Ict(ConsistencyRecipe):
 class EctConfig(PixelConfig):
     """Fields of the ect recipe."""
 
+    teacher: str = Field("", description="folder of the diffusion model that it starts from")
     q: float = Field(2.0, gt=1, description="how fast the pair closes")
     k: float = Field(8.0, ge=0, description="widens pairs at small levels")
     b: float = Field(1.0, gt=0, description="where the widening ends")
@@ -220,6 +221,11 @@ class Ect(ConsistencyRecipe):
     has_target: ClassVar[bool] = False
     config: EctConfig
 
+    def build(self) -> dict[str, nn.Module]:
+        if self.config.teacher:
+            self.config = self.config.model_copy(update={"start_from": self.config.teacher})
+        return super().build()
+
     def levels(self, draw: Draw) -> dict[str, Tensor]:
         c, n = self.config, len(draw.examples)
         normal = torch.randn(n, generator=draw.generator, dtype=torch.float64)
@@ -230,9 +236,3 @@ class Ect(ConsistencyRecipe):
 
     def distance(self) -> float | None:
         return _huber(self.config.huber_scale, self.config.resolution)
-
-
-def target_of(recipe: Any) -> nn.Module:
-    """The network whose output is the target: the EMA copy, or the student itself."""
-    found: nn.Module = recipe.target if recipe.has_target else recipe.unet
-    return found
