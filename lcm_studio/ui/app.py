@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from lcm_studio.engine import Engine
+    from lcm_studio.ui.index import Index
 
+FIRST_PAGE = 1.5  # seconds that loading waits for the first page to be asked for
 THREADS = 96  # waiting requests hold one each
 
 
@@ -55,12 +57,15 @@ def assemble(studio: Studio, lock: IO[str]) -> ASGIApp:
     @contextlib.asynccontextmanager
     async def lifespan(_: fastapi.FastAPI) -> AsyncIterator[None]:
         if studio.options.preload:
-            threading.Thread(target=preload, args=(studio,), name="preload", daemon=True).start()
+            threading.Thread(
+                target=preload, args=(studio, index), name="preload", daemon=True
+            ).start()
         yield
         studio.engine.close()
         lock.close()
 
     api = fastapi.FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    index = Index(api, STATIC)
     api.router.routes.extend(routes(studio))
     blocks = build_page(studio)
     blocks.max_threads = THREADS
@@ -70,11 +75,15 @@ def assemble(studio: Studio, lock: IO[str]) -> ASGIApp:
         show_error=True, allowed_paths=[str(studio.api_folder)], max_file_size=studio.options.body_limit, ssr_mode=False, enable_monitoring=False,
         pwa=False, mcp_server=False, favicon_path=str(STATIC / "icon.svg"),
     )  # fmt: skip
-    return Guard(Index(api, STATIC), studio.options)
+    return Guard(index, studio.options)
 
 
-def preload(studio: Studio) -> None:
-    """Load the chosen model; `engine.state()` tells the page how it goes."""
+def preload(studio: Studio, index: Index) -> None:
+    """Load the chosen model; `engine.state()` tells the page how it goes.
+
+    A browser that is already waiting gets its page first: importing torch would hold it up.
+    """
+    index.served.wait(FIRST_PAGE)
     with contextlib.suppress(StudioError):  # the page shows the reason
         studio.engine.load(studio.options.model)
     studio.preloaded.set()

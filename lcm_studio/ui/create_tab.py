@@ -60,7 +60,9 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
 
     def request_of(said: Mapping[str, Any]) -> Generate:
         model = allowed_model(studio, said)
-        return form.to_request(said, studio.engine.info(model), previews=True)
+        return form.to_request(
+            said, studio.engine.info(model), previews=form.whole(said, "steps") > 1
+        )
 
     def go(data: Mapping[Any, Any], request: gr.Request) -> Iterator[Any]:
         said = ready(data)
@@ -74,10 +76,12 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
         )
 
     def show(plays: Iterator[views.View], said: Mapping[str, Any]) -> Iterator[Any]:
+        seed = said["seed"]
         for view in plays:
             if view["phase"] == "failed":
                 gr.Warning(view["message"]["text"])
-            yield view, said["seed"]
+            yield view, seed
+            seed = gr.skip()
 
     outputs = [stage, c["seed"]]
     parts.wire_run(studio, c["actions"], go, inputs=inputs(c), outputs=outputs, tab=TAB)

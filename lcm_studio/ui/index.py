@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,11 @@ SPLASH = b'<div id="lcm-splash" aria-live="polite"><img src="studio/static/icon.
 
 
 class Index:
-    """ASGI: rewrites the HTML of GET /, passes everything else on untouched."""
+    """ASGI: rewrites the HTML of GET /, passes everything else on untouched. `served`: once that has happened."""
 
     def __init__(self, app: ASGIApp, static: Path) -> None:
         self.app = app
+        self.served = threading.Event()
         scripts = sorted(path.name for path in static.glob("*.js"))
         preloads = "".join(
             f'<link rel="modulepreload" href="studio/static/{name}">' for name in scripts
@@ -70,3 +72,4 @@ class Index:
         headers.append((b"content-length", str(len(body)).encode()))
         await send({**start, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+        self.served.set()

@@ -67,8 +67,9 @@ class Studio:
             if ticket.stop.is_set():
                 yield views.stopped(events.Stopped(), {}, self.pictures)
                 return
-            yield {"phase": "running", "progress": {"text": "Starting"}}
             for event in self.engine.run(request, cancelled=ticket.stop.is_set):
+                if isinstance(event, events.Step) and event.total == 1:
+                    continue  # the picture itself is a moment away
                 view = self.show(event, request)
                 if isinstance(event, events.Done):
                     if warnings and "message" not in view:

@@ -116,4 +116,7 @@ export function mountStage(tab, root, { props, watch }) {
   const stage = new Stage(tab, root);
   registry.set("stage", tab, stage);
   watch("value", () => stage.draw(props.value));
+  document.addEventListener("click", (e) => {
+    if (e.target.closest?.(`#${tab}-go, #${tab}-compare`)) stage.draw({ phase: "running", progress: { text: "Sent" } });
+  });
 }
