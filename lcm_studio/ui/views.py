@@ -122,6 +122,8 @@ def facts(timing: Mapping[str, float], fidelity: Mapping[str, Any]) -> dict[str,
     for name, value in fidelity.items():
         card[name.replace("_", " ")] = f"{value:.4g}" if isinstance(value, float) else str(value)
     for name, value in timing.items():
+        if value < 0.005 and name != "total":
+            continue
         card[name] = f"{value:.0f}" if name == "evaluations" else seconds(float(value))
     return card
 

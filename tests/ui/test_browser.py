@@ -135,6 +135,15 @@ def test_dropped_png_restores_every_setting(open_page: Open, tmp_path: Path) -> 
     }
     assert shown == {name: said[name] for name in shown}
     assert not page.is_checked("#create-randomize input")
+    # settings of an edit open the tab they belong to, which Gradio had not drawn yet
+    edit = {**said, "task": "colorize", "prompt": "an edit", "options": {}}
+    drop(
+        page,
+        "c.png",
+        write_png(tmp_path / "c.png", np.zeros((8, 8, 3), np.uint8), edit).read_bytes(),
+    )
+    page.wait_for_selector('button[role="tab"][aria-selected="true"] >> text=Edit')
+    page.get_by_role("tab", name="Create").click()
     # the visible target takes a chosen file; one without settings says so and changes nothing
     plain = write_png(tmp_path / "b.png", np.zeros((8, 8, 3), np.uint8))
     page.set_input_files("#create-restore-file", plain)

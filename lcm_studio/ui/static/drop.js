@@ -1,5 +1,5 @@
 // A PNG with settings, dropped anywhere on the page or chosen here, restores them.
-import { h, registry, say, showTab, tabOf, url } from "./registry.js";
+import { h, hasTab, say, send, tabOf, url } from "./registry.js";
 
 async function restore(file, tab) {
   say(tab, { kind: "info", text: `Reading the settings of ${file.name} ...` });
@@ -10,13 +10,11 @@ async function restore(file, tab) {
     return;
   }
   const target = tabOf(data.settings);
-  const channel = registry.get("channel", `restore-${target}`);
-  if (!channel) {
+  if (!hasTab(target)) {
     say(tab, { kind: "error", text: "This picture's settings belong to a tab that this studio does not have." });
     return;
   }
-  showTab(target);
-  channel(data.settings);
+  await send(target, `restore-${target}`, data.settings);
   say(target, { kind: "info", text: `Settings restored from ${file.name}.` });
 }
 

@@ -53,9 +53,20 @@ export const field = (id) => document.querySelector(`#${id} textarea, #${id} inp
 // Settings name their tab: an edit carries its task.
 export const tabOf = (settings) => (settings && settings.task ? "edit" : "create");
 
-export function showTab(tab) {
-  const button = [...document.querySelectorAll('.lcm-tabs button[role="tab"]:not(.lcm-group)')].find(
+const tabButton = (tab) =>
+  [...document.querySelectorAll('.lcm-tabs button[role="tab"]:not(.lcm-group)')].find(
     (b) => b.textContent.trim().toLowerCase() === tab,
   );
+
+export const hasTab = (tab) => Boolean(tabButton(tab));
+
+export function showTab(tab) {
+  const button = tabButton(tab);
   if (button && button.getAttribute("aria-selected") !== "true") button.click();
+}
+
+// Opens a tab, which Gradio draws on its first visit, and sends it data.
+export async function send(tab, channel, data) {
+  showTab(tab);
+  (await registry.when("channel", channel))(data);
 }

@@ -1,5 +1,5 @@
 // The picture stage: frames that are updated in place, progress, facts; draws the values of ui/views.py.
-import { h, registry, say, url } from "./registry.js";
+import { h, hasTab, registry, say, send, url } from "./registry.js";
 import { remember } from "./history.js";
 import { openViewer } from "./viewer.js";
 
@@ -48,7 +48,10 @@ export class Stage {
     this.empty.hidden = frames.length > 0;
     this.root.dataset.layout = value.layout || "grid";
     this.frames.dataset.count = frames.length;
-    this.frames.style.setProperty("--n", String(frames.length > 12 ? 4 : frames.length > 4 ? 3 : frames.length > 1 ? 2 : 1));
+    const columns = value.layout === "compare" ? 4 : Math.ceil(Math.sqrt(frames.length));
+    this.frames.style.setProperty("--n", String(columns));
+    // All rows fit on the screen together.
+    this.frames.style.maxWidth = `min(100%, ${(64 * columns) / Math.max(1, Math.ceil(frames.length / columns))}vh)`;
     while (this.frames.children.length > frames.length) this.frames.lastChild.remove();
     frames.forEach((frame, i) => this.drawFrame(frame, i, value));
   }
@@ -100,16 +103,10 @@ export function frameTools(tab, frame) {
     h("a", { href: url(frame.url), download: `lcm-studio-${frame.seed}.png`, className: "lcm-tool", title: "Download the PNG with its settings" }, "PNG"),
     h("button", { type: "button", className: "lcm-tool", title: "Put this picture's settings into the form", onclick: () => registry.get("channel", `restore-${tab}`)?.(frame.settings) }, "Use"),
   ];
-  if (tab !== "edit" && registry.get("channel", "receive-edit")) {
-    tools.push(h("button", { type: "button", className: "lcm-tool", title: "Go on with this picture in Edit", onclick: () => sendToEdit(frame) }, "Edit"));
+  if (tab !== "edit" && hasTab("edit")) {
+    tools.push(h("button", { type: "button", className: "lcm-tool", title: "Go on with this picture in Edit", onclick: () => send("edit", "receive-edit", { id: frame.id, settings: frame.settings }) }, "Edit"));
   }
   return tools;
-}
-
-async function sendToEdit(frame) {
-  const { showTab } = await import("./registry.js");
-  showTab("edit");
-  registry.get("channel", "receive-edit")({ id: frame.id, settings: frame.settings });
 }
 
 export function mountStage(tab, root, { props, watch }) {
