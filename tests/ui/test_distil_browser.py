@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from lcm_studio.jobs.identity import signal_group
 from lcm_studio.jobs.service import Jobs
@@ -22,10 +22,6 @@ from training.scenery.dataset import write_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
-ARGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 expect.set_options(timeout=240_000)
 SHORT = "log_every: 1\ncheckpoint_every: 3\nvalidate_every: 3\n"
 
@@ -83,13 +79,11 @@ def app(tmp_path: Path) -> Iterator[App]:
 
 
 @pytest.fixture
-def page(app: App) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGS)
-        opened = browser.new_page(viewport={"width": 1440, "height": 1100})
-        opened.set_default_timeout(60_000)
-        yield opened
-        browser.close()
+def page(app: App, chromium: Browser) -> Iterator[Page]:
+    opened = chromium.new_page(viewport={"width": 1440, "height": 1100})
+    opened.set_default_timeout(60_000)
+    yield opened
+    opened.close()
 
 
 def distil(page: Page, app: App) -> None:

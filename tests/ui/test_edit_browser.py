@@ -1,14 +1,8 @@
-"""Paints on the real canvas in Chromium and checks the file that comes out. Real engine, tiny random weights."""
+"""Paints on the real canvas in Chromium and checks the file that comes out."""
 
 from __future__ import annotations
 
 import io
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -16,47 +10,17 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = "/usr/bin/chromium"
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="Chromium is not installed"),
-]
-
-
-@pytest.fixture(scope="module")
-def address(tiny_models):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = {**os.environ, "LCM_STUDIO_MODELS": str(tiny_models)}
-    command = [sys.executable, "app.py", "--port", str(port), "--model", "lcm"]
-    server = subprocess.Popen(command, cwd=ROOT, env=env)
-    url = f"http://127.0.0.1:{port}/"
-    for _ in range(240):
-        try:
-            urllib.request.urlopen(url, timeout=2)
-            break
-        except OSError:
-            time.sleep(0.5)
-    yield url
-    server.terminate()
-    server.wait(20)
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def page(address):
-    sync = pytest.importorskip("playwright.sync_api")
-    with sync.sync_playwright() as p:
-        browser = p.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": 1400, "height": 1200})
-        page.goto(address, wait_until="domcontentloaded", timeout=90000)
-        page.get_by_role("tab", name="Edit").click(timeout=90000)
-        page.locator("#edit-example-1").click(timeout=60000)
-        page.wait_for_selector(".lcm-paper[data-ready]", timeout=60000)
-        yield page
-        browser.close()
+def page(open_page):
+    """The Edit tab with the first example on the canvas."""
+    page = open_page(viewport={"width": 1400, "height": 1200})
+    page.get_by_role("tab", name="Edit").click()
+    page.locator("#edit-example-1").click()
+    page.wait_for_selector(".lcm-paper[data-ready]")
+    return page
 
 
 def stroke(page, points):
