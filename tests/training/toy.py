@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -112,8 +114,17 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
+@cache
+def _warm() -> None:
+    """Imports what a run imports, once: forked processes inherit it instead of doing it each."""
+    with tempfile.TemporaryDirectory() as folder:
+        train(Path(folder), steps=1)
+
+
 def child(work: Callable[[], None], *, kill_after: float | None = None) -> int:
     """Runs `work` in a forked process, kills it after some seconds; its exit code."""
+
+    _warm()
 
     def alone() -> None:
         torch.set_num_threads(1)
