@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from lcm_studio.spec.requests import Pixels
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-BROKEN_EXIF = (OSError, ValueError, SyntaxError, KeyError, TypeError, AttributeError, ArithmeticError)
+BROKEN_EXIF = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+)
 MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 
 

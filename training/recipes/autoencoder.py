@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,11 +13,16 @@ from torch.nn import functional
 
 from training.config import TrainConfig
 from training.recipes.base import Draw, Recipe
+from training.recipes.latents import load_vae
 
 
 class AutoencoderConfig(TrainConfig):
     """Fields of the autoencoder recipe."""
 
+    start_from: str = Field("", description="folder of an AutoencoderTiny to go on from")
+    freeze_encoder: bool = Field(
+        False, description="train the decoder alone: latents, and models of them, stay valid"
+    )
     latent_channels: int = Field(8, ge=1, le=64, description="channels of a latent pixel")
     encoder_width: int = Field(48, ge=8, description="channels inside the encoder")
     encoder_blocks: tuple[int, int, int, int] = Field(
@@ -61,6 +66,8 @@ class Autoencoder(Recipe):
     Config: ClassVar[type[TrainConfig]] = AutoencoderConfig
     config: AutoencoderConfig
 
+    vae: Any
+
     def build(self) -> dict[str, nn.Module]:
         from diffusers import AutoencoderTiny
 
@@ -68,13 +75,18 @@ class Autoencoder(Recipe):
 
         self.source = open_source(self.config)
         c = self.config
-        self.vae = AutoencoderTiny(
-            latent_channels=c.latent_channels,
-            encoder_block_out_channels=(c.encoder_width,) * 4,
-            decoder_block_out_channels=(c.decoder_width,) * 4,
-            num_encoder_blocks=c.encoder_blocks,
-            num_decoder_blocks=c.decoder_blocks,
-        ).to(self.device, memory_format=torch.channels_last)
+        if c.start_from:
+            self.vae = load_vae(c.start_from, self.device).requires_grad_(True)
+        else:
+            self.vae = AutoencoderTiny(
+                latent_channels=c.latent_channels,
+                encoder_block_out_channels=(c.encoder_width,) * 4,
+                decoder_block_out_channels=(c.decoder_width,) * 4,
+                num_encoder_blocks=c.encoder_blocks,
+                num_decoder_blocks=c.decoder_blocks,
+            ).to(self.device, memory_format=torch.channels_last)
+        if c.freeze_encoder:
+            self.vae.encoder.requires_grad_(False)
         return {"vae": self.vae}
 
     def data_length(self) -> int:
@@ -91,7 +103,8 @@ class Autoencoder(Recipe):
             flip = bool(torch.randint(0, 2, (1,), generator=g))
             crops.append(cut[:, ::-1] if flip else cut)
         x = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-        shape = (len(crops), c.latent_channels, c.crop // 8, c.crop // 8)
+        channels = self.vae.config.latent_channels
+        shape = (len(crops), channels, c.crop // 8, c.crop // 8)
         noise = torch.randn(shape, generator=g) * c.latent_noise
         return {
             "x": x.to(self.device, memory_format=torch.channels_last),
@@ -120,6 +133,9 @@ class Autoencoder(Recipe):
 
     def export(self, folder: Path) -> None:
         """`vae/` with scaling_factor = 1 / std of the latents, so that they have unit variance."""
+        if self.config.freeze_encoder:  # the scale belongs to the latents
+            self.vae.save_pretrained(folder / "vae", safe_serialization=True)
+            return
         z = torch.cat([self.vae.encoder(self._examples(i, 64)) for i in range(0, 512, 64)])
         self.vae.register_to_config(scaling_factor=round(1 / z.std().item(), 5))
         self.vae.save_pretrained(folder / "vae", safe_serialization=True)
