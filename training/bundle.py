@@ -85,6 +85,13 @@ def _base(key: str) -> str:
     return {"teacher": "scenery-teacher", "autoencoder": "scenery-teacher/vae"}.get(key, "")
 
 
+def _forget_origin(about: Path) -> None:
+    """Drops the folder that diffusers notes a network was loaded from: it means nothing elsewhere."""
+    config = json.loads(about.read_text())
+    if config.pop("_name_or_path", None) is not None:
+        about.write_text(json.dumps(config, indent=2) + "\n")
+
+
 def bundle(run: Path, name: str, into: Path, figures: str = "", note: str = "") -> Path:
     """Copies `run/output` to `into/name` with its card; an older one is replaced."""
     from training.scenery.captions import VOCABULARY
@@ -93,6 +100,8 @@ def bundle(run: Path, name: str, into: Path, figures: str = "", note: str = "") 
     if target.exists():
         shutil.rmtree(target)
     shutil.copytree(run / "output", target)
+    for about in target.rglob("config.json"):
+        _forget_origin(about)
     (target / "README.md").write_text(card(run, name, figures, note))
     if (target / "tokenizer").exists():
         groups = [{"name": k, "phrases": list(v)} for k, v in VOCABULARY.items()]
