@@ -21,7 +21,18 @@ def save_pipeline(pipe: Any, folder: Path, *, dtype: torch.dtype = torch.float16
         half[name] = copy.deepcopy(part).to(dtype) if isinstance(part, torch.nn.Module) else part
     extra = {} if "safety_checker" not in half else {"requires_safety_checker": False}
     type(pipe)(**half, **extra).save_pretrained(folder, safe_serialization=True)
+    forget_paths(folder)
     for about in folder.glob("text_encoder*/config.json"):
         fields = json.loads(about.read_text())
         fields["dtype"] = "float32"
         about.write_text(json.dumps(fields, indent=2) + "\n")
+
+
+def forget_paths(folder: Path) -> None:
+    """Removes from every config where its weights were loaded from: a path of this machine."""
+    for about in (*folder.glob("*.json"), *folder.glob("*/*.json")):
+        if about.name in ("tokenizer.json", "vocab.json"):
+            continue
+        fields = json.loads(about.read_text())
+        if isinstance(fields, dict) and fields.pop("_name_or_path", None) is not None:
+            about.write_text(json.dumps(fields, indent=2) + "\n")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests import tiny
 from training.errors import TrainingFault
@@ -81,6 +82,8 @@ def test_lcd_trains_and_stock_diffusers_opens_it(
     fields = latent_fields(cache) | {"teacher": str(folders / kind), "validate_every": 2}
     trainer = run("lcd", tmp_path, **fields)
     assert (tmp_path / "samples" / "step-000002.png").exists()
+    told = [path.read_text() for path in (tmp_path / "output").rglob("*.json")]
+    assert not any(str(folders) in text for text in told)  # no path of this machine
     pipe = DiffusionPipeline.from_pretrained(tmp_path / "output")
     assert pipe.scheduler.config.original_inference_steps == 50
     assert pipe.unet.config.time_cond_proj_dim == 256
@@ -169,6 +172,16 @@ def test_autoencoder_and_teacher_make_a_pipeline(tmp_path: Path, cache: dict[str
         "teacher", tmp_path / "t", **fields, autoencoder=str(tmp_path / "a" / "output" / "vae"),
         channels=[16, 32], heads=2, norm_groups=8, text_width=16, validate_every=2,
     )  # fmt: skip
+    run(
+        "autoencoder", tmp_path / "d", **fields, crop=32, freeze_encoder=True,
+        start_from=str(tmp_path / "a" / "output" / "vae"),
+    )  # fmt: skip
+    before, after = (
+        load_file(tmp_path / x / "output" / "vae" / "diffusion_pytorch_model.safetensors")
+        for x in "ad"
+    )
+    changed = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {"decoder"}
     pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "t" / "output")
     assert pipe.tokenizer("lake").input_ids.__len__() == 3
     options = {"prompt": "lake, zebra", "num_inference_steps": 2, "height": 64, "width": 64}

@@ -134,11 +134,17 @@ class Autoencoder(Recipe):
     def export(self, folder: Path) -> None:
         """`vae/` with scaling_factor = 1 / std of the latents, so that they have unit variance."""
         if self.config.freeze_encoder:  # the scale belongs to the latents
-            self.vae.save_pretrained(folder / "vae", safe_serialization=True)
+            self._save(folder)
             return
         z = torch.cat([self.vae.encoder(self._examples(i, 64)) for i in range(0, 512, 64)])
         self.vae.register_to_config(scaling_factor=round(1 / z.std().item(), 5))
+        self._save(folder)
+
+    def _save(self, folder: Path) -> None:
+        from training.export import forget_paths
+
         self.vae.save_pretrained(folder / "vae", safe_serialization=True)
+        forget_paths(folder)
 
     def _examples(self, first: int, count: int) -> Tensor:
         indices = [i % len(self.source) for i in range(first, first + count)]
