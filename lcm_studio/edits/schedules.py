@@ -102,7 +102,7 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 def default_range(task: str, steps: int) -> tuple[float, float]:
-    """(first, last) sigma of a task for data of unit spread; chosen by `python -m benchmarks edits`."""
+    """(first, last) sigma of a task for data of unit spread; `python -m benchmarks edits` compares others."""
     if task in RANGES:
         return RANGES[task]
     return RANGES["superres8" if task.startswith("superres") else "inpaint"]
