@@ -76,7 +76,7 @@ def interpolate_session(
     cond_a = yield Embed((settled.prompt,))
     text_b = options.text("prompt_b", request.prompt)
     cond_b = yield Embed((replace(settled.prompt, text=text_b or request.prompt),))
-    noise = SeededNoise(seeds[:1], settled.shape, device=model.device)  # type: ignore[attr-defined]
+    noise = SeededNoise(seeds[:1], settled.shape, device=model.device)
     if kind == "pictures":
         strength = options.number("strength", 0.5, 0.0, 1.0)
         first = from_strength(strength, model) / (1.0 if model.latent else 0.5)
@@ -89,7 +89,7 @@ def interpolate_session(
     else:
         levels = settled.levels
         seed_b = options.whole("seed_b", seeds[0] + (kind == "seeds"), 0, 2**53 - 1)
-        other = SeededNoise((seed_b,), settled.shape, device=model.device)  # type: ignore[attr-defined]
+        other = SeededNoise((seed_b,), settled.shape, device=model.device)
         x_a, x_b = noise.draw(), other.draw()
         x_a, x_b = model.schedule.prior(x_a), model.schedule.prior(x_b)
     made: list[NDArray[np.float32]] = []

@@ -38,7 +38,7 @@ def edit_session(
     figures: list[Mapping[str, Any]] = []
     for start in range(0, len(seeds), rows):
         part = seeds[start : start + rows]
-        noise = SeededNoise(part, settled.shape, device=model.device)  # type: ignore[attr-defined]
+        noise = SeededNoise(part, settled.shape, device=model.device)
         decoded = yield from solve(problem, model, one.repeat(len(part)), noise)
         flags = yield Check(decoded)
         made = []

@@ -74,20 +74,21 @@ def test_replace_clip_and_round_is_not_enough():
     assert np.abs(naive @ v - y).max() > 20
 
 
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
-    ("make", "low", "high", "bound"),
+    ("make", "low", "high"),
     [
-        (lambda: gaussian_blur(2.0, 48, 40), 30, 225, 1.0),
-        (lambda: gaussian_blur(2.0, 48, 40), 0, 256, 1.6),
-        (lambda: bicubic_downsample(4, 48, 40), 0, 256, 1.0),
+        (lambda: gaussian_blur(2.0, 48, 40), 30, 225),
+        (lambda: gaussian_blur(2.0, 48, 40), 0, 256),
+        (lambda: bicubic_downsample(4, 48, 40), 0, 256),
     ],
 )
-def test_blurs_are_met_within_one_where_they_can_be(make, low, high, bound):
-    """Black and white next to each other leave no room in the box; there the error is bounded, and reported."""
-    rng = np.random.default_rng(0)
+def test_blurs_are_met_within_one(make, low, high, seed):
+    """Also where black and white next to each other leave little room in the box."""
+    rng = np.random.default_rng(seed)
     op = make()
     coarse = np.kron(rng.integers(low, high, (6, 5, 3)), np.ones((8, 8, 1))).astype(np.uint8)
     y = np.rint(picture(op.A(tensor(coarse).double())[0])).astype(np.float32)
     x = np.clip(coarse + rng.normal(0, 25, coarse.shape), -40, 300).astype(np.float32)
     out = reread(finish.meet_operator(op, x, y, damping=1e-3))
-    assert np.abs(picture(op.A(tensor(out).double())[0]) - y).max() <= bound
+    assert np.abs(picture(op.A(tensor(out).double())[0]) - y).max() <= 1.0

@@ -35,10 +35,7 @@ def net() -> FeatureNet:
 
 @pytest.fixture(scope="module")
 def bundled_net(bundled: Path) -> FeatureNet:
-    folder = bundled / "scenery-features"
-    if not (folder / "model.safetensors").is_file():
-        pytest.skip("assets/models/scenery-features is not in this checkout")
-    return load_features(folder)
+    return load_features(bundled / "scenery-features")
 
 
 def pictures(seeds: range) -> torch.Tensor:
