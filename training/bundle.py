@@ -51,7 +51,7 @@ def card(run: Path, name: str, figures: str, note: str) -> str:
     shown = {k: v for k, v in config.items() if k not in hidden}
     for key in ("teacher", "autoencoder", "start_from"):
         if shown.get(key):
-            shown[key] = f"assets/models/{_base(key)}"
+            shown[key] = _base(recipe, key)
     data = config["data"]
     front = {"license": "apache-2.0", "library_name": "diffusers", "tags": ["landscapes", recipe]}
     lines = [
@@ -81,8 +81,12 @@ def card(run: Path, name: str, figures: str, note: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _base(key: str) -> str:
-    return {"teacher": "scenery-teacher", "autoencoder": "scenery-teacher/vae"}.get(key, "")
+def _base(recipe: str, key: str) -> str:
+    """Where a run started, in words that hold on any machine."""
+    if recipe == "cd":
+        return "the output of python -m training edm"
+    part = {"teacher": "scenery-teacher", "autoencoder": "scenery-teacher/vae"}.get(key)
+    return f"assets/models/{part}" if part else "an earlier run of this recipe"
 
 
 def _forget_origin(about: Path) -> None:
