@@ -70,7 +70,8 @@ def solve_normal(
 
     Started at z = 0, it tends to the minimum-norm least-squares answer, so it serves as A+ where no
     closed form exists. Stops when every image's residual is below `tolerance` |y|.
-    Hestenes & Stiefel 1952; `precondition` approximates (A A^T + damping)^-1.
+    Hestenes & Stiefel 1952; `precondition` approximates (A A^T + damping)^-1. Runs in float64 whatever `y`
+    has: in float32 the search directions of an ill-conditioned blur lose their conjugacy, and it stalls.
     """
 
     def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -79,6 +80,8 @@ def solve_normal(
     def safe(a: Tensor) -> Tensor:
         return a.clamp(min=1e-30)
 
+    dtype = y.dtype
+    y = y if y.device.type == "mps" else y.double()  # which has no float64
     smooth = precondition if precondition is not None else (lambda r: r)
     z = y * 0
     residual = y
@@ -96,4 +99,4 @@ def solve_normal(
         rho_next = dot(residual, smoothed)
         search = smoothed + rho_next / safe(rho) * search
         rho = rho_next
-    return op.At(z)
+    return op.At(z).to(dtype)
