@@ -44,6 +44,10 @@ def generate(page: Any, prompt: str, **numbers: float) -> None:
     page.click("#create-go")
     phase(page, "queued", "loading", "running", "done")
     phase(page, "done")
+    page.wait_for_function(  # the last preview stays until the finished file has arrived
+        "[...document.querySelectorAll('#create-stage .lcm-picture img')]"
+        ".every(i => i.src.includes('/studio/picture/'))"
+    )
 
 
 def sources(page: Any) -> list[str]:
