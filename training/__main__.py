@@ -1,4 +1,7 @@
-"""python -m training RECIPE --config job.yaml [--set key=value]... [--output DIR] [--resume] [--dry-run]."""
+"""python -m training RECIPE --config job.yaml [--set key=value]... [--output DIR] [--resume] [--dry-run].
+
+`python -m training evaluate` measures a model instead (see its --help).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0 done or stopped, 1 failed (result.json has the reason), 2 bad request."""
-    args = parser().parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["evaluate"]:
+        from training.evaluation.evaluate import main as evaluate
+
+        return evaluate(given[1:])
+    args = parser().parse_args(given)
     from training.run import run
 
     return run(args)

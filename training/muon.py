@@ -22,9 +22,16 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     if tall:
         x = x.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    # every step multiplies by a polynomial of the gram matrix from the left: all of them are done on
+    # the small side, and the wide matrix is touched twice instead of twice a step
+    gram = x @ x.mT
+    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    product = eye.expand_as(gram)
     for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        factor = a * eye + b * gram + c * gram @ gram
+        product = factor @ product
+        gram = factor @ gram @ factor
+    x = product @ x
     return x.mT if tall else x
 
 

@@ -188,6 +188,49 @@ def test_autoencoder_and_teacher_make_a_pipeline(tmp_path: Path, cache: dict[str
     assert picture(pipe, **options).shape == (64, 64, 3)
 
 
+def test_more_latent_channels_go_on_where_fewer_ended(
+    tmp_path: Path, cache: dict[str, Any]
+) -> None:
+    from diffusers import AutoencoderTiny, StableDiffusionPipeline
+
+    from training.recipes.autoencoder import widened
+    from training.recipes.teacher import continue_unet
+
+    fields = latent_fields(cache)
+    small = {"channels": [16, 32], "heads": 2, "norm_groups": 8, "text_width": 16}
+    run(
+        "autoencoder", tmp_path / "a", **fields, latent_channels=4, encoder_width=8, decoder_width=8,
+        encoder_blocks=[0, 1, 1, 1], decoder_blocks=[1, 1, 1, 0], crop=32,
+    )  # fmt: skip
+    vae = str(tmp_path / "a" / "output" / "vae")
+    run("teacher", tmp_path / "t", **fields, **small, autoencoder=vae)
+    first = str(tmp_path / "t" / "output")
+    run(
+        "autoencoder", tmp_path / "b", **fields, start_from=vae, add_latent_channels=2, crop=32
+    )  # fmt: skip
+    wide = str(tmp_path / "b" / "output" / "vae")
+    run("teacher", tmp_path / "u", **fields, **small, autoencoder=wide, start_from=first)
+    pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "u" / "output")
+    assert pipe.unet.config.in_channels == pipe.vae.config.latent_channels == 6
+
+    old = AutoencoderTiny.from_pretrained(vae)
+    new = widened(old, 2)
+    x = torch.rand(1, 3, 32, 32) * 2 - 1
+    with torch.no_grad():  # the new channels speak, and the decoder does not hear them yet
+        z, zn = old.encoder(x), new.encoder(x)
+        assert torch.allclose(zn[:, :4], z, atol=1e-6) and zn[:, 4:].std() > 0
+        assert torch.allclose(new.decoder(zn), old.decoder(z), atol=1e-6)
+
+    unet = StableDiffusionPipeline.from_pretrained(first).unet.float()
+    wider = type(unet).from_config({**unet.config, "in_channels": 6, "out_channels": 6})
+    continue_unet(wider, unet)
+    z, t, text = torch.randn(1, 6, 8, 8), torch.tensor([500]), torch.randn(1, 5, 16)
+    with torch.no_grad():
+        found = wider(z, t, text).sample
+        assert torch.allclose(found[:, :4], unet(z[:, :4], t, text).sample, atol=1e-5)
+    assert not found[:, 4:].any()
+
+
 @pytest.mark.parametrize(
     ("name", "fields", "reason", "said"),
     [
@@ -196,6 +239,7 @@ def test_autoencoder_and_teacher_make_a_pipeline(tmp_path: Path, cache: dict[str
         ("cd", {}, "missing_weights", "edm"),
         ("cd", {"teacher": "nowhere"}, "missing_weights", "ConsistencyModelPipeline"),
         ("teacher", {"autoencoder": "nowhere"}, "missing_weights", "vae"),
+        ("autoencoder", {"add_latent_channels": 4}, "config", "start_from"),
     ],
 )
 def test_missing_weights_are_named(

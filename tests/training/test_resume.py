@@ -20,7 +20,7 @@ import torch
 from tests.training import toy
 from training import checkpoint
 from training.errors import TrainingFault
-from training.muon import Muon
+from training.muon import Muon, orthogonalize
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +209,18 @@ def test_events_and_requests(tmp_path: Path) -> None:
     assert {"loss", "lr", "steps_per_s", "images_per_s", "eta"} <= steps[0].keys()
     assert {"event": "checkpoint", "step": 1}.items() <= rows[0].items()
     assert not (tmp_path / "control" / "save").exists()
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 40), (2, 40, 8), (1, 16, 16)])
+def test_muon_is_the_newton_schulz_iteration(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = x / x.norm(dim=(-2, -1), keepdim=True)
+    for _ in range(5):  # as published, one multiplication of the matrix after the other
+        gram = y @ y.mT
+        y = 3.4445 * y + (-4.7750 * gram + 2.0315 * gram @ gram) @ y
+    found = orthogonalize(x)
+    assert torch.allclose(found.double(), y, atol=1e-4)
+    assert 0.5 < torch.linalg.svdvals(found).min() <= torch.linalg.svdvals(found).max() < 1.3
 
 
 def test_muon_resumes_to_the_same_bits(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.config import TrainConfig
+from training.errors import TrainingFault
 from training.recipes.base import Draw, Recipe
 from training.recipes.latents import load_vae
 
@@ -19,7 +20,13 @@ from training.recipes.latents import load_vae
 class AutoencoderConfig(TrainConfig):
     """Fields of the autoencoder recipe."""
 
-    start_from: str = Field("", description="folder of an AutoencoderTiny to go on from")
+    start_from: str = Field(
+        "",
+        description="folder of an AutoencoderTiny to go on from; its sizes count, not those below",
+    )
+    add_latent_channels: int = Field(
+        0, ge=0, le=64, description="latent channels to add to the one in start_from"
+    )
     freeze_encoder: bool = Field(
         False, description="train the decoder alone: latents, and models of them, stay valid"
     )
@@ -59,6 +66,30 @@ def psnr(y: Tensor, x: Tensor) -> Tensor:
     return 10 * torch.log10(4 / (y.clamp(-1, 1) - x).square().flatten(1).mean(1).clamp(min=1e-10))
 
 
+def widened(vae: Any, more: int) -> Any:
+    """`vae` with `more` latent channels after its own, which keep their meaning.
+
+    The decoder does not hear the new ones yet, so that the pictures are the same at first.
+    """
+    from diffusers import AutoencoderTiny
+
+    old = vae.config.latent_channels
+    wider = AutoencoderTiny.from_config({**vae.config, "latent_channels": old + more})
+    state = wider.state_dict()
+    for name, value in vae.state_dict().items():
+        there = state[name]
+        if there.shape == value.shape:
+            there.copy_(value)
+        elif there.shape[0] == value.shape[0]:  # the decoder's first convolution
+            there.zero_()
+            there[:, :old] = value
+        else:  # the encoder's last: new channels as loud as the old ones
+            if value.ndim > 1:
+                there.mul_(value.std() / there.std())
+            there[:old] = value
+    return wider.to(next(vae.parameters()).device, memory_format=torch.channels_last)
+
+
 class Autoencoder(Recipe):
     """Crops in, crops out; the scale of the latents is measured at the export."""
 
@@ -75,8 +106,17 @@ class Autoencoder(Recipe):
 
         self.source = open_source(self.config)
         c = self.config
+        if c.add_latent_channels and (c.freeze_encoder or not c.start_from):
+            raise TrainingFault(
+                "config",
+                f"add_latent_channels={c.add_latent_channels} wants start_from and an encoder that "
+                "is trained; set start_from, and freeze_encoder to false",
+            )
         if c.start_from:
-            self.vae = load_vae(c.start_from, self.device).requires_grad_(True)
+            self.vae = load_vae(c.start_from, self.device)
+            if c.add_latent_channels:
+                self.vae = widened(self.vae, c.add_latent_channels)
+            self.vae.requires_grad_(True)
         else:
             self.vae = AutoencoderTiny(
                 latent_channels=c.latent_channels,

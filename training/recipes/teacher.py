@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lcm_studio.maths.schedule import NoiseSchedule
 from training.config import TrainConfig
+from training.errors import TrainingFault
 from training.losses import diffusion_loss
 from training.recipes.base import Draw
 from training.recipes.latents import LatentRecipe, load_vae
@@ -33,6 +34,11 @@ class TeacherConfig(TrainConfig):
     """Fields of the teacher recipe."""
 
     autoencoder: str = Field("", description="folder of the VAE (a diffusers folder)")
+    start_from: str = Field(
+        "",
+        description="folder of a teacher of this recipe to go on from; its UNet may have fewer "
+        "latent channels than the autoencoder",
+    )
     prediction_type: str = Field("v_prediction", description="epsilon, v_prediction or sample")
     channels: tuple[int, ...] = Field((64, 112, 160), description="UNet widths, fine to coarse")
     layers_per_block: int = Field(1, ge=1, description="residual layers of a UNet block")
@@ -78,6 +84,28 @@ def make_unet(
     )
 
 
+def continue_unet(unet: Any, old: Any) -> None:
+    """Gives `unet` the weights of `old`; latent channels that `old` lacks start unheard and zero."""
+    state = unet.state_dict()
+    for name, value in old.state_dict().items():
+        there = state.get(name)
+        fits = there is not None and (
+            there.shape == value.shape
+            or (name == "conv_in.weight" and there.shape[1] > value.shape[1])
+            or (name.startswith("conv_out.") and there.shape[0] > value.shape[0])
+        )
+        if there is None or not fits:
+            raise TrainingFault(
+                "config",
+                f"start_from: {name} is {tuple(value.shape)} there and "
+                f"{tuple(there.shape) if there is not None else 'nothing'} here; "
+                "give the same channels, layers_per_block and text_width",
+            )
+        if there.shape != value.shape:
+            there.zero_()
+        there[tuple(slice(n) for n in value.shape)] = value
+
+
 def make_tokenizer(folder: Path, words: tuple[str, ...], length: int) -> Any:
     """A CLIPTokenizer over `words` and the comma, written to `folder`."""
     from transformers import CLIPTokenizer
@@ -102,6 +130,34 @@ class Teacher(LatentRecipe):
         c = self.config
         self.vae = load_vae(c.autoencoder, self.device)
         self.open_data()
+        if c.start_from:
+            self._go_on(Path(c.start_from))
+        else:
+            self._start()
+        self.tokens = Tokens(self.tokenizer)
+        self.text.to(self.device)
+        self.unet.to(self.device, memory_format=torch.channels_last)
+        self.schedule = NoiseSchedule.from_config(scheduler_config(c.prediction_type))
+        return {"unet": self.unet, "text_encoder": self.text}
+
+    def _go_on(self, root: Path) -> None:
+        from diffusers import UNet2DConditionModel
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+        if not (root / "model_index.json").is_file():
+            raise TrainingFault(
+                "missing_weights",
+                f"start_from={root} holds no model_index.json; give the output of a teacher run",
+            )
+        self.tokenizer = CLIPTokenizer.from_pretrained(root / "tokenizer")
+        self.text = CLIPTextModel.from_pretrained(root / "text_encoder", dtype=torch.float32)
+        old = UNet2DConditionModel.from_pretrained(root / "unet", torch_dtype=torch.float32)
+        latents = {"in_channels": self.latents.shape[1], "out_channels": self.latents.shape[1]}
+        self.unet = UNet2DConditionModel.from_config({**old.config, **latents})
+        continue_unet(self.unet, old)
+
+    def _start(self) -> None:
+        c = self.config
         words = tuple(
             sorted(
                 {
@@ -113,7 +169,6 @@ class Teacher(LatentRecipe):
         )
         self._folder = tempfile.TemporaryDirectory(prefix="tokenizer-")
         self.tokenizer = make_tokenizer(Path(self._folder.name), words, c.text_length)
-        self.tokens = Tokens(self.tokenizer)
         torch.manual_seed(c.seed)
         self.text = make_text_encoder(self.tokenizer, width=c.text_width, layers=c.text_layers)
         self.unet = make_unet(
@@ -125,10 +180,6 @@ class Teacher(LatentRecipe):
             heads=c.heads,
             norm_groups=c.norm_groups,
         )
-        self.text.to(self.device)
-        self.unet.to(self.device, memory_format=torch.channels_last)
-        self.schedule = NoiseSchedule.from_config(scheduler_config(c.prediction_type))
-        return {"unet": self.unet, "text_encoder": self.text}
 
     def batch(self, draw: Draw) -> dict[str, Tensor]:
         x0 = self.x0(draw)
