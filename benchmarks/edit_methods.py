@@ -1,6 +1,6 @@
 """What `benchmarks edits` compares: the studio's edits, classical baselines, and published loops from their papers.
 
-Published loops run on the same problem (operator, y, fill) as ours and are finished by clipping and rounding, as
+Published loops run on the same problem (operator, y, start) as ours and are finished by clipping and rounding, as
 published; only ours gets the exact finish.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,252 +17,232 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.edit_loops import LOOPS
+from benchmarks.edit_batch import together
+from benchmarks.edit_loops import LOOPS, TEACHER_LOOPS
+from benchmarks.edit_scenes import FIRST, KERNEL, SIDE, SIGMA, Scene, known_gap
 from lcm_studio.edits.finish import to_bytes
 from lcm_studio.edits.holes import fill
-from lcm_studio.edits.measured import blur_operator, luma_of
+from lcm_studio.edits.measured import blur_operator
 from lcm_studio.edits.prepare import picture, tensor
 from lcm_studio.edits.registry import task_of
+from lcm_studio.edits.run import edit_session
 from lcm_studio.edits.seams import block_seam_score, seam_score
 from lcm_studio.engine import Engine, EngineConfig
 from lcm_studio.models.protocol import Prompt
 from lcm_studio.sampling import SeededNoise
-from lcm_studio.spec.events import Done, Failed
-from lcm_studio.spec.requests import Edit
 
-FIRST = 10**8 + 5000
-SIGMA, KERNEL = 0.1, "gaussian:2.0"
 CLASSICAL = ("aplus", "bicubic", "telea", "ns")
-DIVERSITY_SCENES = 16
+OURS: dict[str, dict[str, Any]] = {
+    "ours": {},
+    "plain": {"method": "plain"},
+    "latent": {"method": "latent"},
+    "paste": {"method": "end"},
+}
+METHODS = (
+    *("aplus", "bicubic", "telea", "ns", "ours-4", "ours-8", "paste-4", "blend-4", "alg4-4"),
+    *("cm4ir-4", "latino-8", "plain-4", "latent-4", "repaint-100", "ddnm-100"),
+)
+HOLE_ONLY = ("telea", "ns", "latent", "blend", "repaint")
+PLAIN_TASKS = ("inpaint", "colorize", "superres4")  # of the ablation that re-encodes plainly
+REFERENCE = 10**6  # seeds of the other scenes, after FIRST
+SEEDS = 4
+Array = np.ndarray
+
+
+def steps_of(method: str) -> int:
+    """Network evaluations in a method's name; 0 for classical ones."""
+    return int(method.rpartition("-")[2]) if "-" in method else 0
 
 
 def fits(task: str, method: str) -> bool:
-    """Whether a method is made for a task."""
-    hole = task in ("inpaint", "outpaint")
-    if method in ("telea", "ns", "latent-4", "blend-4", "repaint-100"):
-        return hole
-    return method != "bicubic" or task.startswith("superres")
+    """Whether a method is made for a task.
 
-
-class Scene:
-    """A held-out picture, its caption, and what a task leaves of it."""
-
-    def __init__(self, task: str, truth: np.ndarray, caption: str, seed: int) -> None:
-        self.task, self.truth, self.caption, self.seed = task, truth, caption, seed
-        self.hole: np.ndarray | None = None
-        self.options: dict[str, Any] = {}
-        self.name, self.image = task, truth
-        side = truth.shape[0]
-        rng = np.random.default_rng(seed)
-        if task == "inpaint":
-            self.hole = np.zeros((side, side), bool)
-            y, x = rng.integers(12, side - 76, 2)
-            self.hole[y : y + 64, x : x + 64] = True
-        if task == "outpaint":
-            self.hole = np.zeros((side, side), bool)
-            self.hole[:, side - 40 :] = True
-            self.image, self.options = truth[:, : side - 40].copy(), {"borders": (0, 0, 40, 0)}
-        if task == "colorize":
-            self.image = np.repeat(np.rint(luma_of(truth)).astype(np.uint8)[..., None], 3, axis=2)
-        if task.startswith("superres"):
-            p = int(task[8:])
-            self.name, self.options = "superres", {"scale": p}
-            self.image = cv2.resize(truth, (side // p, side // p), interpolation=cv2.INTER_AREA)
-        if task == "denoise":
-            self.image = to_bytes(
-                truth + rng.normal(0, SIGMA * 255, truth.shape).astype(np.float32)
-            )
-            self.options = {"sigma": SIGMA}
-        if task == "deblur":
-            blurred = blur_operator(KERNEL, side, side).A(tensor(truth).double())
-            self.image, self.options = to_bytes(picture(blurred[0])), {"kernel": KERNEL}
-
-    def request(self, steps: int, seed: int, **more: Any) -> Edit:
-        mask = None
-        if self.task == "inpaint" and self.hole is not None:
-            mask = np.where(self.hole, 255, 0).astype(np.uint8)
-        options = {**self.options, **more}
-        return Edit(
-            task=self.name,
-            image=self.image,
-            mask=mask,
-            options=options,
-            prompt=self.caption,
-            steps=steps,
-            seed=seed,
-        )
+    Algorithm 4 has no noisy y and LATINO no constants for denoising, so both leave it out.
+    """
+    name = method.partition("-")[0]
+    if name in HOLE_ONLY:
+        return task in ("inpaint", "outpaint")
+    if name == "bicubic":
+        return task.startswith("superres")
+    if name == "plain":
+        return task in PLAIN_TASKS
+    return not (task == "denoise" and name in ("alg4", "latino"))
 
 
 class Bench:
-    """Models, features and scenes of a run."""
+    """Models and features of a run; scenes are rendered as they are needed.
 
-    def __init__(self, *, count: int, models: list[Path], features: Path) -> None:
+    `models`: folders that are looked in before the bundled one.
+    """
+
+    def __init__(self, *, models: Sequence[Path] = (), features: Path) -> None:
         from lcm_studio.engine.engine import default_folders
         from training.evaluation.features import load_features
-        from training.scenery.dataset import arrays
 
         self.engine = Engine(EngineConfig(models_dirs=(*models, *default_folders()), keep=3))
         self.features = load_features(features)
-        self.truths, self.captions = arrays(range(FIRST, FIRST + count), 128)
-        self.reference = self._features(
-            arrays(range(FIRST + 10**6, FIRST + 10**6 + max(count, 200)), 128)[0]
-        )
+        self._truths: dict[int, tuple[Array, str]] = {}
 
-    def _features(self, images: np.ndarray) -> np.ndarray:
+    def scenes(self, task: str, indices: Sequence[int]) -> list[Scene]:
+        """The held-out scenes of these numbers, as `task` sees them."""
+        from training.scenery.dataset import arrays
+
+        missing = [i for i in indices if i not in self._truths]
+        images, captions = arrays([FIRST + i for i in missing], SIDE)
+        self._truths |= {i: (t, c) for i, t, c in zip(missing, images, captions, strict=True)}
+        return [Scene(task, *self._truths[i], FIRST + i) for i in indices]
+
+    def other(self, count: int) -> Array:
+        """Features `(count, D)` of other held-out scenes, for the distance to unrelated pictures."""
+        from training.scenery.dataset import arrays
+
+        first = FIRST + REFERENCE
+        parts = [
+            self.embed(arrays(range(first + i, first + min(i + 100, count)), SIDE)[0])
+            for i in range(0, count, 100)
+        ]
+        return np.concatenate(parts)
+
+    def embed(self, images: Array) -> Array:
+        """Features `(N, D)` of pictures `(N, H, W, 3)` uint8."""
         found = []
-        with torch.inference_mode():
-            for start in range(0, len(images), 50):
-                x = torch.from_numpy(np.ascontiguousarray(images[start : start + 50])).permute(
-                    0, 3, 1, 2
-                )
-                found.append(self.features.embed(x.float() / 255).numpy())
+        for start in range(0, len(images), 16):
+            x = torch.from_numpy(np.ascontiguousarray(images[start : start + 16]))
+            found.append(self.features.embed(x.permute(0, 3, 1, 2).float() / 255).numpy())
         return np.concatenate(found)
 
-    def cell(self, task: str, method: str) -> dict[str, Any]:
-        """All figures of one (task, method)."""
-        scenes = [
-            Scene(task, t, c, FIRST + i)
-            for i, (t, c) in enumerate(zip(self.truths, self.captions, strict=True))
-        ]
-        results, evaluations = [], 0.0
-        started = time.perf_counter()
-        for scene in scenes:
-            made, evaluations = self.make(scene, method, scene.seed % 2**31)
-            results.append(_reread(made))
-        seconds = (time.perf_counter() - started) / len(scenes)
-        out = self._figures(scenes, np.stack(results))
-        if method not in CLASSICAL:
-            out["diversity"] = self._diversity(scenes[:DIVERSITY_SCENES], method)
-        return {
-            "task": task,
-            "method": method,
-            "count": len(scenes),
-            "evaluations": evaluations,
-            "seconds": seconds,
-            **out,
-        }
-
-    def make(self, scene: Scene, method: str, seed: int) -> tuple[np.ndarray, float]:
-        """One result `(H, W, 3)` uint8 and its network evaluations."""
+    def make(
+        self, scenes: Sequence[Scene], method: str, offset: int = 0, **more: Any
+    ) -> tuple[Array, float]:
+        """Results `(N, H, W, 3)` uint8 and evaluations per picture; `offset` is added to each scene's seed."""
         if method in CLASSICAL:
-            return classical(scene, method), 0
-        name, _, steps = method.rpartition("-")
-        if name in ("ours", "plain", "latent", "paste"):
-            how = {
-                "ours": {},
-                "plain": {"method": "plain"},
-                "latent": {"method": "latent"},
-                "paste": {"method": "end"},
-            }
-            return self._ours(scene, int(steps), seed, how[name])
-        return self._published(scene, name, int(steps), seed)
-
-    def _ours(
-        self, scene: Scene, steps: int, seed: int, more: dict[str, Any]
-    ) -> tuple[np.ndarray, float]:
-        for event in self.engine.run(scene.request(steps, seed, **more)):
-            if isinstance(event, Failed):
-                raise RuntimeError(event.message)
-            if isinstance(event, Done):
-                return event.images[0], event.timing["evaluations"]
-        raise RuntimeError("the edit ended without a result")
-
-    def _published(
-        self, scene: Scene, name: str, steps: int, seed: int
-    ) -> tuple[np.ndarray, float]:
-        teacher = name in ("repaint", "ddnm")
+            return np.stack([classical(s, method) for s in scenes]), 0
+        name, steps = method.partition("-")[0], steps_of(method)
+        teacher = name in TEACHER_LOOPS
         model = self.engine.model("scenery-teacher" if teacher else "scenery-lcm")
-        request = scene.request(4, seed)
-        build = task_of(request.task).build
-        assert build is not None
-        problem = build(request, model)  # type: ignore[arg-type]
-        height, width = problem.start.shape[-2:]
-        noise = SeededNoise((seed,), model.sample_shape(width, height))
-        prompt = Prompt(text=scene.caption, width=width, height=height, consistency=not teacher)
-        with torch.inference_mode():
-            cond = model.embed((prompt,))
-            made = LOOPS[name](model, problem, cond, noise, steps)
-        crop = picture(made[0])[: scene.truth.shape[0], : scene.truth.shape[1]]
-        out = to_bytes(crop)
-        if scene.hole is not None and name == "repaint":
-            out = np.where(scene.hole[..., None], out, scene.truth)
-        return out, float(steps)
 
-    def _figures(self, scenes: list[Scene], results: np.ndarray) -> dict[str, Any]:
-        from training.evaluation.metrics import frechet, psnr, ssim
+        def one(scene: Scene) -> Generator[Any, Any, Array]:
+            seed = (scene.seed + offset) % 2**31
+            if name in OURS:
+                request = scene.request(steps, seed, **OURS[name], **more)
+                outcome = yield from edit_session(request, model, (seed,), 1)
+                return outcome.images[0]
+            return (yield from _published(scene, name, steps, seed, model))
+
+        made, evaluations = together(model, (one(s) for s in scenes))
+        return np.stack([_reread(m) for m in made]), float(np.mean(evaluations))
+
+    def load(self, method: str) -> None:
+        """Loads a method's model, so that no cell pays for it."""
+        if method not in CLASSICAL:
+            teacher = method.partition("-")[0] in TEACHER_LOOPS
+            self.engine.model("scenery-teacher" if teacher else "scenery-lcm")
+
+    def cell(
+        self, task: str, method: str, indices: Sequence[int], seeded: Sequence[int] = ()
+    ) -> dict[str, Array]:
+        """Figures per picture of one (task, method), as arrays of one row per scene of `indices`.
+
+        Scenes in `seeded` are made with four seeds, for the diversity.
+        """
+        scenes = self.scenes(task, indices)
+        self.load(method)
+        started = time.process_time()
+        results, evaluations = self.make(scenes, method)
+        seconds = (time.process_time() - started) / len(scenes)
+        out = self._figures(scenes, results)
+        out |= {
+            "index": np.asarray(indices),
+            "seconds": np.full(len(scenes), seconds),
+            "evaluations": np.full(len(scenes), evaluations),
+        }
+        if method not in CLASSICAL and len(seeded):
+            out["diversity"] = self._diversity(self.scenes(task, seeded), method)
+        return out
+
+    def _figures(self, scenes: Sequence[Scene], results: Array) -> dict[str, Array]:
+        from training.evaluation.metrics import psnr, ssim
 
         truths = np.stack([s.truth for s in scenes])
-        found, wanted = self._features(results), self._features(truths)
         a, b = (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255 for x in (results, truths))
         gaps = [known_gap(s, r) for s, r in zip(scenes, results, strict=True)]
-        holes = [s.hole for s in scenes]
+        pairs = [_seams(s, r) for s, r in zip(scenes, results, strict=True)]
         out = {
-            "known_max": float(max(np.abs(g).max() for g in gaps)),
-            "known_rms": float(np.sqrt(np.mean([np.mean(g**2) for g in gaps]))),
-            "psnr": float(psnr(a, b).mean()),
-            "ssim": float(ssim(a, b).mean()),
-            "feature": float(np.linalg.norm(found - wanted, axis=1).mean()),
-            "frechet": frechet(found, self.reference),
+            "features": self.embed(results),
+            "truths": self.embed(truths),
+            "known_max": np.asarray([np.abs(g).max() for g in gaps]),
+            "known_square": np.asarray([(g**2).mean() for g in gaps]),
+            "psnr": np.minimum(psnr(a, b).numpy(), 99.0),
+            "ssim": ssim(a, b).numpy(),
+            "seam": np.asarray([p[0] for p in pairs]),
+            "seam_real": np.asarray([p[1] for p in pairs]),
         }
-        if holes[0] is not None:
+        if scenes[0].hole is not None:
             errors = [
                 ((r.astype(float) - s.truth)[s.hole] ** 2).mean()
                 for s, r in zip(scenes, results, strict=True)
             ]
-            out["psnr_hole"] = float(
-                np.mean([10 * np.log10(255**2 / max(e, 1e-9)) for e in errors])
-            )
-            out["seam"] = _ratio(seam_score, scenes, results, holes)
-        elif scenes[0].name == "superres":
-            scales = [s.options["scale"] for s in scenes]
-            out["seam"] = _ratio(block_seam_score, scenes, results, scales)
+            out["psnr_hole"] = 10 * np.log10(255**2 / np.maximum(errors, 1e-9))
         return out
 
-    def _diversity(self, scenes: list[Scene], method: str) -> float:
-        """Mean distance of the features of four seeds, over a few scenes."""
-        spreads = []
-        for scene in scenes:
-            four = self._features(
-                np.stack([self.make(scene, method, scene.seed % 2**31 + k)[0] for k in range(4)])
-            )
-            gaps = [np.linalg.norm(four[i] - four[j]) for i in range(4) for j in range(i)]
-            spreads.append(np.mean(gaps))
-        return float(np.mean(spreads))
+    def _diversity(self, scenes: Sequence[Scene], method: str) -> Array:
+        """Mean distance of the features of four seeds, per scene."""
+        # scenes' own seeds are neighbours, so offsets are far apart
+        four = np.stack(
+            [self.embed(self.make(scenes, method, 10**6 * k)[0]) for k in range(SEEDS)], axis=1
+        )
+        gaps = [
+            np.linalg.norm(four[:, i] - four[:, j], axis=1) for i in range(SEEDS) for j in range(i)
+        ]
+        return np.mean(gaps, axis=0)
 
 
-def _ratio(
-    score: Callable[..., float], scenes: list[Scene], results: np.ndarray, where: list[Any]
-) -> float:
-    """Score of the results over that of the untouched pictures: 1 = like a real picture."""
-    mine = np.nanmean([score(r, w) for r, w in zip(results, where, strict=True)])
-    real = np.nanmean([score(s.truth, w) for s, w in zip(scenes, where, strict=True)])
-    return float(mine / real)
+def _published(
+    scene: Scene, name: str, steps: int, seed: int, model: Any
+) -> Generator[Any, Any, Array]:
+    request = scene.request(4, seed)
+    build = task_of(request.task).build
+    if build is None:
+        raise ValueError(f"task {request.task!r} is no problem for a loop")
+    problem = build(request, model)
+    height, width = problem.start.shape[-2:]
+    noise = SeededNoise((seed,), model.sample_shape(width, height))
+    prompt = Prompt(
+        text=scene.caption, width=width, height=height, consistency=name not in TEACHER_LOOPS
+    )
+    more: dict[str, Any] = {}
+    if name in ("cm4ir", "ddnm"):
+        more["sigma_y"] = 2 * SIGMA if scene.task == "denoise" else 0.0
+    if name == "cm4ir":
+        more["task"] = scene.task
+    cond = model.embed((prompt,))
+    made = yield from LOOPS[name](model, problem, cond, noise, steps, **more)
+    return to_bytes(picture(made[0])[: scene.truth.shape[0], : scene.truth.shape[1]])
 
 
-def _reread(pixels: np.ndarray) -> np.ndarray:
+def _seams(scene: Scene, result: Array) -> tuple[float, float]:
+    """Seam score of the result and of the untouched picture; NaN where the task has no seams."""
+    if scene.hole is not None:
+        return seam_score(result, scene.hole), seam_score(scene.truth, scene.hole)
+    if scene.name == "superres":
+        p = scene.options["scale"]
+        return block_seam_score(result, p), block_seam_score(scene.truth, p)
+    return float("nan"), float("nan")
+
+
+def _reread(pixels: Array) -> Array:
+    """The picture as a PNG file gives it back."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return np.asarray(Image.open(buffer))
 
 
-def known_gap(scene: Scene, result: np.ndarray) -> np.ndarray:
-    """A result - y, in levels of 255; for denoising what was removed."""
-    if scene.hole is not None:
-        return result[~scene.hole].astype(float) - scene.truth[~scene.hole]
-    if scene.task == "colorize":
-        return result @ np.asarray((0.2989, 0.5870, 0.1140)) - luma_of(scene.image)
-    if scene.name == "superres":
-        p = scene.options["scale"]
-        side = scene.image.shape[0]
-        return result.reshape(side, p, side, p, 3).mean(axis=(1, 3)) - scene.image
-    if scene.task == "deblur":
-        blurred = blur_operator(KERNEL, *result.shape[:2]).A(tensor(result).double())
-        return picture(blurred[0]).astype(float) - scene.image
-    return result.astype(float) - scene.image
+def classical(scene: Scene, method: str) -> Array:
+    """No network. Holes: OpenCV's inpainting of radius 3 (Telea 2004; Bertalmio et al. 2001); 4x and so on: bicubic.
 
-
-def classical(scene: Scene, method: str) -> np.ndarray:
-    """No network: A+ y, bicubic, and OpenCV's inpainting (Telea 2004; Bertalmio et al. 2001)."""
+    "aplus" is the simplest answer with the known part: A+ y for superres (each sample enlarged) and deblur (damped by
+    1e-3), grey for colours, the smooth continuation for holes; for denoising, non-local means (Buades et al. 2005).
+    """
     side = scene.truth.shape[0]
     if scene.hole is not None:
         holed = np.where(scene.hole[..., None], 0, scene.truth).astype(np.uint8)
@@ -274,9 +254,8 @@ def classical(scene: Scene, method: str) -> np.ndarray:
         how = cv2.INTER_CUBIC if method == "bicubic" else cv2.INTER_NEAREST
         return cv2.resize(scene.image, (side, side), interpolation=how)
     if scene.task == "deblur":
-        return to_bytes(
-            picture(blur_operator(KERNEL, side, side).pinv(tensor(scene.image), 1e-3)[0])
-        )
+        operator = blur_operator(KERNEL, side, side)
+        return to_bytes(picture(operator.pinv(tensor(scene.image), 1e-3)[0]))
     if scene.task == "denoise":
         return cv2.fastNlMeansDenoisingColored(scene.image, None, 25, 25, 5, 15)
     return scene.image

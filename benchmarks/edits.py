@@ -1,110 +1,218 @@
 """python -m benchmarks edits: every task and method on held-out scenes, cell by cell, resumable.
 
-    --count 200 --tasks inpaint,colorize --methods ours-4,telea --out runs/edits
+    --count 200 --slow-count 24 --tasks inpaint,colorize --methods ours-4,telea --share 0/2
+    --plan                 how long that will take on one core, measured in a few seconds
+    --merge                the table of the cells that are there
+    --tune all             candidate noise ranges per task, on scenes that the table does not use
+    --speed                an edit against the same generation, in turn
+    --pictures FILE.png    before, known part and result of each task
 
-A cell (task, method) is kept as JSON under OUT/cells and skipped when it is there; edits.json and edits.md are
-written again after each. Methods with "teacher" use the bundled teacher; all use one network call per picture
-and step, so times can be compared.
+A cell (task, method, share) is kept under OUT/cells-WEIGHTS and skipped when it is there, so a killed run goes on;
+other weights or default ranges make other cells. The table goes to benchmarks/results/edits.md and edits.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import hashlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-TASKS = (
-    "inpaint",
-    "outpaint",
-    "colorize",
-    "superres2",
-    "superres4",
-    "superres8",
-    "denoise",
-    "deblur",
-)
-METHODS = (
-    *("aplus", "bicubic", "telea", "ns", "paste-4", "blend-4", "alg4-4", "cm4ir-4", "latino-8"),
-    *("ours-4", "ours-8", "plain-4", "latent-4", "repaint-100", "ddnm-100"),
-)
-COLUMNS = (
-    *("evaluations", "known_max", "known_rms", "psnr", "ssim", "psnr_hole", "feature", "frechet"),
-    *("seam", "diversity", "seconds"),
-)
+from benchmarks.edit_scenes import TASKS
+
+MODELS = ("scenery-lcm", "scenery-teacher", "scenery-features")
+SEEDED, SEEDED_SLOW = 8, 2  # scenes with four seeds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the cells that are missing and writes the table."""
+    """Runs the cells that are missing, or one of the other jobs; returns the exit code."""
     args = _arguments(argv)
-    from benchmarks.edit_methods import Bench, fits
+    import cv2
+    import torch
 
+    torch.set_num_threads(args.threads)
+    cv2.setNumThreads(1)
     out = Path(args.out)
-    (out / "cells").mkdir(parents=True, exist_ok=True)
-    bench = Bench(
-        count=args.count, models=[Path(m) for m in args.models_dir], features=Path(args.features)
-    )
-    for task in args.tasks.split(","):
-        for method in args.methods.split(","):
-            if not fits(task, method):
-                continue
-            file = out / "cells" / f"{task}--{method}--{args.count}.json"
-            if file.is_file() and not args.again:
-                continue
-            started = time.perf_counter()
-            cell = bench.cell(task, method)
-            file.write_text(json.dumps(cell, indent=1) + "\n", encoding="utf-8")
-            print(f"{task} {method}: {time.perf_counter() - started:.1f} s", file=sys.stderr)
-            _write_table(out, args.count)
-    _write_table(out, args.count)
-    print((out / "edits.md").read_text(encoding="utf-8"))
+    results = Path(args.results)
+    if args.merge:
+        print(_write(out, results, args))
+        return 0
+    from benchmarks.edit_methods import Bench
+
+    bench = Bench(models=[Path(m) for m in args.models_dir], features=Path(args.features))
+    if args.tune:
+        from benchmarks.edit_tune import tune
+
+        tasks = TASKS if args.tune == "all" else tuple(args.tune.split(","))
+        tasks = tasks[args.share[0] :: args.share[1]]
+        print(tune(bench, tasks, args.tune_count, out / f"tuned-{args.share[0]}"))
+    elif args.speed:
+        from benchmarks.edit_speed import speed
+
+        print(speed(bench, args.rounds, results.with_name("edits-speed")))
+    elif args.pictures:
+        from benchmarks.edit_pictures import draw
+
+        draw(bench, Path(args.pictures), args.scene)
+    elif args.plan:
+        print(_plan(bench, args))
+    else:
+        _run(bench, args, out)
+        print(_write(out, results, args))
     return 0
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks edits", description=__doc__.split("\n")[0]
+        prog="python -m benchmarks edits",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--count", type=int, default=200, help="scenes per cell (default 200)")
+    parser.add_argument("--count", type=int, default=200, help="scenes per cell (200)")
+    parser.add_argument(
+        "--slow-count", type=int, default=24, help="of methods with 100 evaluations (24)"
+    )
     parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--methods", default="", help="all if left out")
+    parser.add_argument("--share", type=_share, default=(0, 1), metavar="I/N")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", default="runs/edits")
+    parser.add_argument("--results", default="benchmarks/results/edits")
     parser.add_argument("--models-dir", action="append", default=[], metavar="DIR")
     parser.add_argument("--features", default="assets/models/scenery-features")
-    parser.add_argument("--again", action="store_true", help="run cells that are there already")
-    return parser.parse_args(argv)
+    parser.add_argument("--merge", action="store_true")
+    parser.add_argument("--plan", action="store_true")
+    parser.add_argument("--tune", default="", metavar="TASK,TASK|all")
+    parser.add_argument("--tune-count", type=int, default=32, help="scenes per candidate (32)")
+    parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--rounds", type=int, default=15, help="of --speed (15)")
+    parser.add_argument("--pictures", default="", metavar="FILE.png")
+    parser.add_argument("--scene", type=int, default=3, help="of --pictures: which held-out scene")
+    args = parser.parse_args(argv)
+    if args.count < 2 or args.slow_count < 2:
+        parser.error("--count and --slow-count must be 2 or more, for a covariance")
+    return args
 
 
-def _write_table(out: Path, count: int) -> None:
-    cells = [
-        json.loads(p.read_text(encoding="utf-8"))
-        for p in sorted((out / "cells").glob(f"*--{count}.json"))
+def _share(text: str) -> tuple[int, int]:
+    try:
+        part, whole = (int(v) for v in text.split("/"))
+    except ValueError:
+        part, whole = -1, 0
+    if not 0 <= part < whole:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; use 0/2 for the first of two")
+    return part, whole
+
+
+def _cells(args: argparse.Namespace) -> Iterator[tuple[str, str, list[int], list[int]]]:
+    """(task, method, scenes, scenes with four seeds) of this share, the quick methods first."""
+    from benchmarks.edit_methods import METHODS, fits, steps_of
+
+    methods = args.methods.split(",") if args.methods else METHODS
+    part, whole = args.share
+    for method in sorted(methods, key=lambda m: steps_of(m) > 8):
+        slow = steps_of(method) > 8
+        count = min(args.count, args.slow_count) if slow else args.count
+        seeded = min(SEEDED_SLOW if slow else SEEDED, count)
+        for task in args.tasks.split(","):
+            if fits(task, method):
+                yield (
+                    task,
+                    method,
+                    list(range(part, count, whole)),
+                    list(range(part, seeded, whole)),
+                )
+
+
+def _run(bench: Any, args: argparse.Namespace, out: Path) -> None:
+    from benchmarks.edit_table import file_of, save
+
+    folder = out / f"cells-{_weights(args)}"
+    costs = _costs(bench)
+    todo = []
+    for task, method, scenes, seeded in _cells(args):
+        file = file_of(folder, task, method, args.count, args.share)
+        if not file.is_file() and scenes:
+            cost = costs(method) * (len(scenes) + (0 if costs(method) < 0.1 else 4 * len(seeded)))
+            todo.append((task, method, scenes, seeded, file, cost))
+    left, spent, planned = sum(t[-1] for t in todo), 0.0, 0.0
+    print(f"{len(todo)} cells, about {left / 60:.0f} minutes", file=sys.stderr)
+    for task, method, scenes, seeded, file, cost in todo:
+        started = time.perf_counter()
+        save(file, bench.cell(task, method, scenes, seeded))
+        took = time.perf_counter() - started
+        spent, planned, left = spent + took, planned + cost, left - cost
+        rest = left * spent / planned / 60
+        print(f"{task} {method}: {took:.0f} s; about {rest:.0f} minutes to go", file=sys.stderr)
+
+
+def _costs(bench: Any) -> Any:
+    """method -> seconds per picture on this machine now, from one timed call of each network."""
+    from benchmarks.edit_speed import parts
+
+    times = {name: parts(bench, name, rows=8) for name in ("scenery-lcm", "scenery-teacher")}
+
+    def cost(method: str) -> float:
+        from benchmarks.edit_methods import steps_of
+
+        name, n = method.partition("-")[0], steps_of(method)
+        teacher = name in ("repaint", "ddnm")
+        p, d, e = times["scenery-teacher" if teacher else "scenery-lcm"]
+        calls = {
+            "ours": (n, 2 * n - 1),
+            "latino": (n + 1, n + 1),
+            **dict.fromkeys(("plain", "alg4", "cm4ir", "ddnm"), (n, n)),
+            **dict.fromkeys(("paste", "latent", "blend", "repaint"), (1, 1)),
+        }.get(name, (0, 0))
+        return 0.04 + n * p + calls[0] * d + calls[1] * e
+
+    return cost
+
+
+def _plan(bench: Any, args: argparse.Namespace) -> str:
+    """Minutes of one core per method, for all shares together."""
+    args.share = (0, 1)
+    cost = _costs(bench)
+    rows: dict[str, list[float]] = {}
+    for _, method, scenes, seeded in _cells(args):
+        pictures = len(scenes) + (0 if cost(method) < 0.1 else 4 * len(seeded))
+        row = rows.setdefault(method, [0, 0, cost(method), 0.0])
+        row[0] += 1
+        row[1] += pictures
+        row[3] += pictures * cost(method) / 60
+    lines = ["| method | tasks | pictures | s each | minutes |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {m} | {int(r[0])} | {int(r[1])} | {r[2]:.2f} | {r[3]:.1f} |" for m, r in rows.items()
     ]
-    (out / "edits.json").write_text(json.dumps(cells, indent=1) + "\n", encoding="utf-8")
-    lines = [
-        f"Held-out scenes per cell: {count}. Known part: errors of 255 on the re-read PNG.",
-        "",
-    ]
-    for task in dict.fromkeys(c["task"] for c in cells):
-        lines += [f"### {task}", "", "| method | " + " | ".join(COLUMNS) + " |"]
-        lines.append("|---" * (len(COLUMNS) + 1) + "|")
-        rows = [c for c in cells if c["task"] == task]
-        for cell in sorted(rows, key=lambda c: c.get("frechet") or 1e9):
-            lines.append(
-                f"| {cell['method']} | " + " | ".join(_text(cell.get(n)) for n in COLUMNS) + " |"
-            )
-        lines.append("")
-    (out / "edits.md").write_text("\n".join(lines), encoding="utf-8")
+    return "\n".join([*lines, f"| all | | | | {sum(r[3] for r in rows.values()):.1f} |"])
 
 
-def _text(value: Any) -> str:
-    if value is None or value != value:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _weights(args: argparse.Namespace) -> str:
+    """Eight letters that change with the weights and the default ranges."""
+    from lcm_studio.edits import schedules
+
+    digest = hashlib.sha256(repr(sorted(vars(schedules)["RANGES"].items())).encode())
+    for name in MODELS:
+        for folder in (*map(Path, args.models_dir), Path("assets/models")):
+            files = sorted((folder / name).rglob("*.safetensors"))
+            for file in files:
+                digest.update(file.read_bytes())
+            if files:
+                break
+    return digest.hexdigest()[:8]
+
+
+def _write(out: Path, results: Path, args: argparse.Namespace) -> str:
+    from benchmarks.edit_table import write
+    from benchmarks.timing import machine
+
+    settings = {"count": args.count, "slow_count": args.slow_count, "machine": machine()}
+    text: str = write(out / f"cells-{_weights(args)}", results, settings)
+    return text
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))
