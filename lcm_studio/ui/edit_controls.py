@@ -32,7 +32,7 @@ def build_files(examples: Path) -> Controls:
     """Open a picture, a second one, a mask, or an example."""
     c: Controls = {"examples": []}
     kinds = [".png", ".jpg", ".jpeg", ".webp"]
-    with gr.Row(elem_classes="lcm-modes"):
+    with gr.Row(elem_classes="lcm-files"):
         for name, text in (
             ("picture", "Open picture"),
             ("mask", "Upload mask"),
@@ -48,12 +48,9 @@ def build_files(examples: Path) -> Controls:
             )
         for number, path in enumerate(sorted(examples.glob("*.png"))[:4], start=1):
             button = gr.Button(
-                f"Example {number}",
-                icon=str(path),
-                size="sm",
-                elem_id=f"{TAB}-example-{number}",
-                elem_classes="lcm-quiet",
-            )
+                path.stem.removeprefix("edit-").replace("-", " ").capitalize(), icon=str(path), size="sm",
+                elem_id=f"{TAB}-example-{number}", elem_classes="lcm-example-picture",
+            )  # fmt: skip
             c["examples"].append((button, path))
     return c
 
@@ -96,17 +93,17 @@ def build_options(info: ModelInfo) -> Controls:
     with gr.Group(visible=shown["mask_group"], elem_classes="lcm-card") as c["mask_group"]:
         with gr.Row():
             c["grow"] = gr.Slider(
-                -64, 64, value=0, step=1, label="Grow or shrink the mask", elem_id=f"{TAB}-grow"
+                -64, 64, value=0, step=1, label="Grow mask", elem_id=f"{TAB}-grow"
             )
             c["feather"] = gr.Slider(
-                0, 64, value=0, step=1, label="Soft edge, inside only", elem_id=f"{TAB}-feather"
+                0, 64, value=0, step=1, label="Soft edge", elem_id=f"{TAB}-feather"
             )
         with gr.Row():
             c["invert"] = gr.Checkbox(
                 label="Invert the mask", elem_id=f"{TAB}-invert", elem_classes="lcm-mini"
             )
             c["only_strokes"] = gr.Checkbox(
-                label="Keep all but my strokes",
+                label="Only my strokes",
                 elem_id=f"{TAB}-only-strokes",
                 elem_classes="lcm-mini",
             )

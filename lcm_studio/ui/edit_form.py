@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,9 @@ NAMES = (
     "right", "bottom", "scale", "operator", "sigma", "kernel", "strength", "frames", "path", "kind", "prompt_b",
     "seed_b", "levels", "method",
 )  # fmt: skip
+BORDERS = ("left", "top", "right", "bottom")
 MOST_UNDO = 20
+ROUND_STROKES = 6  # pixels around strokes that may change with them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,7 +39,8 @@ class Desk:
     second: Pixels | None = None
     mask: Pixels | None = None
     before: tuple[Pixels, ...] = ()
-    results: tuple[Pixels, ...] = field(default=())
+    results: tuple[Pixels, ...] = ()
+    start: Pixels | None = None  # what the results were made of, at their size
 
 
 def picture_of(data_url: str) -> Pixels:
@@ -94,9 +97,12 @@ def to_request(
     if image is None:
         raise BadRequest("there is no picture yet: open one, or take an example")
     layers = _layers(painted)
-    if layers.get("mask") and tool in ("inpaint", "outpaint", "superres"):
-        drawn = alpha_of(picture_of(layers["mask"]), *image.shape[:2])
-        mask = drawn if mask is None or mask.shape != drawn.shape else np.maximum(mask, drawn)
+    if (
+        layers.get("mask") != "uploaded"
+    ):  # the canvas shows the file as it is until somebody paints on it
+        mask = None
+        if layers.get("mask") and tool in ("inpaint", "outpaint", "superres"):
+            mask = alpha_of(picture_of(layers["mask"]), *image.shape[:2])
     if tool == "sketch" and layers.get("strokes"):
         strokes = picture_of(layers["strokes"])
         if strokes.shape[2] == 4:
@@ -137,15 +143,36 @@ def options(tool: str, said: Mapping[str, Any]) -> dict[str, Any]:
         if name in said and said[name] not in (None, "", False):
             out[name] = said[name]
     if tool == "outpaint":
-        out["borders"] = [form.whole(said, side) for side in ("left", "top", "right", "bottom")]
+        out["borders"] = [form.whole(said, side) for side in BORDERS]
     if tool == "sketch" and said.get("only_strokes"):
-        out.setdefault("grow", 6)
+        out.setdefault("grow", ROUND_STROKES)
     words = str(said.get("levels") or "").replace(";", ",")
     if words.strip():
         out["levels"] = [part.strip() for part in words.split(",") if part.strip()]
     if said.get("method") not in (None, "", "default"):
         out["method"] = said["method"]
     return out
+
+
+def from_settings(said: object) -> dict[str, Any]:
+    """Values of the tab's controls from an edit's settings. Raises BadRequest where they are no edit's."""
+    if not isinstance(said, Mapping) or not isinstance(said.get("task"), str):
+        raise BadRequest("these settings are no edit's; drop a PNG that an edit has written")
+    tool = task_of(said["task"]).name
+    given = said.get("options")
+    given = given if isinstance(given, Mapping) else {}
+    known: dict[str, Any] = {"tool": tool, "randomize": False, "levels": "", "method": "default"}
+    known |= {"grow": 0, "feather": 0, "invert": False, "only_strokes": False}
+    for name in ("prompt", "steps", "guidance", "seed"):
+        if said.get(name) is not None:
+            known[name] = said[name]
+    known |= {name: value for name, value in given.items() if name in NAMES}
+    if isinstance(given.get("levels"), list | tuple):
+        known["levels"] = ", ".join(str(v) for v in given["levels"])
+    borders = given.get("borders")
+    if isinstance(borders, list | tuple) and len(borders) == len(BORDERS):
+        known |= dict(zip(BORDERS, borders, strict=True))
+    return known
 
 
 def read_out(fidelity: Mapping[str, Any], timing: Mapping[str, float], bound: float | None) -> str:

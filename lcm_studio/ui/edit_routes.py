@@ -22,7 +22,7 @@ MAX_BODY = 12 * 1024 * 1024
 
 
 def edit_routes(studio: Studio) -> list[Route]:
-    """POST /studio/sketch {image, prompt, steps, strength, seed, refine}."""
+    """POST /studio/sketch {image, strokes, prompt, steps, guidance, strength, seed, refine}."""
     return [Route("/sketch", Sketch(studio).sketch, methods=["POST"])]
 
 
@@ -48,13 +48,29 @@ class Sketch:
         )
 
     def request(self, said: Mapping[str, Any]) -> Edit:
+        """One step while the hand moves, all of them, with previews, when it rests.
+
+        Where strokes are given by themselves, nothing else may change.
+        """
         info = self.studio.engine.info(self.studio.options.model)
+        refine = bool(said.get("refine"))
+        image = edit_form.picture_of(said["image"])
+        mask = None
+        options: dict[str, Any] = {"strength": said.get("strength")}
+        strokes = said.get("strokes")
+        if isinstance(strokes, str) and strokes:
+            mask = edit_form.alpha_of(edit_form.picture_of(strokes), *image.shape[:2])
+            options["grow"] = edit_form.ROUND_STROKES
+        guided = info.guidance != "none" and said.get("guidance") is not None
         return Edit(
             task="sketch",
-            image=edit_form.picture_of(said["image"]),
-            options={"strength": said.get("strength")},
+            image=image,
+            mask=mask,
+            options=options,
             prompt=form.text(said, "prompt"),
-            steps=form.whole(said, "steps"),
+            steps=form.whole(said, "steps") if refine else 1,
+            guidance=form.number(said, "guidance") if guided else None,
+            previews=refine,
             seed=form.whole(said, "seed"),
             model=info.id,
             priority="live",

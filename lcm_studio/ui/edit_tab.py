@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+import numpy as np
 
 from lcm_studio.edits import TASKS
 from lcm_studio.images import read_image
@@ -17,6 +18,7 @@ from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.spec.events import Done
 from lcm_studio.ui import create_form, edit_api, edit_controls, edit_form, form, parts, views
 from lcm_studio.ui.edit_form import Desk
+from lcm_studio.ui.pictures import png
 from lcm_studio.ui.studio import Studio
 
 if TYPE_CHECKING:
@@ -35,12 +37,13 @@ def build(studio: Studio) -> None:
     with gr.Row(elem_classes="lcm-split"):
         with gr.Column(elem_classes="lcm-left", scale=3, min_width=320):
             opened = edit_controls.build_files(EXAMPLES)
-            canvas = paint_canvas()
-            stage = parts.stage(TAB)
+            with gr.Row(elem_classes="lcm-pair"):
+                canvas = paint_canvas()
+                stage = parts.stage(TAB)
             kept = gr.HTML(elem_id="edit-kept")
             slider = gr.ImageSlider(
-                label="Before and after", interactive=False, elem_id="edit-slider", visible=False,
-                buttons=[],
+                label="Before and after", show_label=False, interactive=False, elem_id="edit-slider",
+                visible=False, buttons=[],
             )  # fmt: skip
             film = gr.HTML(elem_id="edit-film")
             parts.history(TAB)
@@ -58,7 +61,7 @@ def build(studio: Studio) -> None:
     }
     wire_go(studio, c, painted, shown)
     wire_files(opened, c, desk, canvas)
-    wire_tools(c, desk, canvas)
+    wire_tools(c, desk, canvas, slider)
     wire_arrivals(studio, c, desk, canvas)
     edit_api.add_endpoints(studio)
 
@@ -85,6 +88,12 @@ def sheet(picture: Pixels | None, tool: str) -> dict[str, Any]:
     src = views.jpeg(picture, quality=95)
     height, width = picture.shape[:2]
     return {"tool": tool, "src": src, "id": str(hash(src)), "width": width, "height": height}
+
+
+def masked(picture: Pixels, mask: Pixels, tool: str) -> dict[str, Any]:
+    """The canvas's value that shows an uploaded mask, white where the picture may change."""
+    src = png(mask)
+    return sheet(picture, tool) | {"mask": {"id": str(hash(src)), "src": src}}
 
 
 def wire_go(studio: Studio, c: dict[str, Any], painted: gr.Textbox, shown: dict[str, Any]) -> None:
@@ -117,7 +126,7 @@ def wire_go(studio: Studio, c: dict[str, Any], painted: gr.Textbox, shown: dict[
 
         def on_done(done: Done) -> dict[str, Any]:
             found.append(done)
-            return {}
+            return {"facts": views.facts(done.timing, {})}  # the read-out below says the rest
 
         rest = [gr.skip()] * 4
         for view in studio.play(make, owner=request.session_hash, tab=TAB, on_done=on_done):
@@ -153,34 +162,51 @@ def finished(request: Any, done: Done, desk: Desk, film: list[str]) -> tuple[Any
     words = edit_form.read_out(done.fidelity, done.timing, TASKS[request.task].bound)
     line = f'<p class="lcm-about" role="status">{html.escape(words[0].upper() + words[1:])}</p>'
     first = done.images[0]
+    start: Pixels | None = None
     pair: Any = gr.update(visible=False)
     if request.task != "interpolate":
-        pair = gr.update(value=before_after(request.image, first), visible=True)
-    levels = done.settings.get("levels", [])
-    frames = "".join(
-        f'<figure><img src="{src}" alt="clean estimate"><figcaption>&sigma; {level:.2g}</figcaption></figure>'
-        for src, level in zip(film, levels, strict=False)
-    )
+        start = before(request, first)
+        pair = gr.update(value=(start, first[..., :3]), visible=True)
+    frames = filmstrip([*film, views.jpeg(first, largest=views.PREVIEW_SIZE)], done)
     choices = [str(i + 1) for i in range(len(done.images))]
     pick = gr.update(choices=choices, value="1", visible=len(choices) > 1)
     return (
-        replace(desk, results=done.images),
+        replace(desk, results=done.images, start=start),
         line,
         pair,
-        f'<div class="lcm-film">{frames}</div>',
+        frames,
         pick,
     )
 
 
-def before_after(before: Pixels, after: Pixels) -> tuple[Pixels, Pixels]:
-    """Both at the size of the result."""
+def filmstrip(film: list[str], done: Done) -> str:
+    """The clean estimate after every step, under its noise level, and the finished picture."""
+    levels = [f"&sigma; {level:.2g}" for level in done.settings.get("levels", ())]
+    if len(film) > len(levels):  # the last estimate becomes the picture: one frame for both
+        film = [*film[: len(levels) - 1], film[-1]] if levels else film[-1:]
+    words = [f"{i + 1}. {levels[i]}" if i < len(levels) else "result" for i in range(len(film))]
+    frames = "".join(
+        f'<figure><img src="{src}" alt="After step {i + 1}"><figcaption>{text}</figcaption></figure>'
+        for i, (src, text) in enumerate(zip(film, words, strict=True))
+    )
+    return f'<div class="lcm-film">{frames}</div>'
+
+
+def before(request: Any, after: Pixels) -> Pixels:
+    """The picture that was edited, at the size of the result; a widened one on grey, where it is in it."""
     import cv2
 
     height, width = after.shape[:2]
-    left = before[..., :3]
-    if left.shape[:2] != (height, width):
-        left = cv2.resize(left, (width, height), interpolation=cv2.INTER_CUBIC)
-    return left, after[..., :3]
+    old = request.image[..., :3]
+    if request.task == "outpaint":
+        left, top, _, _ = request.options["borders"]
+        sheet = np.full((height, width, 3), 127, np.uint8)
+        sheet[top : top + old.shape[0], left : left + old.shape[1]] = old
+        return sheet
+    if old.shape[:2] != (height, width):
+        resized: Pixels = cv2.resize(old, (width, height), interpolation=cv2.INTER_CUBIC)
+        return resized
+    return old
 
 
 def wire_files(opened: dict[str, Any], c: dict[str, Any], desk: gr.State, canvas: gr.HTML) -> None:
@@ -194,15 +220,17 @@ def wire_files(opened: dict[str, Any], c: dict[str, Any], desk: gr.State, canvas
             if kind == "picture":
                 now = replace(now, picture=pixels, mask=None, before=remember(now))
                 return now, sheet(pixels, tool), views.note("")
-            said = (
-                "the second picture is there"
-                if kind == "second"
-                else "the mask is there; white may change"
-            )
-            if kind == "mask":
-                pixels = pixels[..., :3].max(axis=2)
-            change: dict[str, Any] = {kind: pixels}
-            return replace(now, **change), gr.skip(), views.note(f"{said}.", "info")
+            if kind == "second":
+                said = "The second picture is there."
+                if tool != "interpolate":
+                    said += " Morph goes from the first to the second."
+                return replace(now, second=pixels), gr.skip(), views.note(said, "info")
+            if now.picture is None:
+                raise BadRequest("open the picture first, then its mask")
+            mask = np.ascontiguousarray(pixels[..., :3].max(axis=2))
+            shown = masked(now.picture, mask, tool)
+            said = "The mask is on the canvas: what is red may change."
+            return replace(now, mask=mask), shown, views.note(said, "info")
         except StudioError as error:
             gr.Warning(str(error))
             return gr.skip(), gr.skip(), views.note(str(error))
@@ -227,7 +255,7 @@ def remember(desk: Desk) -> tuple[Pixels, ...]:
     return (*desk.before, desk.picture)[-edit_form.MOST_UNDO :]
 
 
-def wire_tools(c: dict[str, Any], desk: gr.State, canvas: gr.HTML) -> None:
+def wire_tools(c: dict[str, Any], desk: gr.State, canvas: gr.HTML, slider: gr.ImageSlider) -> None:
     """Choosing a tool, going on with a result, undo of edits."""
     groups = edit_controls.GROUPS
 
@@ -259,6 +287,14 @@ def wire_tools(c: dict[str, Any], desk: gr.State, canvas: gr.HTML) -> None:
         return now, sheet(now.picture, tool), views.note("")
 
     outputs = [desk, canvas, c["note"]]
+
+    def pick(now: Desk, picked: str | None) -> Any:
+        index = min(int(picked or 1), len(now.results)) - 1
+        if now.start is None or index < 0:
+            return gr.skip()
+        return now.start, now.results[index][..., :3]
+
+    c["picked"].input(pick, inputs=[desk, c["picked"]], outputs=slider, **parts.PRIVATE)
     c["go_on"].click(go_on, inputs=[desk, c["picked"], c["tool"]], outputs=outputs, **parts.PRIVATE)
     c["undo"].click(undo, inputs=[desk, c["tool"]], outputs=outputs, **parts.PRIVATE)
 
@@ -282,23 +318,22 @@ def wire_arrivals(studio: Studio, c: dict[str, Any], desk: gr.State, canvas: gr.
     parts.on_receive(
         TAB, receive, inputs=[desk, c["tool"]], outputs=[desk, canvas, c["prompt"], c["note"]]
     )
-    names = [
-        n for n in edit_form.NAMES if n not in ("left", "top", "right", "bottom", "only_strokes")
-    ]
+    groups = edit_controls.GROUPS
+    names = [*edit_form.NAMES, "randomize"]
 
-    def restore(said: Any) -> list[Any]:
-        if not isinstance(said, Mapping) or said.get("task") not in TASKS:
-            note = views.note(
-                "these settings are not an edit's; drop a PNG that an edit has written."
-            )
-            return [*([gr.skip()] * len(names)), note]
-        given = said.get("options")
-        options: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
-        known = {**said, **options, "tool": said["task"]}
-        if isinstance(options.get("levels"), list):
-            known["levels"] = ", ".join(str(v) for v in options["levels"])
-        else:
-            known.pop("levels", None)
-        return [*(known.get(n, gr.skip()) for n in names), views.note("")]
+    def restore(said: Any, now: Desk) -> list[Any]:
+        try:
+            known = edit_form.from_settings(said)
+        except BadRequest as error:
+            rest = len(names) + len(groups) + 1
+            return [*([gr.skip()] * rest), views.note(str(error))]
+        text = "" if now.picture is not None else "Now open the picture that they are for."
+        return [
+            *(known.get(name, gr.skip()) for name in names),
+            *(gr.update(visible=known["tool"] in tools) for tools in groups.values()),
+            sheet(now.picture, known["tool"]),
+            views.note(text, "info"),
+        ]
 
-    parts.on_restore(TAB, restore, outputs=[*(c[n] for n in names), c["note"]])
+    outputs = [*(c[n] for n in names), *(c[g] for g in groups), canvas, c["note"]]
+    parts.on_channel(f"restore-{TAB}", restore, inputs=[desk], outputs=outputs)

@@ -42,6 +42,15 @@ def jpeg(pixels: Pixels, *, quality: int = PREVIEW_QUALITY, largest: int | None 
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+def png(pixels: Pixels) -> str:
+    """A data URL of uint8 `(H, W)` or `(H, W, 3)` pixels, exact."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Picture:
     """`path`: its PNG, written when `written` is done."""

@@ -1,8 +1,10 @@
 // The Edit tab's canvas: a picture, a mask over it and strokes over it; and Live sketch, which follows the hand.
-import { field, h, registry, say, url } from "./registry.js";
+import { field, h, readLines, registry, say, url } from "./registry.js";
 
-const SIDE = 640; // the longer side of what is painted on; the server brings it to the picture's size
-const MOST_UNDO = 30;
+// The longer side of what is painted on: a whole multiple of a small picture's, a large one's own up to the second.
+const SIDE = [640, 1600];
+const MOST_UNDO = 12;
+const INK = "#ff2d55";
 const REST = 350;
 const PALETTE = ["#ffffff", "#1b2a4a", "#5aa9e6", "#f4a259", "#e4572e", "#7a4b2a", "#2f7d32", "#9ccc65", "#f2d16b", "#8d99ae", "#b26fc4", "#111111"];
 const MASKED = ["inpaint", "outpaint", "superres"];
@@ -20,7 +22,7 @@ class Paint {
     this.strokes = h("canvas", { className: "lcm-strokes" });
     this.mask = h("canvas", { className: "lcm-mask", id: `${tab}-canvas` });
     this.paper = h("div", { className: "lcm-paper", role: "application", ariaLabel: "Canvas: paint with the pointer" }, this.base, this.strokes, this.mask);
-    root.replaceChildren(this.bar(), this.paper);
+    root.replaceChildren(this.paper, this.bar());
     for (const [name, fn] of [["pointerdown", "down"], ["pointermove", "move"], ["pointerup", "up"], ["pointercancel", "up"]]) {
       this.paper.addEventListener(name, (event) => this[fn](event));
     }
@@ -56,10 +58,13 @@ class Paint {
     if (value.tool) this.tool = value.tool;
     this.colours.hidden = this.tool !== "sketch";
     this.paper.dataset.tool = this.tool;
+    if (value.mask) this.takeMask(value.mask);
     if (!value.src || value.id === this.id) return;
     this.id = value.id;
-    const scale = SIDE / Math.max(value.width, value.height);
+    const side = Math.max(value.width, value.height);
+    const scale = side < SIDE[0] ? Math.max(1, Math.round(SIDE[0] / side)) : Math.min(1, SIDE[1] / side);
     this.natural = [value.width, value.height];
+    this.uploaded = null;
     for (const canvas of [this.base, this.strokes, this.mask]) {
       canvas.width = Math.max(1, Math.round(value.width * scale));
       canvas.height = Math.max(1, Math.round(value.height * scale));
@@ -73,6 +78,27 @@ class Paint {
       this.paper.dataset.ready = value.id;
     };
     img.src = value.src;
+  }
+
+  // An uploaded mask, shown as if it had been painted: white becomes ink.
+  async takeMask({ id, src }) {
+    if (!this.natural || this.uploaded === id) return;
+    const img = new Image();
+    img.src = src;
+    await img.decode();
+    this.remember(this.mask);
+    const pen = this.mask.getContext("2d");
+    pen.clearRect(0, 0, this.mask.width, this.mask.height);
+    pen.imageSmoothingEnabled = false;
+    pen.drawImage(img, 0, 0, this.mask.width, this.mask.height);
+    const sheet = pen.getImageData(0, 0, this.mask.width, this.mask.height);
+    for (let i = 0; i < sheet.data.length; i += 4) {
+      const white = sheet.data[i] > 0;
+      [sheet.data[i], sheet.data[i + 1], sheet.data[i + 2], sheet.data[i + 3]] = [255, 45, 85, white ? 255 : 0];
+    }
+    pen.putImageData(sheet, 0, 0);
+    this.uploaded = id;
+    this.paper.dataset.mask = id;
   }
 
   layer() {
@@ -112,7 +138,7 @@ class Paint {
   line(x, y) {
     const pen = this.layer().getContext("2d");
     pen.globalCompositeOperation = this.erase ? "destination-out" : "source-over";
-    pen.strokeStyle = this.tool === "sketch" ? this.colour : "#ff2d55";
+    pen.strokeStyle = this.tool === "sketch" ? this.colour : INK;
     pen.lineWidth = this.size;
     pen.lineCap = pen.lineJoin = "round";
     pen.beginPath();
@@ -124,8 +150,10 @@ class Paint {
     live.change(this);
   }
 
-  remember() {
-    const layer = this.layer();
+  // Before a change of a layer; a mask that was touched is no longer the uploaded file.
+  remember(layer = this.layer()) {
+    if (!layer.width) return;
+    if (layer === this.mask) this.uploaded = null;
     this.undo.push([layer, layer.getContext("2d").getImageData(0, 0, layer.width, layer.height)]);
     if (this.undo.length > MOST_UNDO) this.undo.shift();
   }
@@ -133,6 +161,7 @@ class Paint {
   back() {
     const step = this.undo.pop();
     if (!step) return;
+    if (step[0] === this.mask) this.uploaded = null;
     step[0].getContext("2d").putImageData(step[1], 0, 0);
     live.change(this);
   }
@@ -141,13 +170,15 @@ class Paint {
     this.remember();
     const layer = this.layer();
     layer.getContext("2d").clearRect(0, 0, layer.width, layer.height);
+    live.change(this);
   }
 
   invert() {
-    this.remember();
+    if (!this.mask.width) return;
+    this.remember(this.mask);
     const pen = this.mask.getContext("2d");
     pen.globalCompositeOperation = "source-out";
-    pen.fillStyle = "#ff2d55";
+    pen.fillStyle = INK;
     pen.fillRect(0, 0, this.mask.width, this.mask.height);
     pen.globalCompositeOperation = "source-over";
   }
@@ -160,7 +191,8 @@ class Paint {
       for (let i = 3; i < data.length; i += 4) if (data[i]) return canvas.toDataURL("image/png");
       return "";
     };
-    return JSON.stringify({ mask: MASKED.includes(this.tool) ? drawn(this.mask) : "", strokes: this.tool === "sketch" ? drawn(this.strokes) : "" });
+    const mask = this.uploaded ? "uploaded" : drawn(this.mask);
+    return JSON.stringify({ mask: MASKED.includes(this.tool) ? mask : "", strokes: this.tool === "sketch" ? drawn(this.strokes) : "" });
   }
 
   // Picture and strokes together at the picture's own size.
@@ -197,7 +229,8 @@ const live = {
     const abort = new AbortController();
     const busy = (this.busy = { refine, abort });
     const number = (id) => Number(field(id)?.value);
-    const form = { image: paint.together(), prompt: field("edit-prompt")?.value || "", steps: refine ? number("edit-steps") : 1, strength: number("edit-strength"), seed: number("edit-seed"), refine };
+    const alone = document.querySelector("#edit-only-strokes input")?.checked;
+    const form = { image: paint.together(), strokes: alone ? paint.strokes.toDataURL("image/png") : "", prompt: field("edit-prompt")?.value || "", steps: refine ? number("edit-steps") : 1, guidance: number("edit-guidance"), strength: number("edit-strength"), seed: number("edit-seed"), refine };
     try {
       const answer = await fetch(url("studio/sketch"), { method: "POST", signal: abort.signal, headers: { "Content-Type": "application/json" }, body: JSON.stringify(form) });
       if (!answer.ok) {
@@ -205,10 +238,10 @@ const live = {
         say(paint.tab, { kind: "error", text: data.detail || `The studio answered ${answer.status}.` });
         return;
       }
-      for (const line of (await answer.text()).split("\n")) {
-        if (line) registry.get("stage", paint.tab)?.draw(JSON.parse(line));
-      }
-      performance.mark("lcm-live");
+      await readLines(answer.body, (value) => {
+        registry.get("stage", paint.tab)?.draw(value);
+        performance.mark("lcm-live");
+      });
     } catch (error) {
       if (error.name !== "AbortError") say(paint.tab, { kind: "error", text: "The studio does not answer; is it still running?" });
     } finally {
@@ -219,21 +252,38 @@ const live = {
 };
 
 const CSS = `
-.lcm-brushes { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; padding: 4px 0 10px; font-size: 13px; }
+.lcm-brushes { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; padding: 10px 0 0; font-size: 13px; justify-content: center; }
 .lcm-brushes label { display: flex; gap: 8px; align-items: center; }
 .lcm-brushes [aria-pressed="true"] { outline: 2px solid currentColor; }
 .lcm-palette { display: inline-flex; gap: 4px; align-items: center; flex-wrap: wrap; }
 .lcm-palette[hidden] { display: none; }
 .lcm-palette button:not(.lcm-tool) { width: 22px; height: 22px; border-radius: 50%; border: 1px solid #0003; padding: 0; }
 .lcm-palette input { width: 30px; height: 26px; padding: 0; border: 0; background: none; }
-.lcm-paper { position: relative; width: min(100%, 560px); margin: 0 auto; aspect-ratio: 1; background: #fff; border-radius: 6px; overflow: hidden; cursor: crosshair; touch-action: none; box-shadow: 0 2px 10px #0002; }
+.lcm-paper { position: relative; width: min(100%, 62vh, 640px); margin: 0 auto; aspect-ratio: 1; background: #fff; border-radius: 6px; overflow: hidden; cursor: crosshair; touch-action: none; box-shadow: 0 2px 10px #0002; }
 .lcm-paper canvas { position: absolute; inset: 0; width: 100%; height: 100%; }
 .lcm-paper .lcm-mask { opacity: 0.45; }
 .lcm-paper[data-tool="sketch"] .lcm-mask { opacity: 0.12; }
 .lcm-paper:not([data-tool="sketch"]) .lcm-strokes { display: none; }
 .lcm-film { display: flex; gap: 8px; overflow-x: auto; padding: 6px 0; }
-.lcm-film figure { margin: 0; text-align: center; font-size: 12px; }
+.lcm-film figure { margin: 0; flex: none; text-align: center; font-size: 12px; }
 .lcm-film img { width: 96px; border-radius: 4px; }
+.lcm-pair { display: grid !important; grid-template-columns: minmax(0, 1fr); gap: 16px !important; align-items: start; }
+.lcm-pair > * { min-width: 0 !important; width: 100%; }
+.lcm-pair .lcm-stage { min-height: 0; padding: 14px; }
+.lcm-pair .lcm-frames[data-count="1"] .lcm-picture img { width: min(100%, 56vh); }
+.lcm-pair .lcm-frames[data-count="1"] .lcm-picture { width: 100%; text-align: center; background: none; box-shadow: none; }
+.lcm-pair .lcm-horizon { width: min(180px, 50%); margin-bottom: 14px; }
+#edit-slider { max-width: min(100%, 52vh); margin: 0 auto; }
+#edit-slider .icon-button-wrapper { display: none; }
+@media (min-width: 1100px) {
+  .lcm-pair { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
+  .lcm-pair .lcm-stage { aspect-ratio: 1; }
+  .lcm-pair .lcm-stage:has(.lcm-frame) { aspect-ratio: auto; padding: 0; border: 0; border-radius: 6px; background: none; }
+}
+@media (max-width: 640px) {
+  .lcm-pair .lcm-stage:not(:has(.lcm-frame)) { padding: 18px; }
+  .lcm-pair .lcm-horizon { display: none; }
+}
 `;
 
 export function mountPaint(tab, element, { props, watch }) {

@@ -1,5 +1,5 @@
 // Live: one step at once for the newest values, the full number of steps when the hand rests; nothing queues up.
-import { registry, say, url } from "./registry.js";
+import { readLines, registry, say, url } from "./registry.js";
 
 const REST = 400;
 
@@ -49,24 +49,12 @@ class Live {
         say(this.tab, { kind: "error", text: data.detail || `The studio answered ${answer.status}.` });
         return;
       }
-      await this.read(answer.body.getReader());
+      await readLines(answer.body, (value) => this.show(value));
     } catch (error) {
       if (error.name !== "AbortError") say(this.tab, { kind: "error", text: "The studio does not answer; is it still running?" });
     } finally {
       if (this.busy === busy) this.busy = null;
       if (refine && this.next) this.pump();
-    }
-  }
-
-  async read(reader) {
-    const decoder = new TextDecoder();
-    let rest = "";
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) return;
-      const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
-      rest = lines.pop();
-      for (const line of lines) if (line) this.show(JSON.parse(line));
     }
   }
 

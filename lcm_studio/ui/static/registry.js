@@ -70,3 +70,17 @@ export async function send(tab, channel, data) {
   showTab(tab);
   (await registry.when("channel", channel))(data);
 }
+
+// The JSON objects of a stream, each as soon as its line is there.
+export async function readLines(stream, take) {
+  const reader = stream.getReader();
+  const decoder = new TextDecoder();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
+    rest = lines.pop();
+    for (const line of lines) if (line) take(JSON.parse(line));
+  }
+}

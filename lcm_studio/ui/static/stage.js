@@ -3,6 +3,11 @@ import { h, hasTab, registry, say, send, url } from "./registry.js";
 import { remember } from "./history.js";
 import { openViewer } from "./viewer.js";
 
+const EMPTY = {
+  create: ["Describe a picture, then press Generate.", "Or switch on Live and watch it follow your typing."],
+  edit: ["The result appears here.", "Open a picture or take an example, choose a tool, press Apply."],
+};
+
 export class Stage {
   constructor(tab, root) {
     this.tab = tab;
@@ -12,7 +17,8 @@ export class Stage {
     this.text = h("span");
     this.progress = h("div", { className: "lcm-progress", role: "status", "aria-live": "polite", hidden: true }, h("b", {}, this.bar), this.text);
     this.facts = h("dl", { className: "lcm-facts" });
-    this.empty = h("div", { className: "lcm-empty" }, h("div", { className: "lcm-horizon" }), h("p", {}, "Describe a picture, then press Generate."), h("p", { className: "lcm-soft" }, "Or switch on Live and watch it follow your typing."));
+    const [first, second] = EMPTY[tab] || EMPTY.create;
+    this.empty = h("div", { className: "lcm-empty" }, h("div", { className: "lcm-horizon" }), h("p", {}, first), h("p", { className: "lcm-soft" }, second));
     this.root = h("section", { className: "lcm-stage", "aria-label": "Pictures" }, this.empty, this.frames, this.progress);
     root.replaceChildren(this.root, this.facts);
     this.draw({ phase: "idle", frames: [] });
@@ -106,6 +112,9 @@ export function frameTools(tab, frame) {
   if (tab !== "edit" && hasTab("edit")) {
     tools.push(h("button", { type: "button", className: "lcm-tool", title: "Go on with this picture in Edit", onclick: () => send("edit", "receive-edit", { id: frame.id, settings: frame.settings }) }, "Edit"));
   }
+  if (tab === "edit") {
+    tools.push(h("button", { type: "button", className: "lcm-tool", title: "Put this picture on the canvas", onclick: () => send("edit", "receive-edit", { id: frame.id, settings: frame.settings }) }, "Go on"));
+  }
   return tools;
 }
 
@@ -114,6 +123,6 @@ export function mountStage(tab, root, { props, watch }) {
   registry.set("stage", tab, stage);
   watch("value", () => stage.draw(props.value));
   document.addEventListener("click", (e) => {
-    if (e.target.closest?.(`#${tab}-go, #${tab}-compare`)) stage.draw({ phase: "running", progress: { text: "Sent" } });
+    if (e.target.closest?.(`#${tab}-go, #${tab}-compare, #${tab}-vary`)) stage.draw({ phase: "running", progress: { text: "Sent" } });
   });
 }
