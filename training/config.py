@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 LR_SCHEDULES = (
     "constant",
@@ -35,7 +35,38 @@ class DataConfig(Strict):
     )
     count: int = Field(20000, ge=1, description="scenes: how many are rendered")
     first: int = Field(0, ge=0, description="scenes: seed of the first one")
-    cache: str = Field("cache", description="folder for rendered pictures and latents")
+    cache: str = Field("cache", description="folder for rendered pictures and encodings")
+    crop: Literal["center", "random"] = Field(
+        "center", description="place of the square that is cut out, as large as the shorter side"
+    )
+    flip: bool = Field(
+        False, description="mirror half of the examples, drawn anew in every epoch; captions stay"
+    )
+    latents: Literal["cached", "online"] = Field(
+        "cached", description="pictures are encoded once, or (online) in every step"
+    )
+    crops: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="crop=random with latents=cached: crops of a picture that are cached and taken "
+        "in turn, one in an epoch; online takes a new one in every epoch",
+    )
+    text: Literal["cached", "online"] = Field(
+        "cached", description="captions go through a frozen text encoder once, or in every step"
+    )
+    text_cache_mb: int = Field(
+        20000,
+        ge=0,
+        description="disk for cached captions, MB, at most half of what is free; those beyond it "
+        "are encoded in the step",
+    )
+
+    @model_validator(mode="after")
+    def _scenes_are_square(self) -> DataConfig:
+        if self.kind == "scenes" and self.crop == "random":
+            raise ValueError("crop=random has nothing to cut off from scenes: they are square")
+        return self
 
 
 class TrainConfig(Strict):

@@ -18,7 +18,7 @@ from training.data.encodings import Encodings
 from training.data.files import folder_source, hub_source, shard_source
 from training.data.load import open_source
 from training.data.source import BadSample
-from training.data.tolerant import Tolerant, content_key
+from training.data.tolerant import Tolerant, content
 from training.errors import TrainingFault
 from training.rng import order
 
@@ -38,7 +38,7 @@ def test_folder_and_shards_give_the_same_examples(make_folder: MakeFolder, tmp_p
         assert a.image.shape == (32, 32, 3) and a.image.dtype == np.uint8
         assert (a.image == b.image).all()
         assert a.caption == b.caption == f"caption {index}"
-        assert content_key(plain, index) == content_key(shards, index)
+        assert content(plain, index) == content(shards, index)
     assert plain.key == shards.key
 
 
@@ -62,12 +62,11 @@ def test_the_key_follows_content_captions_and_crop(make_folder: MakeFolder) -> N
     first = folder_source(folder, size=32)
     assert folder_source(folder, size=32).key == first.key
     assert folder_source(folder, size=24).key != first.key
-    assert content_key(first, 0) != content_key(folder_source(folder, size=24), 0)
     (folder / "001.txt").write_text("another caption")
     assert folder_source(folder, size=32).key != first.key
-    before = content_key(first, 1)
+    before = content(first, 1)
     (folder / "001.png").write_bytes(png(99))
-    assert content_key(folder_source(folder, size=32), 1) != before
+    assert content(folder_source(folder, size=32), 1) != before
 
 
 def test_broken_pictures_are_skipped_counted_and_listed(make_folder: MakeFolder) -> None:  # noqa: F811
@@ -80,7 +79,7 @@ def test_broken_pictures_are_skipped_counted_and_listed(make_folder: MakeFolder)
     tolerant = Tolerant(source, told.append)
     assert (tolerant.item(4).image == source.item(5).image).all()
     assert tolerant.caption(4, 0) == "caption 5"
-    assert tolerant.digest(4) == content_key(source, 5)
+    assert tolerant.content(4) == content(source, 5)
     assert list(tolerant.bad) == [4] and len(told) == 1 and "004.png" in told[0]
 
 

@@ -24,17 +24,25 @@ def hashed(key: str) -> bytes:
 
 
 class Encodings:
-    """Rows of float32 `shape` in `folder/NAME.rows`, their keys in `folder/NAME.keys`.
+    """Rows of `shape` and `dtype` in `folder/NAME.rows`, their keys in `folder/NAME.keys`.
 
     `name` must tell the encoder and its settings: another autoencoder is another file.
     """
 
-    def __init__(self, folder: Path, name: str, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: type[np.floating] = np.float32,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        safe = hashlib.sha256(f"{name}/{shape}".encode()).hexdigest()[:24]
+        kind = "" if dtype is np.float32 else f"/{np.dtype(dtype)}"
+        safe = hashlib.sha256(f"{name}/{shape}{kind}".encode()).hexdigest()[:24]
         self._rows_path, self._keys_path = folder / f"{safe}.rows", folder / f"{safe}.keys"
         self.shape = shape
-        self._row_bytes = 4 * int(np.prod(shape))
+        self.dtype = np.dtype(dtype)
+        self.row_bytes = self.dtype.itemsize * int(np.prod(shape))
         for path in (self._rows_path, self._keys_path):
             path.touch()
         self._where: dict[bytes, int] = {}
@@ -48,10 +56,17 @@ class Encodings:
         return hashed(key) in self._where
 
     def rows(self, keys: Sequence[str]) -> np.ndarray:
-        """(len(keys), *shape) float32; raises KeyError for a key that is not there."""
-        places = [self._where[hashed(key)] for key in keys]
-        if not places:
-            return np.empty((0, *self.shape), np.float32)
+        """(len(keys), *shape); raises KeyError for a key that is not there."""
+        return self.take(self.places(keys))
+
+    def places(self, keys: Sequence[str]) -> np.ndarray:
+        """int64 (len(keys),): where the rows are, for `take`; raises KeyError as `rows` does."""
+        return np.array([self._where[hashed(key)] for key in keys], np.int64)
+
+    def take(self, places: np.ndarray) -> np.ndarray:
+        """(len(places), *shape): copies of the rows at `places`, and of no others, in memory."""
+        if not len(places):
+            return np.empty((0, *self.shape), self.dtype)
         return np.asarray(self._map()[places])
 
     def fill(
@@ -76,12 +91,12 @@ class Encodings:
         return len(missing)
 
     def _append(self, keys: Sequence[str], rows: np.ndarray) -> None:
-        rows = np.ascontiguousarray(rows, dtype=np.float32)
+        rows = np.ascontiguousarray(rows, dtype=self.dtype)
         if rows.shape != (len(keys), *self.shape):
             raise ValueError(f"rows of shape {rows.shape} do not fit ({len(keys)}, *{self.shape})")
         with self._writing():
             with self._rows_path.open("r+b") as file:
-                file.seek(self._known * self._row_bytes)
+                file.seek(self._known * self.row_bytes)
                 file.write(rows.tobytes())
                 file.flush()
                 os.fsync(file.fileno())
@@ -109,4 +124,4 @@ class Encodings:
         self._known += len(data) // _KEY_BYTES
 
     def _map(self) -> np.memmap:
-        return np.memmap(self._rows_path, np.float32, "r", shape=(self._known, *self.shape))
+        return np.memmap(self._rows_path, self.dtype, "r", shape=(self._known, *self.shape))

@@ -1,6 +1,6 @@
 """Sources over files: a folder of pictures, WebDataset shards, a data set of the Hugging Face hub.
 
-All give RGB uint8 (size, size, 3): the centre square, resized. Reading is random access by index, in the
+All give RGB uint8 (size, size, 3): a square of the picture, resized. Reading is random access by index, in the
 stable order of the listing, so that an order drawn from counters resumes at the exact example.
 """
 
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from lcm_studio.data.listing import DataError, Entry, list_folder
-from lcm_studio.data.pictures import BrokenPicture, fit, open_picture
+from lcm_studio.data.pictures import BrokenPicture, crop_box, fit, open_picture
 from lcm_studio.data.shards import Sample, index_shards, read_caption, read_span
-from training.data.source import BadSample, Item
+from training.data.source import CENTRE, BadSample, Item, View
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _HUB_FILES = ("*.png", "*.jpg", "*.jpeg", "*.webp", "*.txt", "*metadata.jsonl", "*.tar")
@@ -34,6 +34,8 @@ class _Files(Protocol):
 class FileSource:
     """Pictures of `files` cropped and resized to `size`; raises BadSample for one that cannot be used."""
 
+    fixed_captions = True  # the same in every epoch
+
     def __init__(self, files: _Files, count: int, *, size: int) -> None:
         self._files = files
         self._count = count
@@ -48,7 +50,7 @@ class FileSource:
 
     @cached_property
     def key(self) -> str:
-        """Changes with any picture, caption or the crop: a hash over the content of every file."""
+        """Changes with any picture, caption or the size: a hash over the content of every file."""
         total = hashlib.sha256(f"centre-{self.size}".encode())
         for index in range(self._count):
             total.update(self.digest(index).encode())
@@ -62,12 +64,7 @@ class FileSource:
         except OSError:
             return ""
 
-    def crop(self, index: int) -> str:
-        """What is done to the picture: with `digest` it names an encoding."""
-        del index
-        return f"centre-{self.size}"
-
-    def item(self, index: int) -> Item:
+    def item(self, index: int, view: View = CENTRE) -> Item:
         """The example at `index`; raises BadSample."""
         try:
             image, _ = open_picture(self._files.read(index))
@@ -75,10 +72,16 @@ class FileSource:
             raise BadSample(f"{self.name(index)}: {error}") from None
         except OSError as error:
             raise BadSample(f"{self.name(index)}: cannot be read ({error.strerror})") from None
+        (width, height), place = image.size, {"across": view.across, "down": view.down}
+        left, top, right, _ = crop_box(width, height, self.size, **place)
+        scale = self.size / min(width, height)
+        before = width - right if view.flip else left
         return Item(
-            image=fit(image, self.size),
+            image=fit(image, self.size, flip=view.flip, **place),
             caption=self._files.text(index) or "",
             label=self._files.label(index),
+            original=(height, width),
+            corner=(round(top * scale), round(before * scale)),
         )
 
     def caption(self, index: int, epoch: int) -> str:

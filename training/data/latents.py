@@ -1,19 +1,30 @@
-"""Pictures encoded once: latents of a whole source in one mapped file, keyed by content."""
+"""Pictures encoded once and read from disk row by row, or encoded in every step.
+
+A row is what the autoencoder says of one view of a picture: latents (C, h, w), or where it has a
+spread, mean and standard deviation (2C, h, w), from which every step draws anew.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.data.source import Source
+from training.data.encodings import Encodings
+from training.data.source import CENTRE, Source, View
+from training.data.views import Views
 
 _BATCH = 32
+
+Examples = Sequence[tuple[int, int]]  # (index, epoch)
+Encode = Callable[[Tensor], Tensor]  # pictures (B, 3, H, W) in [-1, 1] -> rows (B, C', h, w)
 
 
 def weights_key(network: nn.Module) -> str:
@@ -31,62 +42,183 @@ def to_signed(images: np.ndarray) -> Tensor:
     return x.div_(127.5).sub_(1)
 
 
-def encode_all(
-    source: Source,
-    encode: Callable[[Tensor], Tensor],
-    *,
-    key: str,
-    cache: Path,
-    progress: Callable[[int], None] = lambda done: None,
-) -> np.ndarray:
-    """Latents (N, C, h, w) float32 of every example, from the cache where it has them.
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """`rows` (B, C', h, w) float32 and `sizes` (B, 4): original height and width, top, left; pixels."""
 
-    `encode` maps pictures (B, 3, H, W) in [-1, 1] to scaled latents.
+    rows: Tensor
+    sizes: Tensor
+
+
+class Latents(Protocol):
+    """Rows of examples, each in the view that its epoch shows."""
+
+    shape: tuple[int, int, int, int]  # (N, C, h, w) of the latents
+
+    def __call__(self, examples: Examples) -> Encoded: ...
+
+
+def open_latents(
+    source: Source,
+    encode: Encode,
+    *,
+    views: Views,
+    size: int,
+    spread: bool,
+    key: str,
+    cache: Path | None,
+    sized: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Latents:
+    """Latents from `cache`, filled first with what it lacks; or encoded in every step for None.
+
+    Rows are mean and standard deviation if `spread`. `key` names the encoder and their form. Files are cached by content and view, so that a
+    picture that was added or changed is the only one encoded again. The sizes of files are kept only
+    if `sized`; else they are those of a whole square picture.
     """
-    if hasattr(source, "digest"):
-        return _by_content(source, encode, key=key, cache=cache, progress=progress)
-    path = cache / f"latents-{source.key}-{key}.npy"
-    if not path.exists():
-        part = path.with_suffix(f".part{os.getpid()}")
-        out: np.memmap | None = None
-        for first in range(0, len(source), _BATCH):
-            indices = range(first, min(first + _BATCH, len(source)))
-            images = np.stack([source.item(i).image for i in indices])
-            with torch.no_grad():
-                z = encode(to_signed(images)).float().cpu().numpy()
-            if out is None:
-                out = np.lib.format.open_memmap(
-                    part, mode="w+", dtype=np.float32, shape=(len(source), *z.shape[1:])
-                )
-            out[first : first + len(z)] = z
-            progress(first + len(z))
-        if out is not None:
-            out.flush()
-        part.rename(path)
-    found: np.ndarray = np.load(path, mmap_mode="r")
+    found: _Online | _Whole | _ByContent
+    if cache is None:
+        found = _Online(source, encode, views)
+    elif hasattr(source, "content"):
+        found = _ByContent(source, encode, views, size, key, cache, sized, progress)
+    else:
+        found = _Whole(source, encode, views, size, key, cache, progress)
+    channels, height, width = found.row
+    found.shape = (len(source), channels // 2 if spread else channels, height, width)
     return found
 
 
-def _by_content(
-    source: Source,
-    encode: Callable[[Tensor], Tensor],
-    *,
-    key: str,
-    cache: Path,
-    progress: Callable[[int], None],
-) -> np.ndarray:
-    """As `encode_all`, for files: a picture that was added or changed is the only one encoded again."""
-    from training.data.encodings import Encodings
-    from training.data.tolerant import content_key
+def _encode(encode: Encode, images: Sequence[np.ndarray]) -> np.ndarray:
+    with torch.no_grad():
+        found: np.ndarray = encode(to_signed(np.stack(images))).float().cpu().numpy()
+    return found
 
-    def rows(indices: Sequence[int]) -> np.ndarray:
+
+class _Online:
+    shape: tuple[int, int, int, int]
+
+    def __init__(self, source: Source, encode: Encode, views: Views) -> None:
+        self._source, self._encode, self._views = source, encode, views
+        self.row = _encode(encode, [source.item(0).image]).shape[1:]
+
+    def __call__(self, examples: Examples) -> Encoded:
+        items = [self._source.item(i, self._views.at(i, epoch)) for i, epoch in examples]
         with torch.no_grad():
-            z = encode(to_signed(np.stack([source.item(i).image for i in indices])))
-        found: np.ndarray = z.float().cpu().numpy()
-        return found
+            rows = self._encode(to_signed(np.stack([item.image for item in items]))).float()
+        return Encoded(rows=rows, sizes=torch.tensor([item.sizes() for item in items]).float())
 
-    shape = rows([0]).shape[1:]
-    store = Encodings(cache, f"latents-{key}", shape)
-    keys = [content_key(source, index) for index in range(len(source))]
-    store.fill(keys, rows, batch=_BATCH, progress=lambda done, total: progress(done))
-    return store.rows(keys)
+
+class _Whole:
+    """One file for each view of a whole source, in the order of its indices."""
+
+    shape: tuple[int, int, int, int]
+
+    def __init__(
+        self,
+        source: Source,
+        encode: Encode,
+        views: Views,
+        size: int,
+        key: str,
+        cache: Path,
+        progress: Callable[[int], None],
+    ) -> None:
+        self._views, self._size = views, size
+        self._files = []
+        for number in range(views.count):
+            view = views.view(source.key, number)
+            named = "" if view == CENTRE else f"{view.name(size)}-"
+            path = cache / f"latents-{source.key}-{named}{key}.npy"
+            if not path.exists():
+                _fill(path, source, encode, view, progress)
+            self._files.append(np.load(path, mmap_mode="r"))
+        self.row = self._files[0].shape[1:]
+
+    def __call__(self, examples: Examples) -> Encoded:
+        rows = [self._files[self._views.number(i, epoch)][i] for i, epoch in examples]
+        return Encoded(
+            rows=torch.from_numpy(np.stack(rows)), sizes=_square(len(examples), self._size)
+        )
+
+
+def _square(count: int, size: int) -> Tensor:
+    return torch.tensor([[size, size, 0, 0]], dtype=torch.float32).expand(count, -1)
+
+
+def _fill(
+    path: Path, source: Source, encode: Encode, view: View, progress: Callable[[int], None]
+) -> None:
+    part = path.with_suffix(f".part{os.getpid()}")
+    out: np.memmap | None = None
+    for first in range(0, len(source), _BATCH):
+        indices = range(first, min(first + _BATCH, len(source)))
+        rows = _encode(encode, [source.item(i, view).image for i in indices])
+        if out is None:
+            out = np.lib.format.open_memmap(
+                part, mode="w+", dtype=np.float32, shape=(len(source), *rows.shape[1:])
+            )
+        out[first : first + len(rows)] = rows
+        progress(first + len(rows))
+    if out is not None:
+        out.flush()
+    part.rename(path)
+
+
+class _ByContent:
+    """Rows found by the content of a file and its view; copies share them."""
+
+    shape: tuple[int, int, int, int]
+
+    def __init__(
+        self,
+        source: Source,
+        encode: Encode,
+        views: Views,
+        size: int,
+        key: str,
+        cache: Path,
+        sized: bool,
+        progress: Callable[[int], None],
+    ) -> None:
+        self._source, self._views, self._size = source, views, size
+        self.row = _encode(encode, [source.item(0).image]).shape[1:]
+        self._store = Encodings(cache, f"latents-{key}", self.row)
+        wanted = [(i, v) for i in range(len(source)) for v in self._named(i)]
+        keys = [f"{name}/{view.name(size)}" for _, (name, view) in wanted]
+
+        def rows(places: Sequence[int]) -> np.ndarray:
+            return _encode(
+                encode, [source.item(wanted[p][0], wanted[p][1][1]).image for p in places]
+            )
+
+        def sizes(places: Sequence[int]) -> np.ndarray:
+            told = [source.item(wanted[p][0], wanted[p][1][1]).sizes() for p in places]
+            return np.array(told, np.float32)
+
+        self._store.fill(keys, rows, batch=_BATCH, progress=lambda done, total: progress(done))
+        self._places = self._store.places(keys).reshape(len(source), views.count)
+        self._sizes: tuple[Encodings, np.ndarray] | None = None
+        if sized:
+            store = Encodings(cache, "sizes", (4,))
+            store.fill(keys, sizes, batch=_BATCH)
+            self._sizes = store, store.places(keys).reshape(self._places.shape)
+
+    def _named(self, index: int) -> list[tuple[str, View]]:
+        """The picture's name and each of its views."""
+
+        def known(name: str) -> bool:
+            return all(
+                f"{name}/{self._views.view(name, number).name(self._size)}" in self._store
+                for number in range(self._views.count)
+            )
+
+        name: str = self._source.content(index, known)  # type: ignore[attr-defined]
+        return [(name, self._views.view(name, number)) for number in range(self._views.count)]
+
+    def __call__(self, examples: Examples) -> Encoded:
+        where = tuple(np.array([(i, self._views.number(i, epoch)) for i, epoch in examples]).T)
+        rows = torch.from_numpy(self._store.take(self._places[where]))
+        if self._sizes is None:
+            return Encoded(rows=rows, sizes=_square(len(examples), self._size))
+        store, places = self._sizes
+        return Encoded(rows=rows, sizes=torch.from_numpy(store.take(places[where])))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.source import Item
+from training.data.source import CENTRE, Item, View
 
 _CHUNK = 250
 _PHRASE_STREAM = 0xCA97
@@ -60,10 +60,11 @@ class SceneSource:
     def __len__(self) -> int:
         return len(self._phrases)
 
-    def item(self, index: int) -> Item:
-        """Scene `index` with its caption of epoch 0."""
+    def item(self, index: int, view: View = CENTRE) -> Item:
+        """Scene `index` with its caption of epoch 0; scenes are square, so that a view is a flip."""
+        image = np.asarray(self._images[index])
         return Item(
-            image=np.asarray(self._images[index]),
+            image=image[:, ::-1] if view.flip else image,
             caption=self.caption(index, 0),
             label=self.label(index),
         )

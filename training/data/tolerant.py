@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from training.data.source import BadSample, Item, Source
+from training.data.source import CENTRE, BadSample, Item, Source, View
 from training.errors import TrainingFault
 
 MAX_SHARE = 0.05
@@ -32,14 +32,19 @@ class Tolerant:
     def __len__(self) -> int:
         return len(self.source)
 
-    def item(self, index: int) -> Item:
+    @property
+    def fixed_captions(self) -> bool:
+        """Whether the captions are the same in every epoch."""
+        return getattr(self.source, "fixed_captions", False)
+
+    def item(self, index: int, view: View = CENTRE) -> Item:
         """The example at `index`, or the next one after it that can be used."""
         for offset in range(len(self)):
             at = (index + offset) % len(self)
             if at in self.bad:
                 continue
             try:
-                return self.source.item(at)
+                return self.source.item(at, view)
             except BadSample as error:
                 self._note(at, str(error))
         raise TrainingFault("data", "no picture of the data set can be used; run the data doctor")
@@ -57,9 +62,13 @@ class Tolerant:
             index = (index + 1) % len(self)
         return self.source.caption(index, epoch)
 
-    def digest(self, index: int) -> str:
-        """Hash of the content of `item(index)`'s picture."""
-        return content_key(self.source, self.good(index))
+    def content(self, index: int, known: Callable[[str], bool] = lambda content: False) -> str:
+        """Hash of the content of `item(index)`'s picture.
+
+        One that is `known` was read before, so it is not opened again to see whether it can be.
+        """
+        found = content(self.source, index)
+        return found if known(found) else content(self.source, self.good(index))
 
     def _note(self, index: int, message: str) -> None:
         self.bad[index] = message
@@ -74,11 +83,7 @@ class Tolerant:
             )
 
 
-def content_key(source: Source, index: int) -> str:
-    """What an encoding of this example is cached under: its content and crop, where the source tells them."""
+def content(source: Source, index: int) -> str:
+    """What the picture at `index` is called in caches: its content, where the source tells it."""
     digest = getattr(source, "digest", None)
-    crop = getattr(source, "crop", None)
-    if digest is None:
-        return f"{source.key}/{index}"
-    found = digest(index)
-    return f"{found}/{crop(index)}" if crop is not None and "/" not in found else found
+    return f"{source.key}/{index}" if digest is None else str(digest(index))

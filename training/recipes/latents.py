@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from training.errors import TrainingFault
 from training.recipes.base import Draw, Recipe
+from training.rng import order
 
 
 def load_vae(folder: str, device: torch.device) -> nn.Module:
@@ -31,30 +33,52 @@ def load_vae(folder: str, device: torch.device) -> nn.Module:
     return vae.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
 
 
-def encode(vae: Any, x: Tensor) -> Tensor:
-    """Scaled latents of pictures (B, 3, H, W) in [-1, 1]; the mean where the VAE has a spread."""
+def posterior(vae: Any, x: Tensor) -> Tensor:
+    """What `vae` says of pictures (B, 3, H, W) in [-1, 1], scaled: latents (B, C, h, w), or where it
+    has a spread, mean and standard deviation (B, 2C, h, w)."""
     found = vae.encode(x.to(next(vae.parameters()).device, memory_format=torch.channels_last))
-    z = found.latents if hasattr(found, "latents") else found.latent_dist.mode()
-    return z * vae.config.scaling_factor
+    if hasattr(found, "latents"):
+        return found.latents * vae.config.scaling_factor
+    spread = found.latent_dist
+    return torch.cat([spread.mean, spread.std], 1) * vae.config.scaling_factor
+
+
+def sample(rows: Tensor, generator: torch.Generator, *, spread: bool) -> Tensor:
+    """Latents (B, C, h, w) of rows from `posterior`, drawn by a CPU generator where there is a spread."""
+    if not spread:
+        return rows
+    mean, std = rows.chunk(2, 1)
+    return mean + std * torch.randn(mean.shape, generator=generator).to(mean)
 
 
 class LatentRecipe(Recipe):
-    """What `teacher` and `lcd` share: cached latents, captions, tokens."""
+    """What `teacher` and `lcd` share: latents, captions, tokens."""
 
     config: Any
     vae: Any
 
-    def open_data(self) -> None:
-        """Source and latents; encodes what the cache does not hold."""
-        from training.data.latents import encode_all, weights_key
-        from training.data.load import open_source
+    def open_data(self, *, sized: bool = False) -> None:
+        """Source and latents; encodes what the cache does not hold. `sized`: x0 has sizes beside it."""
+        from diffusers import AutoencoderKL
 
+        from training.data.latents import open_latents, weights_key
+        from training.data.load import open_source
+        from training.data.views import Views
+
+        data = self.config.data
+        cached = data.latents == "cached"
         self.source = open_source(self.config)
-        self.latents = encode_all(
+        self.spread = isinstance(self.vae, AutoencoderKL)
+        key = weights_key(self.vae) if cached else ""
+        self.latents = open_latents(
             self.source,
-            lambda x: encode(self.vae, x),
-            key=weights_key(self.vae),
-            cache=Path(self.config.data.cache),
+            lambda x: posterior(self.vae, x),
+            views=Views.of(self.config, cached=cached),
+            size=self.config.resolution,
+            spread=self.spread,
+            key=f"{key}-posterior" if self.spread else key,
+            cache=Path(data.cache) if cached else None,
+            sized=sized,
             progress=lambda done: (
                 print(f"encoded {done}", flush=True) if done % 1600 == 0 else None
             ),
@@ -65,8 +89,26 @@ class LatentRecipe(Recipe):
 
     def x0(self, draw: Draw) -> Tensor:
         """Latents of the drawn examples, (B, C, h, w)."""
-        z = np.stack([self.latents[index] for index, _ in draw.examples])
-        return torch.from_numpy(z).to(self.device, memory_format=torch.channels_last)
+        return self.sized_x0(draw)[0]
+
+    def sized_x0(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        """`x0`, and (B, 4) original height, width, top and left of each picture in pixels."""
+        found = self.latents(draw.examples)
+        x0 = sample(found.rows, draw.generator, spread=self.spread)
+        layout = torch.channels_last
+        return x0.to(self.device, memory_format=layout), found.sizes.to(self.device)
+
+    def every_caption(self) -> Iterator[str]:
+        """The empty caption, and every caption that the run will draw, in its order."""
+        c, length = self.config, self.data_length()
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        drawn = c.steps * c.gradient_accumulation_steps * c.batch_size * world
+        if getattr(self.source, "fixed_captions", False):
+            drawn = min(drawn, length)
+        yield ""
+        for position in range(drawn):
+            (index, epoch) = order(position, 1, length, c.seed)[0]
+            yield self.source.caption(index, epoch)
 
     def captions(self, draw: Draw, empty: float) -> list[str]:
         """Captions of the drawn examples, each empty by chance `empty`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -20,6 +20,9 @@ from training.losses import lcd_loss
 from training.recipes.base import Draw
 from training.recipes.latents import LatentRecipe, load_vae
 from training.recipes.prompts import Conditions, Prompts, join, unet_arguments
+
+if TYPE_CHECKING:
+    from training.data.texts import CachedTexts
 
 
 class DistillationConfig(TrainConfig):
@@ -97,13 +100,31 @@ class Distillation(LatentRecipe):
         self.vae = load_vae(str(root / "vae"), self.device)
         self.prompts = Prompts(root, self.device)
         self.empty = self.prompts.empty()
-        self.open_data()
+        self.open_data(sized=self.prompts.xl)
+        self.texts = self.open_texts()
         unet.requires_grad_(False).eval()
         return unet.to(self.device, memory_format=torch.channels_last)
 
+    def open_texts(self) -> Prompts | CachedTexts:
+        """What gives embeddings of captions; encodes those of the run that the cache does not hold."""
+        data = self.config.data
+        if data.text == "online":
+            return self.prompts
+        from training.data.texts import CachedTexts
+
+        texts = CachedTexts(self.prompts, Path(data.cache), limit_mb=data.text_cache_mb)
+        lacking = texts.fill(self.every_caption())
+        if lacking:
+            print(
+                f"{lacking} captions are encoded in the step: text_cache_mb={data.text_cache_mb}, or "
+                "half of the free disk, is less than they take",
+                flush=True,
+            )
+        return texts
+
     def batch(self, draw: Draw) -> dict[str, Tensor]:
         c, g = self.config, draw.generator
-        x0 = self.x0(draw)
+        x0, sizes = self.sized_x0(draw)
         n = len(x0)
         u = (torch.arange(n) + torch.rand(n, generator=g)) / n
         high = torch.rand(n, generator=g) < c.high_share
@@ -117,17 +138,22 @@ class Distillation(LatentRecipe):
             "t": t.to(self.device),
             "s": (t - self.skip).clamp(min=0).to(self.device),
             "w": w.to(self.device),
-            **self.prompts(texts),
+            **({"sizes": sizes} if self.prompts.xl else {}),
+            **self.texts(texts),
         }
 
     def conditions(self, batch: dict[str, Tensor]) -> Conditions:
         """The text part of a batch."""
         return {k: batch[k] for k in ("context", "pooled") if k in batch}
 
+    def arguments(self, batch: dict[str, Tensor]) -> dict[str, Any]:
+        """What the UNet is told of a batch beside x and t."""
+        return unet_arguments(self.conditions(batch), self.config.resolution, batch.get("sizes"))
+
     def guided(self, unet: Any, batch: dict[str, Tensor], x: Tensor, t: Tensor) -> Any:
         """The teacher's predictions with and without the prompt, in one doubled call."""
         both = join(self.conditions(batch), self.empty)
-        arguments = unet_arguments(both, self.config.resolution)
+        arguments = unet_arguments(both, self.config.resolution, batch.get("sizes"))
         return unet(torch.cat([x, x]), torch.cat([t, t]), **arguments).sample.chunk(2)
 
     def lcm_scheduler(self) -> Any:
@@ -209,7 +235,7 @@ class LatentDistillation(Distillation):
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         emb = guidance_embedding(batch["w"], self.config.time_cond_proj_dim)
-        arguments = unet_arguments(self.conditions(batch), self.config.resolution)
+        arguments = self.arguments(batch)
         return lcd_loss(
             lambda x, t: self.student(x, t, timestep_cond=emb, **arguments).sample,
             lambda x, t: self.target(x, t, timestep_cond=emb, **arguments).sample,

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from training.config import TrainConfig
 from training.losses import lcd_loss
 from training.recipes.lcd import Distillation, DistillationConfig
-from training.recipes.prompts import unet_arguments
 
 TARGETS = (
     "to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2",
@@ -64,7 +63,7 @@ class LoraDistillation(Distillation):
             self.unet.enable_adapters()
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        arguments = unet_arguments(self.conditions(batch), self.config.resolution)
+        arguments = self.arguments(batch)
 
         def student(x: Tensor, t: Tensor) -> Tensor:
             out: Tensor = self.unet(x, t, **arguments).sample

@@ -32,7 +32,7 @@ class PixelConfig(TrainConfig):
     head_width: int = Field(32, ge=4, description="channels of an attention head")
     norm_groups: int = Field(16, ge=1, description="groups of the group norms")
     classes: int = Field(0, ge=0, description="class labels of the data; 0 = unconditional")
-    flip: bool = Field(False, description="mirror half of the pictures")
+    flip: bool = Field(False, description="mirror half of the pictures; or use data.flip")
     sigma_min: float = Field(0.002, gt=0, description="least noise, in pictures of [-1, 1]")
     sigma_max: float = Field(80.0, gt=0, description="greatest noise")
     sigma_data: float = Field(0.5, gt=0, description="standard deviation of the pictures")
@@ -85,9 +85,11 @@ class PixelRecipe(Recipe):
 
     def build(self) -> dict[str, nn.Module]:
         from training.data.load import open_source
+        from training.data.views import Views
 
         c = self.config
         self.source = open_source(c)
+        self.views = Views.of(c, cached=False)
         if c.start_from:
             self.unet = load_pixel_unet(c.start_from, self.device)
         else:
@@ -107,7 +109,7 @@ class PixelRecipe(Recipe):
     def pictures(self, draw: Draw) -> dict[str, Tensor]:
         """x0 (B, 3, H, W) in [-1, 1], z of its shape, and labels (B,) where there are classes."""
         c, g = self.config, draw.generator
-        items = [self.source.item(index) for index, _ in draw.examples]
+        items = [self.source.item(i, self.views.at(i, epoch)) for i, epoch in draw.examples]
         x0 = to_signed(np.stack([item.image for item in items]))
         if c.flip:
             mirrored = torch.rand(len(items), generator=g) < 0.5
