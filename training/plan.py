@@ -1,4 +1,7 @@
-"""What a run will take, before it starts: parameters, memory, steps, pictures, disk. Nothing is loaded or written."""
+"""What a run will take, before it starts: parameters, memory, steps, pictures, disk, time.
+
+No weights are loaded and nothing is written; the time is measured with random weights, see `estimate`.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +40,63 @@ def plan(recipe: str, config: TrainConfig) -> str:
     )
     if config.validate_every:
         lines.append(f"pictures    every {config.validate_every} steps into samples/")
-    lines.append("time        the first event tells steps/s and the time to go")
+    lines += _time(recipe, config)
     return "\n".join(lines)
+
+
+def _time(recipe: str, config: TrainConfig) -> list[str]:
+    """Measured where the memory for it is there."""
+    needed = 6 * 4 * _trained(recipe, config)
+    free = _free_memory(config)
+    if free is not None and needed > free / 2:
+        return ["time        not measured: memory is short; the first event tells steps/s"]
+    from training.estimate import speed
+
+    try:
+        found = speed(recipe, config)
+    except (RuntimeError, ValueError, TypeError) as error:
+        first = (str(error).splitlines() or ["no reason given"])[0][:80]
+        return [f"time        not measured ({first}); the first event tells steps/s"]
+    if found is None:
+        return ["time        not measured for this recipe; the first event tells steps/s"]
+    return [
+        f"time        about {_duration(found.seconds * config.steps)} on {found.device}, "
+        f"{1 / found.seconds:.3g} steps/s: measured now, {found.measured} pictures through networks "
+        "of this size",
+        "            encoding of new pictures and captions, validation and checkpoints on top",
+    ]
+
+
+def _trained(recipe: str, config: TrainConfig) -> int:
+    """Parameters of the network that `estimate` would build, where its folder tells."""
+    del recipe
+    root = Path(getattr(config, "teacher", "") or getattr(config, "start_from", "") or "")
+    return parameters(root / "unet") if (root / "unet").is_dir() else 0
+
+
+def _free_memory(config: TrainConfig) -> int | None:
+    """Bytes free on the device of a config; None where the system does not tell."""
+    from training.run import device_of
+
+    device = device_of(config.device)
+    if device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    found = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return next((int(kilobytes) * 1024 for kilobytes in found), None)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"
 
 
 def _pictures(config: TrainConfig) -> int:

@@ -1,0 +1,80 @@
+"""The plan before a run: what it says of time is measured, and nothing is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import tiny
+from training import estimate, plan
+from training.errors import TrainingFault
+from training.recipes import find
+
+SMALL = {"steps": 600, "batch_size": 2, "device": "cpu", "data": {"kind": "scenes", "count": 4}}
+PIXELS = SMALL | {"resolution": 16, "channels": [16, 32], "norm_groups": 8, "head_width": 8}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    for kind in ("sd-plain", "sdxl", "cm-class"):
+        tiny.save(kind, root / kind)
+    return root
+
+
+def planned(name: str, **fields: Any) -> str:
+    return plan.plan(name, find(name).Config(**fields))
+
+
+@pytest.mark.parametrize(
+    ("name", "teacher"),
+    [("lcd", "sd-plain"), ("lcd", "sdxl"), ("lcm-lora", "sd-plain"), ("cd", "cm-class")],
+)
+def test_time_is_measured_for_teachers_of_every_kind(
+    name: str, teacher: str, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fields = PIXELS if name == "cd" else SMALL | {"resolution": 64}
+    text = planned(name, **fields, teacher=str(folders / teacher))
+    assert "measured now, 2 pictures" in text and "steps/s" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["ct", "edm"])
+def test_time_is_measured_for_networks_from_a_config(name: str) -> None:
+    assert "measured now" in planned(name, **PIXELS)
+
+
+def test_a_network_that_cannot_be_built_has_no_time() -> None:
+    assert "not measured for this recipe" in planned("autoencoder", **SMALL)
+
+
+def test_time_grows_with_steps_and_batch(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(10**6))  # every measured step takes one tick
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: float(next(clock)))
+    fields = SMALL | {"resolution": 64, "teacher": str(folders / "sd-plain"), "batch_size": 16}
+    text = planned("lcd", **fields)  # 8 pictures fit into the patience, and take one second
+    assert "about 20 min on cpu, 0.5 steps/s: measured now, 8 pictures" in text
+    more = planned("lcd", **fields | {"gradient_accumulation_steps": 2})
+    assert "about 40 min on cpu, 0.25 steps/s" in more
+
+
+def test_nothing_is_built_where_memory_is_short(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "_free_memory", lambda config: 1000)
+    monkeypatch.setattr(estimate, "speed", lambda *_: pytest.fail("a network was built"))
+    text = planned("lcd", **SMALL, resolution=64, teacher=str(folders / "sd-plain"))
+    assert "not measured: memory is short" in text
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(59, "59 s"), (600, "10 min"), (9000, "2.5 h")])
+def test_durations(seconds: float, words: str) -> None:
+    assert plan._duration(seconds) == words
+
+
+def test_a_missing_teacher_is_named() -> None:
+    with pytest.raises(TrainingFault, match=r"model_index\.json"):
+        planned("lcd", **SMALL, teacher="nowhere")
