@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
 import sys
 from pathlib import Path
@@ -44,6 +45,13 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="URL",
         help="a further address the page is served under, e.g. https://studio.example (repeatable)",
+    )
+    p.add_argument(
+        "--trusted-proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="a reverse proxy whose X-Forwarded-For is believed, e.g. 127.0.0.1 or 10.0.0.0/8 (repeatable)",
     )
     p.add_argument(
         "--queue-size",
@@ -100,9 +108,15 @@ def read_options(argv: list[str] | None = None) -> Options:
     for origin in args.allow_origin:
         if not origin.startswith(("http://", "https://")):
             p.error(f"--allow-origin {origin}: give a whole origin such as https://studio.example")
+    for proxy in args.trusted_proxy:
+        try:
+            ipaddress.ip_network(proxy, strict=False)
+        except ValueError:
+            p.error(f"--trusted-proxy {proxy}: give an address or a network, e.g. 10.0.0.0/8")
     options = Options(
         model=args.model, device=args.device, dtype=args.dtype, host=args.host, port=args.port,
         auth=(user, password) if auth else None, allow_origins=tuple(args.allow_origin),
+        trusted_proxies=tuple(args.trusted_proxy),
         queue_size=args.queue_size, outputs=args.outputs and args.outputs.expanduser().resolve(),
         data_dirs=tuple(folder.expanduser().resolve() for folder in args.data_dir), offline=args.offline,
     )  # fmt: skip

@@ -58,7 +58,7 @@ def add_endpoints(studio: Studio) -> None:
                 width=width,
                 height=height,
                 model=studio.allowed_model(model),
-                loras=lora_specs(loras),
+                loras=studio.loras.resolve(lora_specs(loras)),
                 decoder=decoder,
                 class_label=class_label,
             )

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING
 
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.ui import folders
+from lcm_studio.ui.loras import LoraStore
 from lcm_studio.ui.options import Options
 from lcm_studio.ui.pictures import PictureStore
 from lcm_studio.ui.session import Turnstile
@@ -39,6 +40,7 @@ def build_app(engine_factory: Callable[[Options], Engine], options: Options) -> 
         pictures=pictures,
         turnstile=Turnstile(running=options.running, waiting=options.queue_size),
         api_folder=private / "api",
+        loras=LoraStore(private / "loras", limit=options.lora_limit, free_paths=options.free_paths),
     )
     return assemble(studio, lock)
 

@@ -168,18 +168,18 @@ def build_advanced(studio: Studio, info: ModelInfo) -> Controls:
             choices=list(dict.fromkeys(("default", *studio.engine.decoders()))), value="default", label="Decoder",
             info="A tiny autoencoder decodes faster.", allow_custom_value=True, elem_id=f"{TAB}-decoder",
         )  # fmt: skip
+        hint = "path/to/file.safetensors" if studio.options.free_paths else "upload a file below"
         for i in range(form.LORA_ROWS):
             with gr.Row(elem_classes="lcm-lora"):
                 c[f"lora{i}"] = gr.Textbox(
-                    label=f"LoRA {i + 1}",
-                    placeholder="path/to/file.safetensors",
-                    max_lines=1,
-                    scale=3,
-                    min_width=140,
-                )
+                    label=f"LoRA {i + 1}", placeholder=hint, max_lines=1, scale=3, min_width=140,
+                    elem_id=f"{TAB}-lora-{i}",
+                )  # fmt: skip
                 c[f"weight{i}"] = gr.Slider(
-                    -2, 2, value=1.0, step=0.05, label="Weight", scale=2, min_width=120
-                )
+                    -2, 2, value=1.0, step=0.05, label="Weight", scale=2, min_width=120,
+                    elem_id=f"{TAB}-weight-{i}",
+                )  # fmt: skip
+        parts.mount("lora", TAB, value={"limit": studio.options.lora_limit})
         c["sampler"] = gr.Dropdown(
             choices=["auto", "consistency", "ddim"], value="auto", label="Sampler",
             info="auto goes by the model; ddim is for plain diffusion models.", elem_id=f"{TAB}-sampler",

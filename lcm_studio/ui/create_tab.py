@@ -36,6 +36,7 @@ def build(studio: Studio) -> None:
     wire_generate(studio, c, stage)
     wire_live(c)
     wire_seed(c)
+    wire_loras(c)
     wire_model(studio, c, current)
     wire_restore(studio, c, current)
 
@@ -61,8 +62,9 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
     def request_of(said: Mapping[str, Any]) -> Generate:
         model = allowed_model(studio, said)
         return form.to_request(
-            said, studio.engine.info(model), previews=form.whole(said, "steps") > 1
-        )
+            said, studio.engine.info(model), previews=form.whole(said, "steps") > 1,
+            find=studio.loras.resolve,
+        )  # fmt: skip
 
     def go(data: Mapping[Any, Any], request: gr.Request) -> Iterator[Any]:
         said = ready(data)
@@ -117,6 +119,28 @@ def wire_seed(c: Controls) -> None:
     )  # fmt: skip
 
 
+def wire_loras(c: Controls) -> None:
+    """An uploaded LoRA takes the first free row, at its own weight."""
+    rows = [c[f"lora{i}"] for i in range(form.LORA_ROWS)]
+
+    def take(data: Any, *named: str | None) -> list[Any]:
+        name = str(data.get("name", "")) if isinstance(data, Mapping) else ""
+        taken = [text or "" for text in named]
+        if name in taken:
+            return [*([gr.skip()] * len(rows)), views.note("This LoRA is listed already.", "info")]
+        if not name or "" not in taken:
+            text = f"All {len(rows)} rows are taken; empty one and choose the file again."
+            return [*([gr.skip()] * len(rows)), views.note(text)]
+        row = taken.index("")
+        text = f"{data.get('title')} is LoRA {row + 1}; {data.get('layers')} layers."
+        return [
+            *(name if i == row else gr.skip() for i in range(len(rows))),
+            views.note(text, "info"),
+        ]
+
+    parts.on_channel(f"lora-{TAB}", take, inputs=rows, outputs=[*rows, c["note"]])
+
+
 def allowed_model(studio: Studio, said: Mapping[str, Any]) -> str:
     """The model a form names; a path only from users that are known."""
     return studio.allowed_model(form.text(said, "model"))
@@ -166,7 +190,10 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
                     "These settings are not the studio's; drop a PNG that it has written."
                 )
             info, remark = model_of(said)
-            updates = create_form.follow(info, form.from_settings({**said, "model": info.id}, info))
+            values = form.from_settings({**said, "model": info.id}, info)
+            for i in range(form.LORA_ROWS):
+                values[f"lora{i}"] = studio.loras.shown(values[f"lora{i}"])
+            updates = create_form.follow(info, values)
         except (StudioError, ValueError, TypeError, OverflowError, AttributeError) as error:
             text = str(error) if isinstance(error, StudioError) else "These settings are damaged."
             gr.Warning(text)

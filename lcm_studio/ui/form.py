@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lcm_studio.spec import limits
@@ -30,8 +30,12 @@ def to_request(
     *,
     previews: bool = False,
     priority: Priority = "normal",
+    find: Callable[[tuple[LoraSpec, ...]], tuple[LoraSpec, ...]] = lambda loras: loras,
 ) -> Generate:
-    """The request of a form for the model it names. Raises BadRequest with one sentence."""
+    """The request of a form for the model it names. Raises BadRequest with one sentence.
+
+    `find`: the files that LoRA names stand for.
+    """
     return Generate(
         prompt=text(form, "prompt"),
         negative=text(form, "negative") if info.takes_negative else "",
@@ -42,7 +46,7 @@ def to_request(
         model=text(form, "model") or info.id,
         decoder=text(form, "decoder") or "default",
         sampler=form.get("sampler") or "auto",
-        loras=loras(form),
+        loras=find(loras(form)),
         timesteps=timesteps(text(form, "timesteps")),
         class_label=whole(form, "class_label")
         if info.classes and form.get("class_label") is not None

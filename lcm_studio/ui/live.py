@@ -74,7 +74,9 @@ class Live:
         if not isinstance(values, Mapping):
             raise BadRequest("the form is missing; send {form: {...}}")
         info = self.studio.engine.info(self.studio.allowed_model(form.text(values, "model")))
-        whole = form.to_request(values, info, previews=True, priority="live")
+        whole = form.to_request(
+            values, info, previews=True, priority="live", find=self.studio.loras.resolve
+        )
         if said.get("refine"):
             return whole
         return replace(whole, steps=1, timesteps=None, count=1, previews=False)

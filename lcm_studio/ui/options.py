@@ -16,7 +16,9 @@ class Options:
 
     `outputs`: a folder that keeps every picture; None = a private folder, swept at the next start.
     `auth`: (user, password) or None. `allow_origins`: further origins the page may be served under,
-    e.g. https://studio.example. `body_limit`: bytes of one upload. `data_dirs`: folders that jobs may read.
+    e.g. https://studio.example. `trusted_proxies`: addresses or networks of reverse proxies whose
+    X-Forwarded-For is believed. `body_limit`: bytes of one upload; `lora_limit`: of one LoRA file.
+    `data_dirs`: folders that jobs may read.
     """
 
     model: str = BUNDLED_MODEL
@@ -26,12 +28,14 @@ class Options:
     port: int = 7860
     auth: tuple[str, str] | None = None
     allow_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
     queue_size: int = 32
     running: int = 8
     outputs: Path | None = None
     data_dirs: tuple[Path, ...] = field(default_factory=tuple)
     offline: bool = True
     body_limit: int = 64 * 1024 * 1024
+    lora_limit: int = 1024 * 1024 * 1024
     preload: bool = True
 
     @property

@@ -33,6 +33,7 @@ def routes(studio: Studio) -> list[BaseRoute]:
         Route("/settings", settings, methods=["POST"]),
         Route("/live", live.live, methods=["POST"]),
         Route("/check", live.check, methods=["POST"]),
+        Route("/lora", Loras(studio).post, methods=["POST"]),
         *job_routes(),
         *edit_routes(studio),
         Mount("/static", Scripts(directory=STATIC)),
@@ -83,6 +84,23 @@ class Pictures:
             )
         headers = {"Cache-Control": "private, max-age=31536000, immutable"}
         return FileResponse(picture.path, media_type="image/png", headers=headers)
+
+
+class Loras:
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+
+    async def post(self, http: Http) -> Response:
+        """POST of a LoRA file's bytes, its name in ?name=: what the form calls it."""
+        try:
+            said = await self.studio.loras.receive(http.query_params.get("name", ""), http.stream())
+        except StudioError as error:
+            return JSONResponse({"detail": str(error)}, 422)
+        except OSError as error:
+            return JSONResponse(
+                {"detail": f"The file could not be kept: {error.strerror}; free some space."}, 507
+            )
+        return JSONResponse(said)
 
 
 async def settings(http: Http) -> Response:

@@ -37,6 +37,7 @@ HEADERS = {
     b"cross-origin-opener-policy": b"same-origin",
 }
 SAFE = ("GET", "HEAD", "OPTIONS")
+LORA_PATH = "/studio/lora"
 RATE, BURST = 60.0, 240.0  # changing requests per second and at once, per client address
 
 
@@ -54,6 +55,8 @@ class Guard:
     def __init__(self, app: ASGIApp, options: Options) -> None:
         self.app = app
         self.hosts = Hosts(options)
+        self.proxies = Proxies(options.trusted_proxies)
+        self.limits = {LORA_PATH: options.lora_limit}
         self.limit = options.body_limit
         self.buckets = Buckets(rate=RATE, burst=BURST)
         self.login = Login(*options.auth) if options.auth else None
@@ -63,10 +66,12 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
+        scope = self.proxies.seen_through(scope)
+        limit = self.limits.get(scope["path"], self.limit)
         try:
             self.hosts.check(scope, headers)
             self.check_rate(scope)
-            self.check_length(headers)
+            check_length(headers, limit)
             if (
                 scope["type"] == "http"
                 and self.login
@@ -80,7 +85,7 @@ class Guard:
             await refuse(scope, send, refusal)
             return
         if scope["type"] == "http":
-            await self.pass_on(scope, receive, with_headers(send))
+            await self.pass_on(scope, receive, with_headers(send), limit)
         else:
             await self.app(scope, receive, send)
 
@@ -88,14 +93,7 @@ class Guard:
         if scope.get("method") not in SAFE and not self.buckets.take(client(scope)):
             raise Refusal(429, "Too many requests; wait a moment.")
 
-    def check_length(self, headers: Mapping[str, str]) -> None:
-        said = headers.get("content-length", "0")
-        if not said.isdigit() or int(said) > self.limit:
-            raise Refusal(
-                413, f"The upload is larger than {self.limit // 2**20} MB; choose a smaller file."
-            )
-
-    async def pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def pass_on(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
         """Counts a body that does not say its length, too: past the limit the app sees the client gone."""
         seen, started, refused = 0, False, False
 
@@ -103,11 +101,11 @@ class Guard:
             nonlocal seen, refused
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen <= self.limit:
+            if seen <= limit:
                 return message
             if not (started or refused):
                 refused = True
-                await refuse(scope, send, Refusal(413, self.too_large()))
+                await refuse(scope, send, Refusal(413, too_large(limit)))
             return {"type": "http.disconnect"}
 
         async def noted(message: Message) -> None:
@@ -122,8 +120,52 @@ class Guard:
             if not refused:  # an app that loses its client half-way may fail as it likes
                 raise
 
-    def too_large(self) -> str:
-        return f"The upload is larger than {self.limit / 2**20:.0f} MB; choose a smaller file."
+
+def check_length(headers: Mapping[str, str], limit: int) -> None:
+    said = headers.get("content-length", "0")
+    if not said.isdigit() or int(said) > limit:
+        raise Refusal(413, too_large(limit))
+
+
+def too_large(limit: int) -> str:
+    return f"The upload is larger than {limit / 2**20:.0f} MB; choose a smaller file."
+
+
+class Proxies:
+    """Reverse proxies that may say who the client is. Without one, X-Forwarded-For is only a claim."""
+
+    def __init__(self, trusted: Iterable[str]) -> None:
+        self.networks = [ipaddress.ip_network(name, strict=False) for name in trusted]
+
+    def trusts(self, address: str) -> bool:
+        try:
+            found = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        found = getattr(found, "ipv4_mapped", None) or found
+        return any(found in network for network in self.networks)
+
+    def seen_through(self, scope: Scope) -> Scope:
+        """The scope with the client, and the scheme, that a trusted proxy names.
+
+        Each proxy appends whom it heard from, so the list is read from its end: the first address
+        that is no trusted proxy is the client; what stands before it anybody may have written.
+        """
+        if not self.networks or not self.trusts(client(scope)):
+            return scope
+        named = [
+            v.decode("latin-1") for k, v in scope["headers"] if k.lower() == b"x-forwarded-for"
+        ]
+        address = client(scope)
+        for hop in reversed(",".join(named).split(",")):
+            if not is_address(hop.strip()):
+                break
+            address = hop.strip()
+            if not self.trusts(address):
+                break
+        proto = [v for k, v in scope["headers"] if k.lower() == b"x-forwarded-proto"]
+        scheme = "https" if proto[-1:] == [b"https"] else scope.get("scheme", "http")
+        return {**scope, "client": (address, 0), "scheme": scheme}
 
 
 def check_path(path: str) -> None:

@@ -15,6 +15,7 @@ from lcm_studio.ui import views
 if TYPE_CHECKING:
     from lcm_studio.engine import Engine
     from lcm_studio.spec.requests import Request
+    from lcm_studio.ui.loras import LoraStore
     from lcm_studio.ui.options import Options
     from lcm_studio.ui.pictures import PictureStore
     from lcm_studio.ui.session import Turnstile
@@ -31,6 +32,7 @@ class Studio:
     pictures: PictureStore
     turnstile: Turnstile
     api_folder: Path
+    loras: LoraStore
     preloaded: threading.Event = field(default_factory=threading.Event)
 
     def allowed_model(self, model: str) -> str:

@@ -42,6 +42,7 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
         (["--queue-size", "-1"], "queue-size"),
         (["--port", "0"], "port"),
         (["--allow-origin", "studio.example"], "https://studio.example"),
+        (["--trusted-proxy", "proxy.example"], "an address or a network"),
     ],
 )
 def test_flags_that_do_not_fit_are_one_sentence(
@@ -69,10 +70,13 @@ def test_flags_become_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             "--online",
             "--queue-size",
             "3",
+            "--trusted-proxy",
+            "10.0.0.0/8",
         ]
     )
     assert told.auth == ("ann", "s:ecret") and not told.offline and told.outputs == tmp_path
     assert not told.local and told.free_paths and told.queue_size == 3
+    assert told.trusted_proxies == ("10.0.0.0/8",)
     assert not app.read_options(["--host", "0.0.0.0", "--insecure-no-auth"]).free_paths
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from lcm_studio.ui.login import Login
 from lcm_studio.ui.options import Options
-from lcm_studio.ui.security import Buckets, Guard, Hosts, Refusal
+from lcm_studio.ui.security import Buckets, Guard, Hosts, Proxies, Refusal
 
 OWN = {"host": "127.0.0.1:7860"}
 
@@ -208,3 +208,56 @@ def test_the_page_forbids_other_hosts_and_frames(client: Any) -> None:
     assert "default-src 'self'" in policy and "frame-ancestors 'none'" in policy
     assert not re.search(r"https?://", policy)
     assert "googleapis" not in answer.text and "og:image" not in answer.text
+
+
+def seen(proxies: tuple[str, ...], peer: str, *forwarded: str) -> str:
+    headers = [(b"x-forwarded-for", value.encode()) for value in forwarded]
+    scope = {"type": "http", "client": (peer, 5), "headers": headers, "scheme": "http"}
+    return str(Proxies(proxies).seen_through(scope)["client"][0])
+
+
+def test_only_a_trusted_proxy_says_who_the_client_is() -> None:
+    assert seen((), "127.0.0.1", "1.2.3.4") == "127.0.0.1"
+    assert seen(("10.0.0.0/8",), "127.0.0.1", "1.2.3.4") == "127.0.0.1"
+    assert seen(("127.0.0.1",), "127.0.0.1", "1.2.3.4") == "1.2.3.4"
+    assert seen(("127.0.0.1",), "::ffff:127.0.0.1", "2001:db8::7") == "2001:db8::7"
+    # what a client wrote itself stands before what the proxies appended
+    assert seen(("127.0.0.1", "10.0.0.0/8"), "127.0.0.1", "9.9.9.9, 1.2.3.4, 10.1.1.1") == "1.2.3.4"
+    assert seen(("127.0.0.1",), "127.0.0.1", "9.9.9.9", "1.2.3.4") == "1.2.3.4"
+    for damaged in ("", "unknown", "1.2.3.4:99", "x" * 9000):
+        assert seen(("127.0.0.1",), "127.0.0.1", damaged) == "127.0.0.1"
+
+
+def test_users_behind_a_trusted_proxy_are_limited_each_by_themselves(client: Any) -> None:
+    from starlette.testclient import TestClient
+
+    def codes(options: Options) -> list[int]:
+        guarded = Guard(client.app.app, options)
+        guarded.buckets = Buckets(rate=0.0, burst=2)
+        proxy = TestClient(guarded, base_url="http://127.0.0.1:7860", client=("10.0.0.9", 1))
+        return [
+            proxy.post(
+                "/studio/settings", content=b"x", headers={"x-forwarded-for": user}
+            ).status_code
+            for user in ("1.1.1.1", "1.1.1.1", "1.1.1.1", "2.2.2.2")
+        ]
+
+    assert codes(Options(preload=False)) == [422, 422, 429, 429]
+    assert codes(Options(preload=False, trusted_proxies=("10.0.0.9",))) == [422, 422, 429, 422]
+
+
+def test_guesses_behind_a_trusted_proxy_lock_out_only_the_guesser(client: Any) -> None:
+    from starlette.testclient import TestClient
+
+    options = Options(auth=("ann", "secret"), preload=False, trusted_proxies=("10.0.0.0/8",))
+    proxy = TestClient(
+        Guard(client.app.app, options), base_url="http://127.0.0.1:7860", client=("10.0.0.9", 1)
+    )
+    for _ in range(6):
+        proxy.get("/studio/state", auth=("ann", "no"), headers={"x-forwarded-for": "6.6.6.6"})
+    assert [
+        proxy.get(
+            "/studio/state", auth=("ann", "secret"), headers={"x-forwarded-for": user}
+        ).status_code
+        for user in ("6.6.6.6", "7.7.7.7")
+    ] == [401, 200]

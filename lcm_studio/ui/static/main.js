@@ -5,6 +5,7 @@ import { mountChips } from "./chips.js";
 import { mountDrop } from "./drop.js";
 import { mountHeader } from "./header.js";
 import { mountLive } from "./live.js";
+import { mountLora } from "./lora.js";
 import { h, registry, say } from "./registry.js";
 import "./keys.js";
 
@@ -15,6 +16,7 @@ const kinds = {
   drop: mountDrop,
   header: mountHeader,
   live: mountLive,
+  lora: mountLora,
   note(tab, el, { props, watch }) {
     registry.set("note", tab, el);
     watch("value", () => say(tab, props.value));

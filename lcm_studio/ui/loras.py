@@ -1,0 +1,125 @@
+"""LoRA files that users hand over: one gate, a private folder, and the name a form knows them by.
+
+A form names an uploaded file `uploaded/KEY/NAME.safetensors`, so that no path of the server shows. Paths of one's
+own are for users that are known (`Options.free_paths`), as with models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from lcm_studio.spec.errors import BadRequest, ModelError
+
+if TYPE_CHECKING:
+    from lcm_studio.spec.requests import LoraSpec
+
+PREFIX = "uploaded/"
+SUFFIX = ".safetensors"
+KEPT = 4 * 1024**3  # bytes of all files together; the oldest make room
+NAME = re.compile(r"[^\w.+-]+")
+
+
+class LoraStore:
+    """Uploaded LoRA files of this run. `limit`: bytes of one file."""
+
+    def __init__(self, folder: Path, *, limit: int, free_paths: bool) -> None:
+        self.folder, self.limit, self.free_paths = folder, limit, free_paths
+
+    async def receive(self, name: str, body: AsyncIterator[bytes]) -> dict[str, Any]:
+        """Take a file in: {name: what the form says, title, layers, bytes}.
+
+        Raises ModelError for pickles, files that are too large or not whole, and files that hold no LoRA.
+        """
+        title = clean(name)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = self.folder / f"part-{secrets.token_hex(8)}{SUFFIX}"
+        digest, size = hashlib.sha256(), 0
+        try:
+            with part.open("wb") as file:
+                async for chunk in body:
+                    size += len(chunk)
+                    if size > self.limit:
+                        raise ModelError(
+                            f"{title} is larger than {self.limit // 2**20} MB; put it on the studio's "
+                            "machine and give its path instead"
+                        )
+                    digest.update(chunk)
+                    file.write(chunk)
+            layers = check(part, title)
+            key = digest.hexdigest()[:16]
+            target = self.folder / key / title
+            target.parent.mkdir(exist_ok=True)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+        self._make_room(target.parent)
+        return {"name": f"{PREFIX}{key}/{title}", "title": title, "layers": layers, "bytes": size}
+
+    def _make_room(self, newest: Path) -> None:
+        folders = sorted(
+            (f for f in self.folder.iterdir() if f.is_dir() and f != newest),
+            key=lambda f: f.stat().st_mtime,
+        )
+        sizes = {f: sum(p.stat().st_size for p in f.iterdir()) for f in (*folders, newest)}
+        while folders and sum(sizes.values()) > KEPT:
+            sizes.pop(folders[0])
+            shutil.rmtree(folders.pop(0), ignore_errors=True)
+
+    def resolve(self, loras: tuple[LoraSpec, ...]) -> tuple[LoraSpec, ...]:
+        """The files that a form names. Raises BadRequest for one that is gone or not this user's to name."""
+        from dataclasses import replace
+
+        return tuple(replace(lora, path=self._path(lora.path)) for lora in loras)
+
+    def _path(self, said: str) -> str:
+        inside = said.startswith(PREFIX)
+        path = self.folder / said.removeprefix(PREFIX) if inside else Path(said)
+        try:
+            ours = path.resolve().is_relative_to(self.folder.resolve())
+        except (OSError, ValueError):
+            ours = False
+        if inside and not (ours and path.is_file()):
+            raise BadRequest(f"{PurePosixPath(said).name} is no longer there; upload it again")
+        if not (ours or self.free_paths):
+            raise BadRequest("LoRA files are not chosen by path here; upload the file")
+        return str(path)
+
+    def shown(self, path: str) -> str:
+        """What a form says for a file that `resolve` has named."""
+        root = f"{self.folder}/"
+        return PREFIX + path.removeprefix(root) if path.startswith(root) else path
+
+
+def clean(name: str) -> str:
+    """A file name that is safe to use. Raises ModelError where it is no .safetensors file's."""
+    from lcm_studio.models.files import PICKLES
+
+    title = PurePosixPath(name.replace("\\", "/")).name
+    ending = PurePosixPath(title).suffix.lower()
+    if ending in PICKLES:
+        raise ModelError(
+            f"{title[:80]} holds pickled weights, which can run code; use a .safetensors file"
+        )
+    if ending != SUFFIX:
+        raise ModelError(f"{title[:80] or 'the file'} is no LoRA file; choose a .safetensors file")
+    return (NAME.sub("-", title[: -len(SUFFIX)]).strip(".-")[:80] or "lora") + SUFFIX
+
+
+def check(path: Path, title: str) -> int:
+    """Layers of a LoRA file. Raises ModelError where it is broken or something else."""
+    from lcm_studio.models.files import read_header
+
+    try:
+        names = read_header(path).shapes
+    except ModelError as error:
+        raise ModelError(str(error).replace(path.name, title)) from error
+    layers = sum("lora_down" in name or "lora_A" in name or "lora.down" in name for name in names)
+    if not layers:
+        raise ModelError(f"{title} holds no LoRA layers; a whole model goes into Model")
+    return layers
