@@ -49,16 +49,14 @@ def algorithm4(model: Any, problem: Problem, cond: Cond, noise: Any, steps: int)
     return u
 
 
-# (i_N, gamma, zeta): Garber & Tirer 2025, the settings published with the method, without its optional deltas
+# (i_N, gamma): Garber & Tirer 2025, the settings published with the method, without its optional deltas
 CM4IR = {
-    "inpaint": (150, 0.2, 0.0),
-    "outpaint": (150, 0.2, 0.0),
-    "colorize": (400, 0.7, 0.0),
-    "superres2": (50, 0.01, 0.0),
-    "superres4": (400, 0.7, 0.0),
-    "superres8": (400, 0.7, 0.0),
-    "denoise": (250, 0.2, 1.0),
-    "deblur": (75, 0.01, 3.0),
+    "inpaint": (150, 0.2),
+    "outpaint": (150, 0.2),
+    "superres2": (50, 0.01),
+    "superres4": (400, 0.7),
+    "superres8": (400, 0.7),
+    "deblur": (75, 0.01),
 }
 CM4IR_ETA = 0.1
 
@@ -81,19 +79,17 @@ def cm4ir(
     steps: int,
     *,
     task: str = "superres4",
-    sigma_y: float = 0.0,
 ) -> Loop:
     """CM4IR (Garber & Tirer 2025, Algorithm 1): A+ y + noise, back-projection, eta fresh and minus the estimated noise.
 
-    eta 0.1, step size 1, and levels from i_N and gamma as published per task. Colorizing and 8x are not in the paper
-    and take the levels of 4x; holes start from a smooth continuation in place of the paper's running median. For a
-    noisy y the back-projection is damped by zeta sigma_y^2 and left out at the last step.
+    eta 0.1, step size 1, and levels from i_N and gamma as published per task (those of its least noise). 8x is not in
+    the paper and takes the levels of 4x; holes start from a smooth continuation in place of the paper's running median.
+    y has no noise here, so zeta has no part, and deblurring is damped as ours is.
     """
     known = _known(problem)
-    first, gamma, zeta = CM4IR[task]
+    first, gamma = CM4IR[task]
     levels = [on_grid([s * SPREAD], model)[0] for s in cm4ir_sigmas(first, gamma, steps)]
-    noisy = sigma_y > 0
-    damping = zeta * sigma_y**2 if noisy else known.damping_at(0)
+    damping = known.damping_at(0)
     start = known.op.pinv(known.y, damping)
     z = yield from _encode(problem.start if _is_hole(known) else start, model)
     z = model.schedule.renoise(z, noise.draw(), levels[0])
@@ -103,10 +99,8 @@ def cm4ir(
         alpha, sigma = model.schedule.alpha_sigma(t, z)
         minus = (alpha * x0 - z) / sigma
         u = (yield from _decode(x0, model)).clamp(-1, 1)
-        last = k + 1 == len(levels)
-        if not (last and noisy):
-            u = project(known.op, u, known.y, damping)
-        if not last:
+        u = project(known.op, u, known.y, damping)
+        if k + 1 < len(levels):
             x0 = yield from _encode(u, model)
             mixed = CM4IR_ETA * noise.draw() + (1 - CM4IR_ETA**2) ** 0.5 * minus
             z = model.schedule.renoise(x0, mixed, levels[k + 1])

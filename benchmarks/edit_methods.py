@@ -44,7 +44,6 @@ METHODS = (
 )
 HOLE_ONLY = ("telea", "ns", "latent", "blend", "repaint")
 PLAIN_TASKS = ("inpaint", "colorize", "superres4")  # of the ablation that re-encodes plainly
-REFERENCE = 10**6  # seeds of the other scenes, after FIRST
 SEEDS = 4
 Array = np.ndarray
 
@@ -57,7 +56,7 @@ def steps_of(method: str) -> int:
 def fits(task: str, method: str) -> bool:
     """Whether a method is made for a task.
 
-    Algorithm 4 has no noisy y and LATINO no constants for denoising, so both leave it out.
+    CM4IR and LATINO were published for holes, superres and deblurring; Algorithm 4 has no noisy y.
     """
     name = method.partition("-")[0]
     if name in HOLE_ONLY:
@@ -66,7 +65,9 @@ def fits(task: str, method: str) -> bool:
         return task.startswith("superres")
     if name == "plain":
         return task in PLAIN_TASKS
-    return not (task == "denoise" and name in ("alg4", "latino"))
+    if name in ("cm4ir", "latino"):
+        return task not in ("colorize", "denoise")
+    return not (task == "denoise" and name == "alg4")
 
 
 class Bench:
@@ -91,17 +92,6 @@ class Bench:
         images, captions = arrays([FIRST + i for i in missing], SIDE)
         self._truths |= {i: (t, c) for i, t, c in zip(missing, images, captions, strict=True)}
         return [Scene(task, *self._truths[i], FIRST + i) for i in indices]
-
-    def other(self, count: int) -> Array:
-        """Features `(count, D)` of other held-out scenes, for the distance to unrelated pictures."""
-        from training.scenery.dataset import arrays
-
-        first = FIRST + REFERENCE
-        parts = [
-            self.embed(arrays(range(first + i, first + min(i + 100, count)), SIDE)[0])
-            for i in range(0, count, 100)
-        ]
-        return np.concatenate(parts)
 
     def embed(self, images: Array) -> Array:
         """Features `(N, D)` of pictures `(N, H, W, 3)` uint8."""
@@ -143,7 +133,7 @@ class Bench:
     ) -> dict[str, Array]:
         """Figures per picture of one (task, method), as arrays of one row per scene of `indices`.
 
-        Scenes in `seeded` are made with four seeds, for the diversity.
+        Those of them in `seeded` are made with four seeds, for the diversity.
         """
         scenes = self.scenes(task, indices)
         self.load(method)
@@ -157,7 +147,9 @@ class Bench:
             "evaluations": np.full(len(scenes), evaluations),
         }
         if method not in CLASSICAL and len(seeded):
-            out["diversity"] = self._diversity(self.scenes(task, seeded), method)
+            rows = [list(indices).index(i) for i in seeded]
+            first = out["features"][rows]
+            out["diversity"] = self._diversity([scenes[r] for r in rows], method, first)
         return out
 
     def _figures(self, scenes: Sequence[Scene], results: Array) -> dict[str, Array]:
@@ -185,15 +177,12 @@ class Bench:
             out["psnr_hole"] = 10 * np.log10(255**2 / np.maximum(errors, 1e-9))
         return out
 
-    def _diversity(self, scenes: Sequence[Scene], method: str) -> Array:
-        """Mean distance of the features of four seeds, per scene."""
+    def _diversity(self, scenes: Sequence[Scene], method: str, first: Array) -> Array:
+        """Mean distance of the features of four seeds, per scene; `first` are those of the first seed."""
         # scenes' own seeds are neighbours, so offsets are far apart
-        four = np.stack(
-            [self.embed(self.make(scenes, method, 10**6 * k)[0]) for k in range(SEEDS)], axis=1
-        )
-        gaps = [
-            np.linalg.norm(four[:, i] - four[:, j], axis=1) for i in range(SEEDS) for j in range(i)
-        ]
+        more = [self.embed(self.make(scenes, method, 10**6 * k)[0]) for k in range(1, SEEDS)]
+        four = [first, *more]
+        gaps = [np.linalg.norm(four[i] - four[j], axis=1) for i in range(SEEDS) for j in range(i)]
         return np.mean(gaps, axis=0)
 
 
@@ -211,7 +200,7 @@ def _published(
         text=scene.caption, width=width, height=height, consistency=name not in TEACHER_LOOPS
     )
     more: dict[str, Any] = {}
-    if name in ("cm4ir", "ddnm"):
+    if name == "ddnm":
         more["sigma_y"] = 2 * SIGMA if scene.task == "denoise" else 0.0
     if name == "cm4ir":
         more["task"] = scene.task

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.edit_scenes import TASKS
 from training.evaluation.metrics import frechet
 
 Array = np.ndarray
 COLUMNS = (
-    *("pictures", "evaluations", "frechet", "feature", "psnr", "psnr_hole", "ssim", "seam"),
+    *("pictures", "evaluations", "frechet", "of", "feature", "psnr", "psnr_hole", "ssim", "seam"),
     *("known_max", "known_rms", "diversity", "seconds"),
 )
 ABOUT = """Held-out scenes of 128 x 128. *frechet*: Frechet distance in the bundled feature network to the same scenes
-untouched (0 = alike); *frechet first N* in the second table: the same with the first N pictures for both sides, which
-is how methods with fewer pictures are compared. *feature*: mean distance to the untouched picture's features. *seam*:
-the seam score over that of the untouched picture (1 = no seam). *known*: errors of the known part, of 255, on the re-read
-PNG (for denoising: what was removed). *diversity*: mean feature distance of four seeds. *seconds*: of CPU time per picture,
-eight pictures per call. *evaluations*: network predictions per picture (the teacher's take two passes each,
-for its guidance). Methods: ours-N = the studio's defaults; plain and latent = its other ways back into latents;
-paste = projected only at the end; alg4 = Consistency Models, Algorithm 4; blend = diffusers' mask blending; the rest
-as in `benchmarks/edit_loops.py`, which says what is simplified."""
+untouched (0 = alike), for all methods on the same scenes: *of* so many, which all methods of at most 8 evaluations have
+run; *frechet of N*: again on the N that the slow ones have run too, so both sides always have equal pictures. The other
+figures are of all *pictures* of a method. *feature*: mean distance to the untouched picture's features. *seam*: the seam
+score over that of the untouched picture (1 = no seam). *known*: errors of the known part, of 255, on the re-read PNG
+(for denoising: what was removed). *diversity*: mean feature distance of four seeds. *seconds*: of CPU time per picture,
+eight pictures per call. *evaluations*: predictions per picture (the teacher's take two passes each, for its guidance).
+
+ours-N: the studio's defaults; plain, latent: its other ways back into latents; paste: projected only at the end; aplus:
+the simplest answer with the known part; alg4: Consistency Models, Algorithm 4; blend: diffusers' mask blending; others
+by name. What is simplified in them is said in `benchmarks/edit_loops.py`."""
 
 
-def file_of(out: Path, task: str, method: str, count: int, share: tuple[int, int]) -> Path:
-    """Where a cell of one share lies."""
-    return out / "cells" / f"{task}--{method}--{count}--{share[0]}-{share[1]}.npz"
+def file_of(folder: Path, task: str, method: str, scenes: Sequence[int]) -> Path:
+    """Where the cell of these scenes lies."""
+    return folder / f"{task}--{method}--{scenes[0]:04d}-{scenes[-1]:04d}.npz"
 
 
 def save(path: Path, cell: Mapping[str, Array]) -> None:
@@ -40,10 +44,10 @@ def save(path: Path, cell: Mapping[str, Array]) -> None:
     part.replace(path)
 
 
-def merged(out: Path) -> dict[tuple[str, str], dict[str, Array]]:
-    """(task, method) -> arrays over all shares, in the order of the scenes; a scene counts once."""
+def merged(folder: Path) -> dict[tuple[str, str], dict[str, Array]]:
+    """(task, method) -> arrays over all cells, in the order of the scenes; a scene counts once."""
     parts: dict[tuple[str, str], list[dict[str, Array]]] = {}
-    for path in sorted((out / "cells").glob("*.npz")):
+    for path in sorted(folder.glob("*.npz")):
         if path.name.endswith(".part.npz"):
             continue
         task, method, *_ = path.stem.split("--")
@@ -51,8 +55,7 @@ def merged(out: Path) -> dict[tuple[str, str], dict[str, Array]]:
             parts.setdefault((task, method), []).append(dict(loaded))
     cells = {}
     for key, found in parts.items():
-        index = np.concatenate([f["index"] for f in found])
-        _, order = np.unique(index, return_index=True)
+        _, order = np.unique(np.concatenate([f["index"] for f in found]), return_index=True)
         names = set(found[0]) - {"diversity"}
         cells[key] = {n: np.concatenate([f[n] for f in found])[order] for n in names}
         cells[key]["diversity"] = np.concatenate([f.get("diversity", np.zeros(0)) for f in found])
@@ -65,7 +68,6 @@ def figures(cell: Mapping[str, Array]) -> dict[str, float]:
     row: dict[str, float] = {
         "pictures": len(gaps),
         "evaluations": float(cell["evaluations"].mean()),
-        "frechet": distance(cell, len(gaps)),
         "feature": float(gaps.mean()),
         "psnr": float(cell["psnr"].mean()),
         "ssim": float(cell["ssim"].mean()),
@@ -82,83 +84,81 @@ def figures(cell: Mapping[str, Array]) -> dict[str, float]:
     return row
 
 
-def distance(cell: Mapping[str, Array], count: int) -> float:
-    """Frechet distance of the first `count` results to the same scenes untouched."""
-    return frechet(cell["features"][:count], cell["truths"][:count])
+def distance(cell: Mapping[str, Array], scenes: Array) -> float:
+    """Frechet distance of the results of `scenes` to the same scenes untouched."""
+    rows = np.isin(cell["index"], scenes)
+    return frechet(cell["features"][rows], cell["truths"][rows])
 
 
-def spread_of(cell: Mapping[str, Array], count: int, draws: int = 20) -> float:
-    """Standard error of `distance`, from bootstrap draws of scenes (the same for both sides)."""
-    rng = np.random.default_rng(0)
-    found = []
-    for _ in range(draws):
-        pick = rng.choice(count, count)
-        found.append(frechet(cell["features"][pick], cell["truths"][pick]))
-    return float(np.std(found))
+def common(cells: Iterable[Mapping[str, Array]]) -> Array:
+    """The scenes that all cells have."""
+    return reduce(np.intersect1d, [c["index"] for c in cells])
 
 
-def verdicts(rows: Mapping[str, Mapping[str, float]], cells: Mapping[str, Any]) -> list[dict]:
-    """What the figures say of ours at 4 and 8 evaluations, for one task: rank, gap to the slow ones, seam, known part."""
-    out = []
-    fast = {m: r["frechet"] for m, r in rows.items() if r["evaluations"] <= 8}
-    slow = [m for m, r in rows.items() if r["evaluations"] > 8]
-    for name in ("ours-4", "ours-8"):
-        if name not in rows:
-            continue
-        limit = rows[name]["evaluations"]
-        rivals = {
-            m: f
-            for m, f in fast.items()
-            if not m.startswith(("ours", "plain", "latent")) and m != name
-        }
-        said: dict[str, Any] = {"method": name, "frechet": fast[name], "evaluations": limit}
+def compare(cells: Mapping[str, Mapping[str, Array]]) -> tuple[dict[str, dict], list[dict]]:
+    """(rows of the table by method, what they say of ours) of one task.
+
+    Distances are taken on the scenes that all methods of at most 8 evaluations have, and again on those that all have.
+    """
+    rows: dict[str, dict[str, Any]] = {m: dict(figures(c)) for m, c in cells.items()}
+    fast = [m for m in rows if rows[m]["evaluations"] <= 8]
+    slow = [m for m in rows if m not in fast]
+    most = common(cells[m] for m in fast or slow)
+    every = common(cells.values())
+    few = f"frechet of {len(every)}"
+    for method, row in rows.items():
+        if method in fast:
+            row["frechet"] = distance(cells[method], most)
+            row["of"] = len(most)
+        if slow and len(every) > 1:
+            row[few] = distance(cells[method], every)
+    said = []
+    for name in (m for m in ("ours-4", "ours-8") if m in rows):
+        rivals = [m for m in fast if not m.startswith(("ours", "plain", "latent"))]
+        verdict: dict[str, Any] = {"method": name, "frechet": rows[name]["frechet"]}
         if rivals:
-            best = min(rivals, key=lambda m: rivals[m])
-            said |= {"best other (<= 8)": f"{best} {rivals[best]:.3g}"}
-            said["first"] = fast[name] < rivals[best]
+            best = min(rivals, key=lambda m: rows[m]["frechet"])
+            verdict["best other up to 8"] = f"{best} {rows[best]['frechet']:.3g}"
+            verdict["first"] = rows[name]["frechet"] < rows[best]["frechet"]
         if slow:
-            count = min(int(rows[m]["pictures"]) for m in (*slow, name))
-            mine = distance(cells[name], count)
-            theirs = {m: distance(cells[m], count) for m in slow}
-            best = min(theirs, key=lambda m: theirs[m])
-            said[f"frechet first {count}"] = mine
-            said["best of 100"] = f"{best} {theirs[best]:.3g}"
-            said["within 10%"] = mine <= 1.1 * theirs[best]
-        said["seam"] = rows[name].get("seam", float("nan"))
-        said["known_max"] = rows[name]["known_max"]
-        out.append(said)
-    return out
+            best = min(slow, key=lambda m: rows[m][few])
+            verdict |= {
+                few: rows[name][few],
+                "best of 100": f"{best} {rows[best][few]:.3g}",
+                "within 10%": rows[name][few] <= 1.1 * rows[best][few],
+            }
+        said.append(
+            {**verdict, "seam": rows[name].get("seam"), "known_max": rows[name]["known_max"]}
+        )
+    return rows, said
 
 
-def write(out: Path, results: Path, settings: Mapping[str, Any]) -> str:
-    """Writes RESULTS.json and RESULTS.md of all cells under `out`; returns the markdown."""
-    cells = merged(out)
-    tasks = list(dict.fromkeys(t for t, _ in cells))
+def write(folder: Path, results: Path, settings: Mapping[str, Any]) -> str:
+    """Writes RESULTS.json and RESULTS.md of all cells in `folder`; returns the markdown."""
+    cells = merged(folder)
     data: list[dict[str, Any]] = []
-    lines = ["# Zero-shot edits", "", ABOUT, ""]
     summary: list[dict[str, Any]] = []
-    for task in tasks:
-        own = {m: c for (t, m), c in cells.items() if t == task}
-        rows = {m: figures(c) for m, c in own.items()}
-        order = sorted(rows, key=lambda m: (rows[m]["evaluations"] > 8, rows[m]["frechet"]))
+    lines: list[str] = []
+    tasks = {t for t, _ in cells}
+    for task in [t for t in TASKS if t in tasks]:
+        rows, said = compare({m: c for (t, m), c in cells.items() if t == task})
+        order = sorted(rows, key=lambda m: (rows[m].get("frechet", 1e9), m))
         data += [{"task": task, "method": m, **rows[m]} for m in order]
-        shown = [c for c in COLUMNS if any(c in rows[m] for m in order)]
-        lines += [
-            f"## {task}",
-            "",
-            *_table(["method", *shown], [[m, *(rows[m].get(c) for c in shown)] for m in order]),
-            "",
+        extra = sorted({c for r in rows.values() for c in r if c.startswith("frechet of")})
+        columns = [
+            c for c in (*COLUMNS[:4], *extra, *COLUMNS[4:]) if any(c in r for r in rows.values())
         ]
-        summary += [{"task": task, **v} for v in verdicts(rows, own)]
+        lines += ["", f"## {task}", ""]
+        lines += _table(
+            ["method", *columns], [[m, *(rows[m].get(c) for c in columns)] for m in order]
+        )
+        summary += [{"task": task, **s} for s in said]
+    head = ["# Zero-shot edits", "", ABOUT]
     if summary:
         names = list(dict.fromkeys(n for s in summary for n in s))
-        lines += [
-            "## Ours against the rest",
-            "",
-            *_table(names, [[s.get(n) for n in names] for s in summary]),
-            "",
-        ]
-    text = "\n".join(lines)
+        head += ["", "## Ours against the rest", ""]
+        head += _table(names, [[s.get(n) for n in names] for s in summary])
+    text = "\n".join([*head, *lines, ""])
     results.parent.mkdir(parents=True, exist_ok=True)
     saved = {"settings": dict(settings), "cells": data, "ours": summary}
     results.with_suffix(".json").write_text(json.dumps(saved, indent=1) + "\n", encoding="utf-8")

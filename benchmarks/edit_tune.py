@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from benchmarks.edit_methods import Bench
 
 FIRST_SCENE = 10_000
-FIRSTS, LASTS = (0.4, 0.65, 1.0, 1.6, 2.5), (0.5, 2.0)
+FIRSTS, LASTS = (0.5, 1.0, 2.0), (0.5, 2.0)
 
 
 def tune(bench: Bench, tasks: Sequence[str], count: int, out: Path) -> str:
-    """Per task: five first levels at 4 evaluations, then two last levels, then the two best firsts at 8.
+    """Per task: three first levels at 4 evaluations, two more last levels for the best, then the best and a higher one at 8.
 
     Ranked by Frechet distance to the untouched pictures in the feature network. Writes OUT.json after each task and
     returns the table.

@@ -1,14 +1,14 @@
 """python -m benchmarks edits: every task and method on held-out scenes, cell by cell, resumable.
 
-    --count 200 --slow-count 24 --tasks inpaint,colorize --methods ours-4,telea --share 0/2
+    --count 200 --rival-count 100 --slow-count 16 --tasks inpaint --methods ours-4,telea --share 0/2
     --plan                 how long that will take on one core, measured in a few seconds
     --merge                the table of the cells that are there
     --tune all             candidate noise ranges per task, on scenes that the table does not use
     --speed                an edit against the same generation, in turn
     --pictures FILE.png    before, known part and result of each task
 
-A cell (task, method, share) is kept under OUT/cells-WEIGHTS and skipped when it is there, so a killed run goes on;
-other weights or default ranges make other cells. The table goes to benchmarks/results/edits.md and edits.json.
+A cell (task, method, fifty scenes) is kept under OUT/cells-WEIGHTS and skipped when it is there, so a killed run goes
+on and a larger count adds to a smaller one; other weights or default ranges make other cells. The table goes to benchmarks/results/edits.md and edits.json.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ import argparse
 import hashlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.edit_scenes import TASKS
 
 MODELS = ("scenery-lcm", "scenery-teacher", "scenery-features")
-SEEDED, SEEDED_SLOW = 8, 2  # scenes with four seeds
+SEEDED = 4  # scenes with four seeds, not for the slow methods
+CHUNK, SLOW_CHUNK = 50, 8  # scenes of a cell
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,10 +72,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--count", type=int, default=200, help="scenes per cell (200)")
-    parser.add_argument(
-        "--slow-count", type=int, default=24, help="of methods with 100 evaluations (24)"
-    )
+    parser.add_argument("--count", type=int, default=200, help="scenes per task (200)")
+    parser.add_argument("--rival-count", type=int, default=100, help="of all but ours-4 (100)")
+    parser.add_argument("--slow-count", type=int, default=16, help="of 100 evaluations (16)")
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--methods", default="", help="all if left out")
     parser.add_argument("--share", type=_share, default=(0, 1), metavar="I/N")
@@ -86,14 +86,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--merge", action="store_true")
     parser.add_argument("--plan", action="store_true")
     parser.add_argument("--tune", default="", metavar="TASK,TASK|all")
-    parser.add_argument("--tune-count", type=int, default=32, help="scenes per candidate (32)")
+    parser.add_argument("--tune-count", type=int, default=20, help="scenes per candidate (20)")
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--rounds", type=int, default=15, help="of --speed (15)")
     parser.add_argument("--pictures", default="", metavar="FILE.png")
     parser.add_argument("--scene", type=int, default=3, help="of --pictures: which held-out scene")
     args = parser.parse_args(argv)
-    if args.count < 2 or args.slow_count < 2:
-        parser.error("--count and --slow-count must be 2 or more, for a covariance")
+    if min(args.count, args.rival_count, args.slow_count) < 2:
+        parser.error("counts must be 2 or more, for a covariance")
     return args
 
 
@@ -107,46 +107,52 @@ def _share(text: str) -> tuple[int, int]:
     return part, whole
 
 
-def _cells(args: argparse.Namespace) -> Iterator[tuple[str, str, list[int], list[int]]]:
-    """(task, method, scenes, scenes with four seeds) of this share, the quick methods first."""
+def _jobs(args: argparse.Namespace) -> list[tuple[str, str, list[int], list[int]]]:
+    """(task, method, scenes, scenes with four seeds) of this share: the first scenes of all methods come first.
+
+    So a run that is cut short has fewer scenes, not fewer methods.
+    """
     from benchmarks.edit_methods import METHODS, fits, steps_of
 
     methods = args.methods.split(",") if args.methods else METHODS
-    part, whole = args.share
-    for method in sorted(methods, key=lambda m: steps_of(m) > 8):
+    found = []
+    for method in methods:
         slow = steps_of(method) > 8
-        count = min(args.count, args.slow_count) if slow else args.count
-        seeded = min(SEEDED_SLOW if slow else SEEDED, count)
-        for task in args.tasks.split(","):
-            if fits(task, method):
-                yield (
-                    task,
-                    method,
-                    list(range(part, count, whole)),
-                    list(range(part, seeded, whole)),
-                )
+        full = steps_of(method) == 0 or method == "ours-4"
+        count = args.slow_count if slow else args.count if full else args.rival_count
+        size = SLOW_CHUNK if slow else CHUNK
+        for task in (t for t in args.tasks.split(",") if fits(t, method)):
+            for start in range(0, min(count, args.count), size):
+                scenes = list(range(start, min(start + size, count, args.count)))
+                seeded = [] if slow else [i for i in scenes if i < SEEDED]
+                turn = start // size + (1 if slow else 0)
+                found.append((turn, (task, method, scenes, seeded)))
+    part, whole = args.share
+    return [job for _, job in sorted(found, key=lambda f: f[0])][part::whole]
 
 
 def _run(bench: Any, args: argparse.Namespace, out: Path) -> None:
+    from benchmarks.edit_methods import SEEDS
     from benchmarks.edit_table import file_of, save
 
     folder = out / f"cells-{_weights(args)}"
     costs = _costs(bench)
     todo = []
-    for task, method, scenes, seeded in _cells(args):
-        file = file_of(folder, task, method, args.count, args.share)
-        if not file.is_file() and scenes:
-            cost = costs(method) * (len(scenes) + (0 if costs(method) < 0.1 else 4 * len(seeded)))
+    for task, method, scenes, seeded in _jobs(args):
+        file = file_of(folder, task, method, scenes)
+        if not file.is_file():
+            cost = costs(method) * (len(scenes) + (SEEDS - 1) * len(seeded))
             todo.append((task, method, scenes, seeded, file, cost))
     left, spent, planned = sum(t[-1] for t in todo), 0.0, 0.0
-    print(f"{len(todo)} cells, about {left / 60:.0f} minutes", file=sys.stderr)
+    print(f"{len(todo)} cells, about {left / 60:.0f} CPU minutes", file=sys.stderr)
     for task, method, scenes, seeded, file, cost in todo:
         started = time.perf_counter()
         save(file, bench.cell(task, method, scenes, seeded))
         took = time.perf_counter() - started
         spent, planned, left = spent + took, planned + cost, left - cost
         rest = left * spent / planned / 60
-        print(f"{task} {method}: {took:.0f} s; about {rest:.0f} minutes to go", file=sys.stderr)
+        span = f"{scenes[0]}-{scenes[-1]}"
+        print(f"{task} {method} {span}: {took:.0f} s; about {rest:.0f} min to go", file=sys.stderr)
 
 
 def _costs(bench: Any) -> Any:
@@ -173,21 +179,24 @@ def _costs(bench: Any) -> Any:
 
 
 def _plan(bench: Any, args: argparse.Namespace) -> str:
-    """Minutes of one core per method, for all shares together."""
+    """CPU minutes of one core per method, for all shares together."""
+    from benchmarks.edit_methods import SEEDS
+
     args.share = (0, 1)
     cost = _costs(bench)
     rows: dict[str, list[float]] = {}
-    for _, method, scenes, seeded in _cells(args):
-        pictures = len(scenes) + (0 if cost(method) < 0.1 else 4 * len(seeded))
-        row = rows.setdefault(method, [0, 0, cost(method), 0.0])
-        row[0] += 1
-        row[1] += pictures
-        row[3] += pictures * cost(method) / 60
-    lines = ["| method | tasks | pictures | s each | minutes |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {m} | {int(r[0])} | {int(r[1])} | {r[2]:.2f} | {r[3]:.1f} |" for m, r in rows.items()
-    ]
-    return "\n".join([*lines, f"| all | | | | {sum(r[3] for r in rows.values()):.1f} |"])
+    tasks: dict[str, set[str]] = {}
+    for task, method, scenes, seeded in _jobs(args):
+        row = rows.setdefault(method, [0, 0.0])
+        row[0] += len(scenes) + (SEEDS - 1) * len(seeded)
+        tasks.setdefault(method, set()).add(task)
+    lines = ["| method | tasks | pictures | CPU s each | minutes |", "|---|---|---|---|---|"]
+    for method, row in rows.items():
+        row[1] = row[0] * cost(method) / 60
+        lines.append(
+            f"| {method} | {len(tasks[method])} | {int(row[0])} | {cost(method):.2f} | {row[1]:.1f} |"
+        )
+    return "\n".join([*lines, f"| all | | | | {sum(r[1] for r in rows.values()):.1f} |"])
 
 
 def _weights(args: argparse.Namespace) -> str:
@@ -209,7 +218,7 @@ def _write(out: Path, results: Path, args: argparse.Namespace) -> str:
     from benchmarks.edit_table import write
     from benchmarks.timing import machine
 
-    settings = {"count": args.count, "slow_count": args.slow_count, "machine": machine()}
+    settings = {"machine": machine()}
     text: str = write(out / f"cells-{_weights(args)}", results, settings)
     return text
 
