@@ -12,7 +12,12 @@ from training.errors import TrainingFault
 
 
 def apply_options(config: TrainConfig, networks: Mapping[str, Any]) -> None:
-    """Switches on what the config asks for; raises TrainingFault "config" for what is not there."""
+    """Switches on what the config asks for; raises TrainingFault "config" for what is not there.
+
+    TF32 changes nothing without a GPU, which is said; xformers cannot run without one.
+    """
+    if config.allow_tf32 and not torch.cuda.is_available():
+        print("allow_tf32 changes nothing: there is no CUDA GPU", flush=True)
     if config.allow_tf32:
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
@@ -38,6 +43,10 @@ def _need_xformers() -> None:
             "enable_xformers is on but xformers is not installed; install it, or leave it off: "
             "PyTorch's own attention is used then",
         ) from error
+    if not torch.cuda.is_available():
+        raise TrainingFault(
+            "config", "enable_xformers is on but there is no CUDA GPU; set enable_xformers to false"
+        )
 
 
 def _call(network: Any, name: str, *methods: str) -> None:

@@ -28,6 +28,12 @@ def make_optimizer(
         "weight_decay": config.adam_weight_decay,
     }
     if config.use_8bit_adam:
+        if config.optimizer != "adamw":
+            raise TrainingFault(
+                "config",
+                f"use_8bit_adam is on and optimizer={config.optimizer}; there is no 8-bit form of "
+                "it, set use_8bit_adam to false or optimizer to adamw",
+            )
         try:
             import bitsandbytes
         except ImportError as error:
@@ -36,6 +42,11 @@ def make_optimizer(
                 "use_8bit_adam is on but bitsandbytes is not installed; "
                 "install it or set use_8bit_adam to false",
             ) from error
+        if any(p.device.type != "cuda" for parameters, _ in groups.values() for p in parameters):
+            raise TrainingFault(
+                "config",
+                "use_8bit_adam is on but the network is not on a CUDA GPU; set use_8bit_adam to false",
+            )
         return bitsandbytes.optim.AdamW8bit(listed, **options)
     if config.optimizer == "muon":
         from training.muon import Muon, is_matrix
