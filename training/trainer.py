@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,6 +18,7 @@ from training.errors import TrainingFault
 from training.events import Events
 from training.features import apply_options
 from training.optimizer import make_optimizer, pack_state, unpack_state
+from training.pictures import stack
 from training.ranks import Ranks
 from training.recipes.base import Draw, Recipe
 from training.rng import generator, order
@@ -123,11 +125,12 @@ class Trainer:
         )
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """The EMA weights in place of the live ones, in evaluation mode."""
-        live = [p.detach().clone() for p in self.flat] if self.average else []
+    def averaged(self, *, average: bool = True) -> Iterator[None]:
+        """The EMA weights in place of the live ones, in evaluation mode; `average` False: the live ones."""
+        swap = self.average if average else []
+        live = [p.detach().clone() for p in self.flat] if swap else []
         with torch.no_grad():
-            for p, value in zip(self.flat, self.average, strict=False):
+            for p, value in zip(self.flat, swap, strict=False):
                 p.copy_(value)
         for network in self.networks.values():
             network.eval()
@@ -143,8 +146,9 @@ class Trainer:
     def run(self) -> bool:
         """Trains to the last step; False where SIGTERM stopped it (it has saved then)."""
         config, length = self.config, self.recipe.data_length()
-        started, marked = time.perf_counter(), self.step
         self._listen()
+        self._draw_teacher()
+        started, marked = time.perf_counter(), self.step
         while self.step < config.steps:
             self._losses.append(self.optimizer_step(length))
             self.step += 1
@@ -170,12 +174,35 @@ class Trainer:
         if self.ranks.main:
             samples = self.folder / "samples"
             samples.mkdir(exist_ok=True)
-            with self.averaged():
-                figures = self.recipe.validate(samples, self.step)
             picture = samples / f"step-{self.step:06d}.png"
+            figures = self._draw(samples, picture)
             self.events.write("validation", step=self.step, picture=picture.name, **figures)
             if self.tracker:
                 self.tracker(self.step, figures, picture if picture.exists() else None)
+        self.ranks.wait()
+
+    def _draw(self, samples: Path, picture: Path) -> dict[str, float]:
+        """Teacher, averaged weights and live ones on one sheet; the figures of the averaged ones."""
+        teacher = samples / "teacher.png"
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=samples) as part:
+            if self.average:
+                with self.averaged(average=False):
+                    self.recipe.validate(Path(part), self.step)
+            live = Path(part) / picture.name
+            with self.averaged():
+                figures = self.recipe.validate(samples, self.step)
+            if picture.exists() and (teacher.exists() or live.exists()):
+                own = ("averaged weights (EMA)" if self.average else "live weights", picture)
+                stack([("teacher", teacher), own, ("live weights", live)], picture)
+        return figures
+
+    def _draw_teacher(self) -> None:
+        """samples/teacher.png, once, where there is a teacher."""
+        where = self.folder / "samples" / "teacher.png"
+        if self.ranks.main and self.config.validate_every and not where.exists():
+            where.parent.mkdir(parents=True, exist_ok=True)
+            with torch.no_grad():
+                self.recipe.draw_teacher(where)
         self.ranks.wait()
 
     def export(self) -> None:

@@ -66,6 +66,10 @@ class Recipe(ABC):
         del folder, step
         return {}
 
+    def draw_teacher(self, path: Path) -> None:
+        """The teacher's pictures for the prompts and seeds of `validate`, by its own sampler; or none."""
+        del path
+
     @abstractmethod
     def export(self, folder: Path) -> None:
         """The finished model as a complete folder; runs with the EMA weights in place."""

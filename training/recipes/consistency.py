@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
@@ -138,6 +139,12 @@ class Cd(ConsistencyRecipe):
             solver=self.config.solver,
             sigma_data=self.config.sigma_data,
         )
+
+    def draw_teacher(self, path: Path) -> None:
+        """Heun's solver over the whole grid."""
+        from training.pictures import save_row
+
+        save_row(self.solve(self.teacher, self.config.levels), path)
 
     def distance(self) -> float | None:
         c = self.config

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -51,24 +50,7 @@ class Edm(PixelRecipe):
     def validate(self, folder: Path, step: int) -> dict[str, float]:
         """Pictures by Heun's solver; the same noise at every step of training."""
         from training.pictures import save_row
-        from training.pixel_losses import edm_output, pf_ode_step
 
-        c, count = self.config, 8
-        labels = {"labels": torch.arange(count) % c.classes} if c.classes else {}
-        network = self.network(self.unet, {k: v.to(self.device) for k, v in labels.items()})
-        size = (count, 3, c.resolution, c.resolution)
-        levels = self.grid(c.sampling_steps).flip(0).to(self.device)
-        x = torch.randn(size, generator=torch.Generator().manual_seed(0)).to(self.device)
-        x = x * c.sigma_max
-        for high, low in pairwise(levels):
-            x = pf_ode_step(
-                network,
-                x,
-                high.expand(count),
-                low.expand(count),
-                solver="heun",
-                sigma_data=c.sigma_data,
-            )
-        x = edm_output(network, x, levels[-1:].expand(count), sigma_data=c.sigma_data)
+        x = self.solve(self.unet, self.config.sampling_steps)
         save_row(x, folder / f"step-{step:06d}.png")
         return {}

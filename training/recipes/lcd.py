@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from training.data.texts import CachedTexts
 
 
+TEACHER_STEPS = 25  # of the teacher's own sampler, for its pictures
+
+
 class DistillationConfig(TrainConfig):
     """Fields that `lcd` and `lcm-lora` share."""
 
@@ -207,8 +210,31 @@ class Distillation(LatentRecipe):
         """Fixed captions and seeds at 1, 2 and 4 steps."""
         from training.pictures import sheet
 
-        prompts = [self.source.caption(i, 0) for i in range(min(8, len(self.source)))]
-        sheet(pipe, prompts, path, steps=(1, 2, 4), guidance=guidance)
+        sheet(pipe, self.sheet_prompts(), path, steps=(1, 2, 4), guidance=guidance)
+
+    def sheet_prompts(self) -> list[str]:
+        """Captions of the validation pictures."""
+        return [self.source.caption(i, 0) for i in range(min(8, len(self.source)))]
+
+    def teacher_pipeline(self) -> Any:
+        """The teacher with the sampler of its folder."""
+        import diffusers
+
+        unet, name = self.teacher, self.scheduler.get("_class_name", "DDIMScheduler")
+        pipe = self.make_pipeline(unet, guided=False)
+        pipe.scheduler = getattr(diffusers, name).from_config(self.scheduler)
+        return pipe
+
+    def draw_teacher(self, path: Path) -> None:
+        """Guided as the student's pictures are, or at the middle of w where it is given no w."""
+        from training.pictures import sheet
+
+        c = self.config
+        guidance = c.validation_guidance
+        if guidance <= 1:
+            guidance = 1 + (c.w_min + c.w_max) / 2
+        pipe = self.teacher_pipeline()
+        sheet(pipe, self.sheet_prompts(), path, steps=(TEACHER_STEPS,), guidance=guidance)
 
 
 class LatentDistillation(Distillation):

@@ -80,6 +80,14 @@ class LoraDistillation(Distillation):
             **self.options(),
         ).mean()
 
+    def draw_teacher(self, path: Path) -> None:
+        self.teacher = self.unet
+        self.unet.disable_adapters()
+        try:
+            super().draw_teacher(path)
+        finally:
+            self.unet.enable_adapters()
+
     def validate(self, folder: Path, step: int) -> dict[str, float]:
         pipe = self.make_pipeline(self.unet, guided=False)
         self.draw_sheet(pipe, folder / f"step-{step:06d}.png", self.config.validation_guidance)

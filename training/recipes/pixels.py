@@ -138,6 +138,24 @@ class PixelRecipe(Recipe):
         found = karras_sigmas(levels, sigma_min=c.sigma_min, sigma_max=c.sigma_max, rho=c.rho)
         return found.flip(0)
 
+    def solve(self, unet: Any, levels: int, count: int = 8) -> Tensor:
+        """Samples of a diffusion model by Heun's solver, (count, 3, H, W); the noise and classes of `validate`."""
+        from itertools import pairwise
+
+        from lcm_studio.sampling import SeededNoise
+        from training.pixel_losses import edm_output, pf_ode_step
+
+        c = self.config
+        labels = torch.arange(count, device=self.device) % max(1, c.classes)
+        network = self.network(unet, {"labels": labels} if c.classes else {})
+        noise = SeededNoise(range(count), (3, c.resolution, c.resolution), device=self.device)
+        grid = self.grid(levels).flip(0).to(self.device)
+        x = noise.draw() * c.sigma_max
+        for high, low in pairwise(grid):
+            pair = high.expand(count), low.expand(count)
+            x = pf_ode_step(network, x, *pair, solver="heun", sigma_data=c.sigma_data)
+        return edm_output(network, x, grid[-1:].expand(count), sigma_data=c.sigma_data)
+
     def pipeline(self) -> Any:
         """The model as it is now, as a ConsistencyModelPipeline."""
         from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline
