@@ -85,7 +85,7 @@ def sheet(picture: Pixels | None, tool: str) -> dict[str, Any]:
     """The canvas's value for a picture and a tool."""
     if picture is None:
         return {"tool": tool}
-    src = views.jpeg(picture, quality=95)
+    src = png(picture)  # exact: Live sends back what the canvas shows
     height, width = picture.shape[:2]
     return {"tool": tool, "src": src, "id": str(hash(src)), "width": width, "height": height}
 

@@ -43,7 +43,7 @@ def jpeg(pixels: Pixels, *, quality: int = PREVIEW_QUALITY, largest: int | None 
 
 
 def png(pixels: Pixels) -> str:
-    """A data URL of uint8 `(H, W)` or `(H, W, 3)` pixels, exact."""
+    """A data URL of uint8 `(H, W)` or `(H, W, 3 or 4)` pixels, exact."""
     from PIL import Image
 
     buffer = io.BytesIO()
