@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,11 +21,13 @@ from lcm_studio.jobs.config import (
     project_root,
 )
 from lcm_studio.spec.errors import BadRequest
+from lcm_studio.ui.unzip import free_name, unzip
 
 PRESETS = project_root() / "training" / "presets"
 EXAMPLE_SCENES = 600
 UPLOADS = "uploads"
-_MAX_UPLOADS = 5000
+MAX_UPLOADS = 5000
+WANTED = (*PICTURES, ".txt", ".jsonl")
 LABELS = {
     "lcd": "LCM: latent consistency distillation",
     "lcm-lora": "LCM-LoRA: a small file for the same teacher",
@@ -175,30 +178,32 @@ def _has_pictures(folder: Path) -> bool:
 
 
 def keep_uploads(files: Sequence[str], home: Path) -> Path:
-    """Uploaded pictures and captions in a folder of their own; raises BadRequest for what is neither.
+    """Uploaded pictures and captions, or zips of them, in a folder of their own; raises BadRequest for others.
 
-    File names are taken from the upload without their folders; a second one of a name gets a number.
+    File names are taken from the upload without their folders; a second one of a name gets a number. Of a zip,
+    pictures, captions and metadata.jsonl are taken (`ui.unzip`).
     """
     if not files:
         raise BadRequest("choose the pictures to upload, with their .txt captions if there are any")
-    if len(files) > _MAX_UPLOADS:
+    if len(files) > MAX_UPLOADS:
         raise BadRequest(f"{len(files)} files are too many to upload; use a folder with --data-dir")
-    wanted = (*PICTURES, ".txt", ".jsonl")
     sources = [Path(file) for file in files]
     for source in sources:
-        if source.suffix.lower() not in wanted:
+        if source.suffix.lower() not in (*WANTED, ".zip"):
             raise BadRequest(
-                f"{source.name[:60]!r} is no picture (PNG, JPEG, WebP) and no .txt caption"
+                f"{source.name[:60]!r} is no picture (PNG, JPEG, WebP), no .txt caption and no .zip"
             )
     folder = home / UPLOADS / secrets.token_hex(6)
     folder.mkdir(parents=True, mode=0o700)
-    for source in sources:
-        target = folder / source.name
-        number = 1
-        while target.exists():
-            target = folder / f"{source.stem}-{number}{source.suffix}"
-            number += 1
-        target.write_bytes(source.read_bytes())
+    try:
+        for source in sources:
+            if source.suffix.lower() == ".zip":
+                unzip(source, folder, wanted=WANTED, most=MAX_UPLOADS)
+            else:
+                shutil.copyfile(source, free_name(folder, source.name))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder
 
 

@@ -60,8 +60,8 @@ def build_form(studio: Studio) -> dict[str, Any]:
             )
         with gr.Accordion("Upload pictures", open=False):
             c["files"] = gr.File(
-                file_count="multiple", file_types=[".png", ".jpg", ".jpeg", ".webp", ".txt", ".jsonl"],
-                label="Pictures and their .txt captions", elem_id=f"{TAB}-files", height=120,
+                file_count="multiple", file_types=[".png", ".jpg", ".jpeg", ".webp", ".txt", ".jsonl", ".zip"],
+                label="Pictures and their .txt captions, or a .zip of them", elem_id=f"{TAB}-files", height=120,
             )  # fmt: skip
     with gr.Group(elem_classes="lcm-card"):
         gr.HTML('<h4 class="distil-step">2 · What to make</h4>')
