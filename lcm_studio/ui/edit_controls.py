@@ -92,9 +92,7 @@ def build_options(info: ModelInfo) -> Controls:
     shown = {name: "inpaint" in tools for name, tools in GROUPS.items()}
     with gr.Group(visible=shown["mask_group"], elem_classes="lcm-card") as c["mask_group"]:
         with gr.Row():
-            c["grow"] = gr.Slider(
-                -64, 64, value=0, step=1, label="Grow mask", elem_id=f"{TAB}-grow"
-            )
+            c["grow"] = gr.Slider(-64, 64, value=0, step=1, label="Grow", elem_id=f"{TAB}-grow")
             c["feather"] = gr.Slider(
                 0, 64, value=0, step=1, label="Soft edge", elem_id=f"{TAB}-feather"
             )

@@ -19,6 +19,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 PROMPT = "#create-prompt textarea"
 STAGE = "#tab-create .lcm-stage"
 NOTE = "#create-note"
+WEIGHTS = (
+    Path(__file__).resolve().parents[2]
+    / "assets/models/scenery-lcm/unet/diffusion_pytorch_model.safetensors"
+)
 Open = Callable[..., Any]
 
 
@@ -284,3 +288,58 @@ def test_every_control_has_a_name(open_page: Open) -> None:
             .map(e => e.outerHTML.slice(0, 160))"""
     )
     assert nameless == []
+
+
+def tiny_lora(path: Path) -> Path:
+    """Rank 1 on one attention layer of the bundled network, strong enough to be seen."""
+    import torch
+    from safetensors.torch import safe_open, save_file
+
+    with safe_open(WEIGHTS, "pt") as file:
+        name = next(n for n in file.keys() if n.endswith("attn2.to_q.weight"))  # noqa: SIM118
+        wide, deep = file.get_slice(name).get_shape()
+    layer = "unet." + name.removesuffix(".weight")
+    torch.manual_seed(0)
+    save_file(
+        {
+            f"{layer}.lora_A.weight": torch.randn(1, deep),
+            f"{layer}.lora_B.weight": torch.randn(wide, 1),
+        },
+        path,
+    )
+    return path
+
+
+def test_an_uploaded_lora_is_listed_with_its_weight_and_used(
+    open_page: Open, tmp_path: Path
+) -> None:
+    page = open_page()
+    page.uncheck("#create-randomize input")
+    generate(page, "sunset, lake", steps=1, seed=3)
+    plain = sources(page)
+    page.get_by_text("More: decoder, LoRAs, timesteps").click()
+    (tmp_path / "bad.safetensors").write_bytes(b"\x80\x04 not weights")
+    page.set_input_files("#create-lora-file", tmp_path / "bad.safetensors")
+    page.wait_for_selector(f"{NOTE} .lcm-error >> text=bad.safetensors")
+    page.set_input_files("#create-lora-file", tiny_lora(tmp_path / "tiny.safetensors"))
+    page.wait_for_selector(f"{NOTE} >> text=tiny.safetensors is LoRA 1")
+    name = page.input_value("#create-lora-0 input, #create-lora-0 textarea")
+    assert name.startswith("uploaded/") and name.endswith("/tiny.safetensors")
+    number(page, "weight-0", 1.5)
+    page.click("#create-go")
+    page.wait_for_function(
+        """before => document.querySelector("#create-stage .lcm-stage").dataset.phase === "done" &&
+            [...document.querySelectorAll("#create-stage .lcm-picture img")].every(
+                i => i.src.includes("/studio/picture/") && !before.includes(i.src))""",
+        arg=plain,
+    )
+    found = [urllib.request.urlopen(url).read() for url in (plain[0], sources(page)[0])]
+    assert not np.array_equal(read_image(found[0]), read_image(found[1]))
+    said = read_settings(found[1])
+    assert said is not None and [lora["weight"] for lora in said["loras"]] == [1.5]
+    drop(page, "with-lora.png", found[1])  # the form names the file as before, not its place
+    page.wait_for_selector(f"{NOTE} >> text=Settings restored")
+    page.wait_for_function(
+        "name => document.querySelector('#create-lora-0 input, #create-lora-0 textarea').value === name",
+        arg=name,
+    )

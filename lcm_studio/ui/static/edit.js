@@ -254,6 +254,7 @@ const live = {
 const CSS = `
 .lcm-brushes { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; padding: 10px 0 0; font-size: 13px; justify-content: center; }
 .lcm-brushes label { display: flex; gap: 8px; align-items: center; }
+.lcm-brushes input[type="range"] { width: 84px; }
 .lcm-brushes [aria-pressed="true"] { outline: 2px solid currentColor; }
 .lcm-palette { display: inline-flex; gap: 4px; align-items: center; flex-wrap: wrap; }
 .lcm-palette[hidden] { display: none; }
