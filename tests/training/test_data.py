@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +206,32 @@ class TestEncodings:
         later.fill(["c"], lambda places: np.full((1, 2, 3), 9, np.float32))
         assert later.rows(["a", "b", "c"])[:, 0, 0].tolist() == [0, 1, 9]
         assert Encodings(tmp_path, "vae", (2, 3)).rows(["c"])[0, 0, 0] == 9
+
+    @pytest.mark.parametrize("dies_at", range(4))
+    def test_a_killed_fill_goes_on_with_the_same_batches(
+        self, tmp_path: Path, dies_at: int
+    ) -> None:
+        """Last bits may depend on the batch that a row was computed in."""
+        keys = [f"{i % 11}" for i in range(25)]
+
+        def encode(places: Sequence[int], limit: int = 99) -> np.ndarray:
+            if len(seen) == limit:
+                raise KeyboardInterrupt
+            seen.append(tuple(keys[p] for p in places))
+            return np.full((len(places), 2), hash(seen[-1]) % 1000, np.float32)
+
+        whole: list[tuple[str, ...]] = []
+        seen = whole
+        Encodings(tmp_path / "whole", "e", (2,)).fill(keys, encode, batch=3)
+        seen = []
+        with pytest.raises(KeyboardInterrupt):
+            Encodings(tmp_path / "half", "e", (2,)).fill(
+                keys, lambda places: encode(places, dies_at), batch=3
+            )
+        again = Encodings(tmp_path / "half", "e", (2,))
+        again.fill(keys, encode, batch=3)
+        assert seen == whole
+        assert (again.rows(keys) == Encodings(tmp_path / "whole", "e", (2,)).rows(keys)).all()
 
     def test_two_writers_take_turns(self, tmp_path: Path) -> None:
         one, two = Encodings(tmp_path, "vae", (2, 3)), Encodings(tmp_path, "vae", (2, 3))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -56,9 +56,14 @@ class CachedTexts:
         dtype = np.float16 if encoder.dtype == torch.float16 else np.float32
         self._store = Encodings(folder, f"texts-{encoder.key}", (width,), dtype)
 
-    def fill(self, texts: Iterable[str]) -> int:
-        """Encodes what is missing of `texts`, as far as the disk may be filled; returns what was not."""
-        waiting, lacking = iter(texts), 0
+    def fill(
+        self, texts: Iterable[str], progress: Callable[[int], None] = lambda done: None
+    ) -> int:
+        """Encodes what is missing of `texts`, as far as the disk may be filled; returns what was not.
+
+        `progress` is told now and then how many were encoded.
+        """
+        waiting, lacking, encoded = iter(texts), 0, 0
         while chunk := list(islice(waiting, _CHUNK)):
             tokens = self.encoder.tokens(chunk)
             keys = _keys(tokens)
@@ -70,7 +75,9 @@ class CachedTexts:
             def rows(places: Sequence[int], tokens: Sequence[Tensor] = tokens) -> np.ndarray:
                 return self._encode([part[list(places)] for part in tokens])
 
-            self._store.fill(keys, rows, batch=_BATCH)
+            encoded += self._store.fill(keys, rows, batch=_BATCH)
+            if fresh:
+                progress(encoded)
         return lacking
 
     def _room(self) -> int:

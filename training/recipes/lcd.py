@@ -116,7 +116,9 @@ class Distillation(LatentRecipe):
         from training.data.texts import CachedTexts
 
         texts = CachedTexts(self.prompts, Path(data.cache), limit_mb=data.text_cache_mb)
-        lacking = texts.fill(self.every_caption())
+        lacking = texts.fill(
+            self.every_caption(), lambda done: print(f"encoded {done} captions", flush=True)
+        )
         if lacking:
             print(
                 f"{lacking} captions are encoded in the step: text_cache_mb={data.text_cache_mb}, or "
