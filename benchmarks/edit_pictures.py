@@ -17,16 +17,16 @@ from lcm_studio.spec.requests import Edit
 if TYPE_CHECKING:
     from benchmarks.edit_methods import Bench
 
-STEPS, SIZE, GAP, HEAD = 4, 192, 8, 26
+STEPS, SIZE, GAP, HEAD, COLOURS = 4, 192, 8, 26, 7
 ROWS = (
-    ("inpaint", "Repaint: all but a hole"),
-    ("outpaint", "Widen: all but a border"),
-    ("colorize", "Colour: the luma"),
-    ("superres4", "Enlarge 4x: means of 4 x 4 pixels"),
-    ("denoise", "Denoise: with noise of 10%"),
-    ("deblur", "Deblur: blurred by 2 pixels"),
-    ("sketch", "Sketch: strokes"),
-    ("interpolate", "Morph: two pictures"),
+    ("inpaint", "Repaint (known: all but a hole)"),
+    ("outpaint", "Widen (known: all but a border)"),
+    ("colorize", "Colour (known: luma)"),
+    ("superres4", "Enlarge (known: means of 4 x 4 pixels)"),
+    ("denoise", "Denoise (known: with noise of 10%)"),
+    ("deblur", "Deblur (known: blurred by 2 pixels)"),
+    ("sketch", "Sketch (given: strokes)"),
+    ("interpolate", "Morph (given: two pictures)"),
 )
 Array = np.ndarray
 
@@ -41,7 +41,7 @@ def draw(bench: Bench, file: Path, scene: int) -> None:
     for i, (task, title) in enumerate(ROWS):
         left = GAP + (i // half) * (block + 3 * GAP)
         top = GAP + (i % half) * (SIZE + HEAD + GAP)
-        pen.text((left, top + 2), f"{title}, and after {STEPS} evaluations", "black", font=font)
+        pen.text((left, top + 2), f"{title}, {STEPS} evaluations", "black", font=font)
         for k, picture in enumerate(_row(bench, task, scene)):
             big = cv2.resize(picture, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
             sheet.paste(Image.fromarray(big), (left + k * (SIZE + GAP), top + HEAD))
@@ -73,7 +73,11 @@ def _row(bench: Bench, task: str, number: int) -> tuple[Array, Array, Array]:
 def _strokes(picture: Array) -> Array:
     """A crude painting of a picture: few colours in large patches."""
     small = cv2.resize(picture, (16, 16), interpolation=cv2.INTER_AREA)
-    flat = (small // 48) * 48 + 24
+    shades = np.rint(small.reshape(-1, 3).astype(np.float32))
+    stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 1.0)
+    cv2.setRNGSeed(0)
+    _, label, centre = cv2.kmeans(shades, COLOURS, None, stop, 3, cv2.KMEANS_PP_CENTERS)  # type: ignore[call-overload]
+    flat = np.rint(centre)[label.ravel()].reshape(small.shape).astype(np.uint8)
     return cv2.medianBlur(cv2.resize(flat, (128, 128), interpolation=cv2.INTER_NEAREST), 9)
 
 

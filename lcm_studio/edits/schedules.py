@@ -102,7 +102,12 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 def default_range(task: str, steps: int) -> tuple[float, float]:
-    """(first, last) sigma of a task for data of unit spread; `python -m benchmarks edits` compares others."""
+    """(first, last) sigma of a task, for latents of unit spread; scales without an entry go by 8x.
+
+    Low levels keep the start, high ones repaint it: large holes and colours want high ones, superres and deblurring
+    low ones. The same range serves every number of `steps` so far. `python -m benchmarks edits --tune all` scores
+    others on held-out scenes.
+    """
     if task in RANGES:
         return RANGES[task]
     return RANGES["superres8" if task.startswith("superres") else "inpaint"]
