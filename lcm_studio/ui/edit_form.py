@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,7 @@ NAMES = (
 )  # fmt: skip
 BORDERS = ("left", "top", "right", "bottom")
 MOST_UNDO = 20
+_sheets = itertools.count(1)
 ROUND_STROKES = 6  # pixels around strokes that may change with them
 
 
@@ -41,6 +43,13 @@ class Desk:
     before: tuple[Pixels, ...] = ()
     results: tuple[Pixels, ...] = ()
     start: Pixels | None = None  # what the results were made of, at their size
+    sheet: int = (
+        0  # the number of the picture on the canvas; each one that is put there gets its own
+    )
+
+    def show(self, picture: Pixels, before: tuple[Pixels, ...]) -> Desk:
+        """Another picture on the canvas, without a mask."""
+        return replace(self, picture=picture, mask=None, before=before, sheet=next(_sheets))
 
 
 def picture_of(data_url: str) -> Pixels:

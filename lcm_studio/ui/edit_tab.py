@@ -81,19 +81,21 @@ def paint_canvas() -> gr.HTML:
     )
 
 
-def sheet(picture: Pixels | None, tool: str) -> dict[str, Any]:
-    """The canvas's value for a picture and a tool."""
-    if picture is None:
+def sheet(now: Desk, tool: str) -> dict[str, Any]:
+    """The canvas's value for a desk and a tool."""
+    if now.picture is None:
         return {"tool": tool}
-    src = png(picture)  # exact: Live sends back what the canvas shows
-    height, width = picture.shape[:2]
-    return {"tool": tool, "src": src, "id": str(hash(src)), "width": width, "height": height}
+    height, width = now.picture.shape[:2]
+    src = png(now.picture)  # exact: Live sends back what the canvas shows
+    return {"tool": tool, "src": src, "id": str(now.sheet), "width": width, "height": height}
 
 
-def masked(picture: Pixels, mask: Pixels, tool: str) -> dict[str, Any]:
+def masked(now: Desk, tool: str) -> dict[str, Any]:
     """The canvas's value that shows an uploaded mask, white where the picture may change."""
-    src = png(mask)
-    return sheet(picture, tool) | {"mask": {"id": str(hash(src)), "src": src}}
+    if now.mask is None:
+        return sheet(now, tool)
+    src = png(now.mask)
+    return sheet(now, tool) | {"mask": {"id": str(hash(src)), "src": src}}
 
 
 def wire_go(studio: Studio, c: dict[str, Any], painted: gr.Textbox, shown: dict[str, Any]) -> None:
@@ -218,8 +220,8 @@ def wire_files(opened: dict[str, Any], c: dict[str, Any], desk: gr.State, canvas
                 raise BadRequest("no file arrived; choose it again")
             pixels = read_image(path, alpha="keep")
             if kind == "picture":
-                now = replace(now, picture=pixels, mask=None, before=remember(now))
-                return now, sheet(pixels, tool), views.note("")
+                now = now.show(pixels, remember(now))
+                return now, sheet(now, tool), views.note("")
             if kind == "second":
                 said = "The second picture is there."
                 if tool != "interpolate":
@@ -227,10 +229,9 @@ def wire_files(opened: dict[str, Any], c: dict[str, Any], desk: gr.State, canvas
                 return replace(now, second=pixels), gr.skip(), views.note(said, "info")
             if now.picture is None:
                 raise BadRequest("open the picture first, then its mask")
-            mask = np.ascontiguousarray(pixels[..., :3].max(axis=2))
-            shown = masked(now.picture, mask, tool)
+            now = replace(now, mask=np.ascontiguousarray(pixels[..., :3].max(axis=2)))
             said = "The mask is on the canvas: what is red may change."
-            return replace(now, mask=mask), shown, views.note(said, "info")
+            return now, masked(now, tool), views.note(said, "info")
         except StudioError as error:
             gr.Warning(str(error))
             return gr.skip(), gr.skip(), views.note(str(error))
@@ -261,7 +262,7 @@ def wire_tools(c: dict[str, Any], desk: gr.State, canvas: gr.HTML, slider: gr.Im
 
     def choose(tool: str, now: Desk) -> list[Any]:
         return [
-            sheet(now.picture, tool),
+            sheet(now, tool),
             *(gr.update(visible=tool in tools) for tools in groups.values()),
         ]
 
@@ -273,18 +274,18 @@ def wire_tools(c: dict[str, Any], desk: gr.State, canvas: gr.HTML, slider: gr.Im
         if not now.results:
             return gr.skip(), gr.skip(), views.note("there is no result yet: press Apply first.")
         index = min(int(picked or 1), len(now.results)) - 1
-        now = replace(now, picture=now.results[index], before=remember(now), mask=None)
+        now = now.show(now.results[index], remember(now))
         return (
             now,
-            sheet(now.picture, tool),
+            sheet(now, tool),
             views.note("The result is on the canvas; choose any tool.", "info"),
         )
 
     def undo(now: Desk, tool: str) -> tuple[Any, ...]:
         if not now.before:
             return gr.skip(), gr.skip(), views.note("there is nothing to undo.", "info")
-        now = replace(now, picture=now.before[-1], before=now.before[:-1], mask=None)
-        return now, sheet(now.picture, tool), views.note("")
+        now = now.show(now.before[-1], now.before[:-1])
+        return now, sheet(now, tool), views.note("")
 
     outputs = [desk, canvas, c["note"]]
 
@@ -312,8 +313,8 @@ def wire_arrivals(studio: Studio, c: dict[str, Any], desk: gr.State, canvas: gr.
         except (StudioError, AttributeError, OSError) as error:
             return gr.skip(), gr.skip(), gr.skip(), views.note(str(error))
         prompt = str((data.get("settings") or {}).get("prompt", ""))
-        now = replace(now, picture=pixels, mask=None, before=remember(now))
-        return now, sheet(pixels, tool), prompt, views.note("")
+        now = now.show(pixels, remember(now))
+        return now, sheet(now, tool), prompt, views.note("")
 
     parts.on_receive(
         TAB, receive, inputs=[desk, c["tool"]], outputs=[desk, canvas, c["prompt"], c["note"]]
@@ -331,7 +332,7 @@ def wire_arrivals(studio: Studio, c: dict[str, Any], desk: gr.State, canvas: gr.
         return [
             *(known.get(name, gr.skip()) for name in names),
             *(gr.update(visible=known["tool"] in tools) for tools in groups.values()),
-            sheet(now.picture, known["tool"]),
+            sheet(now, known["tool"]),
             views.note(text, "info"),
         ]
 
