@@ -20,7 +20,7 @@ from lcm_studio.edits.schedules import on_grid
 from lcm_studio.maths.grids import karras_sigmas
 from lcm_studio.maths.schedule import make_betas
 from lcm_studio.models.protocol import Cond
-from lcm_studio.operators import project
+from lcm_studio.operators import Mask, project
 from lcm_studio.sampling import Decode, Encode, Predict
 
 Loop = Generator[Any, Any, Tensor]
@@ -142,7 +142,7 @@ def blended(model: Any, problem: Problem, cond: Cond, noise: Any, steps: int) ->
     levels = model.grid(steps)
     original = yield from _encode(problem.start, model)
     fixed = noise.draw()
-    keep = F.interpolate(known.op.keep.float(), tuple(fixed.shape[-2:]), mode="nearest").to(fixed)  # type: ignore[attr-defined]
+    keep = F.interpolate(_keep(known).float(), tuple(fixed.shape[-2:]), mode="nearest").to(fixed)
     z = model.schedule.prior(fixed)
     for k, level in enumerate(levels):
         made = yield Predict(z, model.schedule.level_tensor(level, len(z)), cond)
@@ -194,7 +194,7 @@ def repaint(model: Any, problem: Problem, cond: Cond, noise: Any, steps: int) ->
     levels = model.grid(repaint_levels(steps), consistency=False)[::-1]
     original = yield from _encode(problem.start, model)
     z = model.schedule.prior(noise.draw())
-    keep = F.interpolate(known.op.keep.float(), tuple(z.shape[-2:]), mode="area").floor().to(z)  # type: ignore[attr-defined]
+    keep = F.interpolate(_keep(known).float(), tuple(z.shape[-2:]), mode="area").floor().to(z)
     for a, b in travel(len(levels), REPAINT_JUMP, REPAINT_PASSES):
         here = model.schedule.level_tensor(levels[a], len(z))
         if b > a:
@@ -212,7 +212,7 @@ def repaint(model: Any, problem: Problem, cond: Cond, noise: Any, steps: int) ->
             kept = model.schedule.renoise(original, noise.draw(), levels[b])
             z = keep * kept + (1 - keep) * _ancestral(model, z, made, levels[a], levels[b], noise)
     u = yield from _decode(z, model)
-    return known.op.A(problem.start) + (1 - known.op.keep.to(u)) * u  # type: ignore[attr-defined]
+    return known.op.A(problem.start) + (1 - _keep(known).to(u)) * u
 
 
 def _ancestral(model: Any, z: Tensor, x0: Tensor, level: float, lower: float, noise: Any) -> Tensor:
@@ -268,7 +268,14 @@ def _known(problem: Problem) -> Known:
 
 
 def _is_hole(known: Known) -> bool:
-    return hasattr(known.op, "keep")
+    return isinstance(known.op, Mask)
+
+
+def _keep(known: Known) -> Tensor:
+    """Ones where a pixel is known."""
+    if not isinstance(known.op, Mask):
+        raise ValueError(f"this loop is for holes, not for {type(known.op).__name__}")
+    return known.op.keep
 
 
 def _ends(model: Any) -> tuple[float, float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +99,7 @@ def speed(bench: Bench, rounds: int, results: Path) -> str:
     }
     watches = {name: _Watch(model) for name in kinds}
     with torch.inference_mode():
-        alternate({n: lambda n=n: watches[n](kinds[n]()) for n in kinds}, rounds)  # type: ignore[misc]
+        alternate({n: partial(_run, watches[n], kinds[n]) for n in kinds}, rounds)
     p, d, e = (median(_singles(watches, kind)) for kind in ("Predict", "Decode", "Encode"))
     base = watches["generation"]
     rows = []
@@ -118,6 +120,10 @@ def speed(bench: Bench, rounds: int, results: Path) -> str:
     parts_row = [{"network ms": 1e3 * p, "decode ms": 1e3 * d, "encode ms": 1e3 * e}]
     said = {"Edits and generation": rows, "One call": parts_row, "Live sketch": _live(bench)}
     return write(results, f"Cost of an edit, {STEPS} evaluations, one picture", said)
+
+
+def _run(watch: _Watch, session: Callable[[], Any]) -> None:
+    watch(session())
 
 
 def _singles(watches: dict[str, _Watch], kind: str) -> list[float]:

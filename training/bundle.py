@@ -11,6 +11,7 @@ import argparse
 import json
 import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,16 @@ def seconds(events: Path) -> float:
     return total
 
 
+def _state(run: Path) -> dict[str, Any]:
+    """What the newest checkpoint says of itself: recipe, config, step."""
+    newest = sorted((run / "checkpoints").glob("step-*"))[-1]
+    found: dict[str, Any] = json.loads((newest / "state.json").read_text())
+    return found
+
+
 def card(run: Path, name: str, figures: str, note: str) -> str:
     """The README of a bundled model."""
-    newest = sorted((run / "checkpoints").glob("step-*"))[-1]
-    state = json.loads((newest / "state.json").read_text())
+    state = _state(run)
     recipe, config = state["recipe"], state["config"]
     hidden = ("data", "device", "threads", "log_every", "checkpoint_every", "keep_checkpoints")
     shown = {k: v for k, v in config.items() if k not in hidden}
@@ -69,7 +76,11 @@ def card(run: Path, name: str, figures: str, note: str) -> str:
         f"* **Recipe**: `python -m training {recipe}`, step {state['step']}, fields below.",
         f"* **Time**: {seconds(run / 'events.jsonl') / 60:.0f} minutes on one to two CPU cores.",
         "* **Licence**: Apache-2.0, weights and data.",
-        "* **Limits**: it knows the words of `vocabulary.json` and nothing else.",
+        *(
+            ["* **Limits**: it knows the words of `vocabulary.json` and nothing else."]
+            if (run / "output" / "tokenizer").exists()
+            else []
+        ),
         *([f"* {note}"] if note else []),
         "",
         *(["## Quality", "", figures.strip(), ""] if figures else []),
@@ -97,25 +108,41 @@ def _forget_origin(about: Path) -> None:
         about.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def bundle(run: Path, name: str, into: Path, figures: str = "", note: str = "") -> Path:
-    """Copies `run/output` to `into/name` with its card; an older one is replaced."""
+def bundle(
+    run: Path, name: str, into: Path, figures: str = "", note: str = "", other: Path | None = None
+) -> Path:
+    """Copies `run/output` to `into/name` with its card; an older one is replaced once the new one is whole.
+
+    With `other`, the network is the mean of both runs; raises ValueError where they do not fit.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    target = into / name
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=into) as folder:
+        part = Path(folder) / name
+        _make(part, run, name, figures, note, other)
+        if target.exists():
+            target.rename(Path(folder) / "old")
+        part.rename(target)
+    return target
+
+
+def _make(target: Path, run: Path, name: str, figures: str, note: str, other: Path | None) -> None:
     from training.scenery.captions import VOCABULARY
 
-    target = into / name
-    if target.exists():
-        shutil.rmtree(target)
     shutil.copytree(run / "output", target)
+    if other is not None:
+        average(target, other / "output")
+        both = " and ".join(str(_state(one)["step"]) for one in (other, run))
+        note = f"The weights are the mean of those after {both} steps (`--average`). {note}".strip()
     for about in target.rglob("config.json"):
         _forget_origin(about)
     (target / "README.md").write_text(card(run, name, figures, note))
     if (target / "tokenizer").exists():
         groups = [{"name": k, "phrases": list(v)} for k, v in VOCABULARY.items()]
         (target / "vocabulary.json").write_text(json.dumps({"groups": groups}, indent=1) + "\n")
-    newest = sorted((run / "checkpoints").glob("step-*"))[-1]
-    recipe = json.loads((newest / "state.json").read_text())["recipe"]
+    recipe = _state(run)["recipe"]
     if recipe in _GUIDANCE:
         (target / "studio.json").write_text(json.dumps(_GUIDANCE[recipe], indent=1) + "\n")
-    return target
 
 
 def average(folder: Path, other: Path) -> None:
@@ -136,7 +163,7 @@ def average(folder: Path, other: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0, or 2 where the run has no output."""
+    """Exit code 0, or 2 where a run has no output or does not fit the other."""
     parser = argparse.ArgumentParser(prog="python -m training.bundle", description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--name", required=True)
@@ -150,10 +177,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{run} has no output; let the run finish, or use --export", file=sys.stderr)
             return 2
     figures = args.figures.read_text() if args.figures else ""
-    made = bundle(args.run, args.name, args.into, figures, args.note)
-    if args.average is not None:
-        average(made, args.average / "output")
-    print(made)
+    try:
+        print(bundle(args.run, args.name, args.into, figures, args.note, args.average))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

@@ -22,7 +22,7 @@ _LABEL = 16  # pixels above a block of rows for its name
 def studio_model(pipe: Any) -> LoadedModel:
     """The studio's view of a diffusers pipeline in memory: no copy, its networks are the same objects."""
     parts = {name: part for name, part in pipe.components.items() if name != "scheduler"}
-    config = dict(pipe.scheduler.config)
+    config = {**pipe.scheduler.config, "_class_name": type(pipe.scheduler).__name__}
     unet = pipe.unet
     parameter = next(unet.parameters())
     side = int(unet.config.sample_size)

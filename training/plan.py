@@ -46,7 +46,7 @@ def plan(recipe: str, config: TrainConfig) -> str:
 
 def _time(recipe: str, config: TrainConfig) -> list[str]:
     """Measured where the memory for it is there."""
-    needed = 6 * 4 * _trained(recipe, config)
+    needed = 6 * 4 * _trained(config)
     free = _free_memory(config)
     if free is not None and needed > free / 2:
         return ["time        not measured: memory is short; the first event tells steps/s"]
@@ -67,9 +67,8 @@ def _time(recipe: str, config: TrainConfig) -> list[str]:
     ]
 
 
-def _trained(recipe: str, config: TrainConfig) -> int:
+def _trained(config: TrainConfig) -> int:
     """Parameters of the network that `estimate` would build, where its folder tells."""
-    del recipe
     root = Path(getattr(config, "teacher", "") or getattr(config, "start_from", "") or "")
     return parameters(root / "unet") if (root / "unet").is_dir() else 0
 

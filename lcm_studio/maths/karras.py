@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ class KarrasSchedule:
     Source: Song et al. 2023, section 6.1 and Algorithm 1; diffusers' CMStochasticIterativeScheduler.
     """
 
+    ends_clean: ClassVar[bool] = True
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     sigma_data: float = 0.5

@@ -48,11 +48,14 @@ class NoiseSchedule:
 
     `alphas_cumprod`: float64 `(T,)`, strictly decreasing, in [0, 1].
     `prediction_type`: what the network of this schedule predicts.
+    `ends_clean`: False where DDIM is to stop at the lowest level instead of at x_0_hat (diffusers'
+    set_alpha_to_one=false, as Stable Diffusion has it).
     Source: Ho et al. 2020, eq. 4; Luo et al. 2023, section 3.
     """
 
     alphas_cumprod: Tensor
     prediction_type: str = "epsilon"
+    ends_clean: bool = True
 
     def __post_init__(self) -> None:
         bar = self.alphas_cumprod
@@ -93,7 +96,12 @@ class NoiseSchedule:
         bar = torch.cumprod(1 - betas, dim=0)
         if config.get("rescale_betas_zero_snr", False):
             bar = rescale_zero_terminal_snr(bar)
-        return cls(alphas_cumprod=bar, prediction_type=config.get("prediction_type", "epsilon"))
+        return cls(
+            alphas_cumprod=bar,
+            prediction_type=config.get("prediction_type", "epsilon"),
+            ends_clean=config.get("_class_name") != "DDIMScheduler"
+            or bool(config.get("set_alpha_to_one", True)),
+        )
 
     def __len__(self) -> int:
         return len(self.alphas_cumprod)

@@ -44,7 +44,8 @@ def multistep(
     x0_hat = f(x_t, t); then up to the next level with fresh noise, for every level but the last
     (Song et al. 2023, Algorithm 1; Luo et al. 2023, Algorithm 3). `refine` is the one hook of editing.
     `deterministic`: up to the next level with the noise that x_t holds already instead (DDIM, for plain
-    diffusion models and teachers). Starting in the middle is passing x_t noised to `timesteps[0]`.
+    diffusion models and teachers); where the schedule does not end clean, what is returned is at its lowest
+    level, as diffusers' DDIM has it. Starting in the middle is passing x_t noised to `timesteps[0]`.
 
     Raises BadRequest where `timesteps` is empty or does not fall.
     """
@@ -63,6 +64,8 @@ def multistep(
             x0_hat = yield from refine(x0_hat, k, x_t)
         yield Estimate(k + 1, total, x0_hat)
         if k + 1 == total:
+            if deterministic and refine is None and not schedule.ends_clean:
+                return _carry_noise(x_t, x0_hat, t, 0, schedule)
             break
         if deterministic:
             x_t = _carry_noise(x_t, x0_hat, t, timesteps[k + 1], schedule)

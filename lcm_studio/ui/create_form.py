@@ -179,7 +179,9 @@ def build_advanced(studio: Studio, info: ModelInfo) -> Controls:
                     -2, 2, value=1.0, step=0.05, label="Weight", scale=2, min_width=120,
                     elem_id=f"{TAB}-weight-{i}",
                 )  # fmt: skip
-        parts.mount("lora", TAB, value={"limit": studio.options.lora_limit})
+        parts.mount(
+            "lora", TAB, value={"limit": studio.options.lora_limit, "instead": studio.loras.instead}
+        )
         c["sampler"] = gr.Dropdown(
             choices=["auto", "consistency", "ddim"], value="auto", label="Sampler",
             info="auto goes by the model; ddim is for plain diffusion models.", elem_id=f"{TAB}-sampler",

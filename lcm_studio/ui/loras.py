@@ -31,6 +31,13 @@ class LoraStore:
     def __init__(self, folder: Path, *, limit: int, free_paths: bool) -> None:
         self.folder, self.limit, self.free_paths = folder, limit, free_paths
 
+    @property
+    def instead(self) -> str:
+        """What to do with a file that is too large, for this user."""
+        if self.free_paths:
+            return "put it on the studio's machine and give its path instead"
+        return "use a LoRA of lower rank or in half precision"
+
     async def receive(self, name: str, body: AsyncIterator[bytes]) -> dict[str, Any]:
         """Take a file in: {name: what the form says, title, layers, bytes}.
 
@@ -46,8 +53,7 @@ class LoraStore:
                     size += len(chunk)
                     if size > self.limit:
                         raise ModelError(
-                            f"{title} is larger than {self.limit // 2**20} MB; put it on the studio's "
-                            "machine and give its path instead"
+                            f"{title} is larger than {self.limit // 2**20} MB; {self.instead}"
                         )
                     digest.update(chunk)
                     file.write(chunk)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from training.bundle import average, main
+from training.bundle import average, bundle, main
 
 NAME = "unet/diffusion_pytorch_model.safetensors"
 
@@ -26,6 +27,37 @@ def test_the_mean_of_two_networks(tmp_path: Path) -> None:
     assert torch.equal(load_file(a / NAME)["w"], torch.tensor([2.0, 4.0]).half())
     with pytest.raises(ValueError, match="another network"):
         average(a, network(tmp_path / "c", w=torch.zeros(3)))
+
+
+def finished(folder: Path, step: int, **weights: torch.Tensor) -> Path:
+    network(folder / "output", **weights)
+    checkpoint = folder / "checkpoints" / f"step-{step:08d}"
+    checkpoint.mkdir(parents=True)
+    data = {"count": 4, "first": 0}
+    config = {"resolution": 32, "data": data, "teacher": "somewhere/of/mine"}
+    state = {"recipe": "cd", "step": step, "config": config}
+    (checkpoint / "state.json").write_text(json.dumps(state))
+    (folder / "events.jsonl").write_text(json.dumps({"event": "step", "time": 1.0}) + "\n")
+    return folder
+
+
+def test_an_older_model_stays_until_the_new_one_is_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = tmp_path / "models"
+    first = finished(tmp_path / "first", 5, w=torch.ones(2))
+    bundle(first, "x", into)
+    other = finished(tmp_path / "other", 3, w=torch.zeros(3))
+    assert main([str(first), "--name", "x", "--into", str(into), "--average", str(other)]) == 2
+    assert "another network" in capsys.readouterr().err
+    assert torch.equal(load_file(into / "x" / NAME)["w"], torch.ones(2))
+
+    fits = finished(tmp_path / "fits", 9, w=torch.full((2,), 3.0))
+    assert main([str(fits), "--name", "x", "--into", str(into), "--average", str(first)]) == 0
+    assert torch.equal(load_file(into / "x" / NAME)["w"], torch.full((2,), 2.0))
+    card = (into / "x" / "README.md").read_text()
+    assert "after 5 and 9 steps" in card and "vocabulary" not in card and "of/mine" not in card
+    assert [path.name for path in into.iterdir()] == ["x"]
 
 
 def test_a_run_without_output_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -189,15 +189,23 @@ def test_real_scenes_alone_need_no_model(folders: dict[str, Path], tmp_path: Pat
     assert len(json.loads((tmp_path / "evaluation.json").read_text())["rows"]) == 1
 
 
-def test_bad_input_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_bad_input_is_refused(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(ValueError, match="count=4"):
         EvaluateConfig(count=4)
     with pytest.raises(ValueError, match="guidance=0"):
         EvaluateConfig(guidance=0)
     with pytest.raises(FileNotFoundError, match="model_index"):
         load_pipeline(tmp_path)
-    with pytest.raises(ValueError, match="names no row"):
-        main(arguments({"features": folders["features"]}, tmp_path, "--only", "LCM-9"))
+    for said, more in (
+        ("names no row", ("--only", "LCM-9")),
+        ("count=3", ("--count", "3")),
+        ("model_index.json", ("--model", str(tmp_path / "nowhere"))),
+    ):  # the shell gets one sentence
+        assert main(arguments({"features": folders["features"]}, tmp_path, *more)) == 2
+        err = capsys.readouterr().err
+        assert said in err and "Traceback" not in err
 
 
 def test_fingerprints_follow_the_weights(tmp_path: Path) -> None:

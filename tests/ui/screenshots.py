@@ -184,7 +184,7 @@ def create(browser: Any, url: str, out: Path) -> None:
     run(page, "sunset, sun on the left, snowy mountains, lake, a few pine trees")
     page.screenshot(path=out / "create-light.png")
     images(page, 4)
-    run(page, "day, a few clouds, autumn field, path, one oak tree, red house")
+    run(page, "dawn, a few clouds, snowy mountains, sea, sand, a few palm trees")
     page.click(".lcm-theme")
     page.wait_for_timeout(900)
     page.screenshot(path=out / "create-dark.png")

@@ -68,6 +68,13 @@ class App:
             self.process.kill()
             self.process.wait()
 
+    def kill_all(self) -> None:
+        """The studio, and the jobs that outlive it."""
+        self.kill()
+        for job in Jobs(self.home / "jobs", awake=False).list():
+            if job.identity is not None:
+                signal_group(job.identity, 9)
+
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[App]:
@@ -77,10 +84,7 @@ def app(tmp_path: Path) -> Iterator[App]:
     running = App(home, pictures.parent)
     running.start()
     yield running
-    running.kill()
-    for job in Jobs(home / "jobs", awake=False).list():
-        if job.identity is not None:
-            signal_group(job.identity, 9)
+    running.kill_all()
 
 
 @pytest.fixture
@@ -187,10 +191,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     running = App(home, pictures.parent)
     running.start()
     yield running
-    running.kill()
-    for job in Jobs(home / "jobs", awake=False).list():
-        if job.identity is not None:
-            signal_group(job.identity, 9)
+    running.kill_all()
 
 
 def finished_job(home: Path, *, teacher: Path, data: Path) -> None:

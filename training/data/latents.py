@@ -72,20 +72,32 @@ def open_latents(
 ) -> Latents:
     """Latents from `cache`, filled first with what it lacks; or encoded in every step for None.
 
-    Rows are mean and standard deviation if `spread`. `key` names the encoder and their form. Files are cached by content and view, so that a
-    picture that was added or changed is the only one encoded again. The sizes of files are kept only
-    if `sized`; else they are those of a whole square picture.
+    Rows are mean and standard deviation if `spread`. `key` names the encoder and their form. Files
+    are cached by content and view, so that a picture that was added or changed is the only one encoded
+    again. The sizes of files are kept only if `sized`; else they are those of a whole square picture.
     """
     found: _Online | _Whole | _ByContent
     if cache is None:
         found = _Online(source, encode, views)
-    elif hasattr(source, "content"):
-        found = _ByContent(source, encode, views, size, key, cache, sized, progress)
     else:
-        found = _Whole(source, encode, views, size, key, cache, progress)
+        wanted = _Wanted(source, encode, views, size, key, cache, progress)
+        found = _ByContent(wanted, sized) if hasattr(source, "content") else _Whole(wanted)
     channels, height, width = found.row
     found.shape = (len(source), channels // 2 if spread else channels, height, width)
     return found
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a cache is filled with, and where."""
+
+    source: Source
+    encode: Encode
+    views: Views
+    size: int
+    key: str
+    cache: Path
+    progress: Callable[[int], None]
 
 
 def _encode(encode: Encode, images: Sequence[np.ndarray]) -> np.ndarray:
@@ -113,24 +125,16 @@ class _Whole:
 
     shape: tuple[int, int, int, int]
 
-    def __init__(
-        self,
-        source: Source,
-        encode: Encode,
-        views: Views,
-        size: int,
-        key: str,
-        cache: Path,
-        progress: Callable[[int], None],
-    ) -> None:
+    def __init__(self, wanted: _Wanted) -> None:
+        source, views, size = wanted.source, wanted.views, wanted.size
         self._views, self._size = views, size
         self._files = []
         for number in range(views.count):
             view = views.view(source.key, number)
             named = "" if view == CENTRE else f"{view.name(size)}-"
-            path = cache / f"latents-{source.key}-{named}{key}.npy"
+            path = wanted.cache / f"latents-{source.key}-{named}{wanted.key}.npy"
             if not path.exists():
-                _fill(path, source, encode, view, progress)
+                _fill(path, source, wanted.encode, view, wanted.progress)
             self._files.append(np.load(path, mmap_mode="r"))
         self.row = self._files[0].shape[1:]
 
@@ -169,20 +173,12 @@ class _ByContent:
 
     shape: tuple[int, int, int, int]
 
-    def __init__(
-        self,
-        source: Source,
-        encode: Encode,
-        views: Views,
-        size: int,
-        key: str,
-        cache: Path,
-        sized: bool,
-        progress: Callable[[int], None],
-    ) -> None:
+    def __init__(self, asked: _Wanted, sized: bool) -> None:
+        source, views, size = asked.source, asked.views, asked.size
+        encode, cache, progress = asked.encode, asked.cache, asked.progress
         self._source, self._views, self._size = source, views, size
         self.row = _encode(encode, [source.item(0).image]).shape[1:]
-        self._store = Encodings(cache, f"latents-{key}", self.row)
+        self._store = Encodings(cache, f"latents-{asked.key}", self.row)
         wanted = [(i, v) for i in range(len(source)) for v in self._named(i)]
         keys = [f"{name}/{view.name(size)}" for _, (name, view) in wanted]
 

@@ -278,7 +278,7 @@ def _say(text: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `python -m training evaluate`."""
+    """Command line of `python -m training evaluate`: 0, or 2 for a request that cannot be met."""
     base = EvaluateConfig()
     parser = argparse.ArgumentParser(prog="python -m training evaluate", description=__doc__)
     parser.add_argument("--model", type=Path, help="diffusers folder of the distilled model")
@@ -305,7 +305,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         import torch
 
         torch.set_num_threads(threads)
-    evaluate(EvaluateConfig(**{**given, "only": tuple(given["only"])}))
+    try:
+        evaluate(EvaluateConfig(**{**given, "only": tuple(given["only"])}))
+    except (ValueError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

@@ -10,7 +10,7 @@ export function mountLora(tab, root, { props }) {
   async function take(file) {
     const fail = (text) => say(tab, { kind: "error", text });
     if (file.size > limit) {
-      fail(`${file.name} is larger than ${megabytes(limit)}; put it on the studio's machine and give its path instead.`);
+      fail(`${file.name} is larger than ${megabytes(limit)}; ${props.value?.instead || "use a smaller one"}.`);
       return;
     }
     say(tab, { kind: "info", text: `Sending ${file.name} (${megabytes(file.size)}) ...` });
