@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from benchmarks.edit_methods import Bench
 
 FIRST_SCENE = 10_000
-FIRSTS, LASTS = (0.5, 1.0, 2.0), (0.5, 2.0)
+FACTOR = 1.8  # between neighbouring candidates
+MOST = 8  # candidates at 4 evaluations
 
 
 def tune(bench: Bench, tasks: Sequence[str], count: int, out: Path) -> str:
-    """Per task: three first levels at 4 evaluations, two more last levels for the best, then the best and a higher one at 8.
+    """Per task a descent over (first, last level) at 4 evaluations from the default, then two ranges at 8 from there.
 
     Ranked by Frechet distance to the untouched pictures in the feature network. Writes OUT.json after each task and
     returns the table.
@@ -31,22 +32,48 @@ def tune(bench: Bench, tasks: Sequence[str], count: int, out: Path) -> str:
     best: dict[str, dict[str, list[float]]] = {}
     out.parent.mkdir(parents=True, exist_ok=True)
     for task in tasks:
+        tried: dict[tuple[int, int], dict[str, Any]] = {}
         first, last = default_range(task, 4)
-        tried = [_score(bench, task, first * f, last, 4, count) for f in FIRSTS]
-        lead = min(tried, key=lambda r: r["frechet"])
-        tried += [_score(bench, task, lead["first"], last * f, 4, count) for f in LASTS]
-        lead = min(tried, key=lambda r: r["frechet"])
-        firsts = (lead["first"], lead["first"] * 1.6)
-        longer = [_score(bench, task, f, lead["last"], 8, count) for f in firsts]
-        rows += [*tried, *longer]
+
+        def at(
+            place: tuple[int, int],
+            steps: int = 4,
+            span: tuple[float, float] = (first, last),
+            task: str = task,
+        ) -> dict[str, Any]:
+            a, b = (level * FACTOR**i for level, i in zip(span, place, strict=True))
+            return _score(bench, task, a, b, steps, count)
+
+        here = (0, 0)
+        tried[here] = at(here)
+        ahead = _around(here)
+        while ahead and len(tried) < MOST:
+            place = ahead.pop(0)
+            if place in tried:
+                continue
+            tried[place] = at(place)
+            if tried[place]["frechet"] < tried[here]["frechet"]:
+                step = (place[0] - here[0], place[1] - here[1])
+                here = place
+                ahead = [(here[0] + step[0], here[1] + step[1]), *_around(here)]
+        lead = tried[here]
+        span = (lead["first"], lead["last"])
+        longer = [at(place, 8, span) for place in ((0, 0), (1, 0))]
+        found = [*tried.values(), *longer]
+        rows += found
         best[task] = {
             "4": [lead["first"], lead["last"]],
             "8": [min(longer, key=lambda r: r["frechet"])[k] for k in ("first", "last")],
         }
-        print(table([*tried, *longer]), "\nbest:", best[task], flush=True)
+        print(table(found), "\nbest:", best[task], flush=True)
         saved = {"count": count, "rows": rows, "best": best}
         out.with_suffix(".json").write_text(json.dumps(saved, indent=1) + "\n", encoding="utf-8")
     return f"\n{table(rows)}\n\n{json.dumps(best, indent=1)}"
+
+
+def _around(place: tuple[int, int]) -> list[tuple[int, int]]:
+    a, b = place
+    return [(a + 1, b), (a, b + 1), (a - 1, b), (a, b - 1)]
 
 
 def _score(

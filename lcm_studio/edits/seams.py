@@ -5,12 +5,13 @@ Known pixels are never touched. Pictures are float `(H, W, 3)` in [0, 255]; `hol
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from scipy.sparse import csr_matrix, diags
-from scipy.sparse.linalg import spsolve
+from scipy.sparse.linalg import splu
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,30 +53,38 @@ def harmonic(values: Floats, hole: Bools) -> Floats:
         return values
     if hole.sum() > _MOST_UNKNOWNS:
         return _coarse(values, hole)
-    height, width = hole.shape
-    index = np.full(hole.shape, -1)
-    index[hole] = np.arange(hole.sum())
-    ys, xs = np.nonzero(hole)
-    count = len(ys)
-    degree = np.zeros(count)
-    right = np.zeros((count, values.shape[2]))
-    rows, columns = [], []
-    for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
-        y, x = ys + dy, xs + dx
-        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        degree += inside
-        neighbour = np.full(count, -1)
-        neighbour[inside] = index[y[inside], x[inside]]
-        linked = neighbour >= 0
-        rows.append(np.nonzero(linked)[0])
-        columns.append(neighbour[linked])
-        border = inside & ~linked
-        right[border] += values[y[border], x[border]]
-    row, column = np.concatenate(rows), np.concatenate(columns)
-    matrix = diags(degree) - csr_matrix((np.ones(len(row)), (row, column)), shape=(count, count))
+    right = _border_sums(np.where(hole[..., None], 0, values), hole)
     out = values.copy()
-    out[hole] = spsolve(matrix.tocsc(), right).reshape(count, -1)
+    out[hole] = _laplacian(hole.tobytes(), hole.shape).solve(right)
     return out
+
+
+def _border_sums(values: Floats, hole: Bools) -> Floats:
+    """For each pixel of the hole the sum of its four neighbours in `values`, `(N, C)` in float64."""
+    padded = np.pad(values.astype(np.float64), ((1, 1), (1, 1), (0, 0)))
+    total = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
+    found: Floats = total[hole]
+    return found
+
+
+@lru_cache(maxsize=4)
+def _laplacian(hole: bytes, shape: tuple[int, int]) -> Any:
+    """The factorized Laplacian of a hole: an edit solves with it twice, and every seed of it again."""
+    inside = np.frombuffer(hole, bool).reshape(shape)
+    index = np.full(shape, -1)
+    index[inside] = np.arange(inside.sum())
+    degree = np.full(shape, 4)
+    degree[[0, -1]] -= 1
+    degree[:, [0, -1]] -= 1
+    pairs = []
+    for a, b in ((index[:, :-1], index[:, 1:]), (index[:-1], index[1:])):
+        linked = (a >= 0) & (b >= 0)
+        pairs.append(np.stack([a[linked], b[linked]]))
+    row, column = np.concatenate(pairs, axis=1)
+    size = int(inside.sum())
+    links = csr_matrix((np.ones(len(row)), (row, column)), shape=(size, size))
+    matrix = (diags(degree[inside].astype(np.float64)) - links - links.T).tocsc()
+    return splu(matrix, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
 
 
 def _coarse(values: Floats, hole: Bools) -> Floats:
@@ -91,14 +100,65 @@ def _coarse(values: Floats, hole: Bools) -> Floats:
     return np.where(hole[..., None], big.reshape(values.shape), values)
 
 
-def poisson(made: Floats, known: Floats, hole: Bools) -> Floats:
-    """`made` inside the hole, shifted by the harmonic continuation of (known - made) on the hole's border.
+def poisson(made: Floats, known: Floats, hole: Bools, reach: float = 4.0) -> Floats:
+    """`made` inside the hole, shifted so that it goes on from `known` at the hole's border.
 
-    Gradients inside are those of `made` and the border meets `known`: Poisson editing with a Dirichlet
-    border (Perez et al. 2003), which leaves the pixels outside alone, as cv2.seamlessClone does not.
+    Far inside the shift is the harmonic continuation of its values on the border: Poisson editing with a Dirichlet
+    border (Perez et al. 2003), which leaves the pixels outside alone, as cv2.seamlessClone does not. That continuation
+    forgets within a pixel what varies along the border (what an autoencoder lost of the picture's detail), which shows
+    as a step; so the shift of the nearest known pixel fades into it over `reach` pixels (0: harmonic alone).
     """
-    shift = harmonic((known - made).astype(np.float32), hole)
+    if not hole.any() or hole.all():
+        return np.where(hole[..., None], made, known)
+    gap = _gap(made, known, hole)
+    shift = harmonic(gap, hole)
+    if reach > 0:
+        depth, nearest = _nearest(gap, hole)
+        weight = np.exp(-np.maximum(depth - 1, 0) / reach)[..., None]
+        shift = weight * nearest + (1 - weight) * shift
     return np.where(hole[..., None], made + shift, known)
+
+
+def _gap(made: Floats, known: Floats, hole: Bools) -> Floats:
+    """What `made` lacks at each known pixel `(H, W, C)`; at the border, what its first pixel inside lacks.
+
+    The step across should be the mean of the step before it (of `known`) and the one after it (of `made`): the step
+    that `made` has there is the trace of the projection, which ends at this very border.
+    """
+    gap = (known - made).astype(np.float32)
+    total, count = np.zeros_like(gap), np.zeros((*hole.shape, 1), np.float32)
+    for axis in (0, 1):
+        for way in (1, -1):
+            first, second, back = (_moved(hole.shape[axis], way * k) for k in (1, 2, -1))
+            known_back, inside = np.take(known, back, axis), np.take(hole, first, axis)
+            crosses = ~hole & inside
+            behind = ~np.take(hole, back, axis)
+            ahead = np.take(hole, second, axis)
+            a = np.where(behind[..., None], known - known_back, 0)
+            b = np.where(
+                ahead[..., None], np.take(made, second, axis) - np.take(made, first, axis), 0
+            )
+            steps = (a + b) / np.maximum(behind.astype(np.float32) + ahead, 1)[..., None]
+            total += np.where(crosses[..., None], known + steps - np.take(made, first, axis), 0)
+            count += crosses[..., None]
+    return np.where(count > 0, total / np.maximum(count, 1), gap)
+
+
+def _moved(size: int, by: int) -> NDArray[np.intp]:
+    """Indices of the pixels `by` further, held to the picture."""
+    return np.clip(np.arange(size) + by, 0, size - 1)
+
+
+def _nearest(values: Floats, hole: Bools) -> tuple[Floats, Floats]:
+    """For every pixel the distance to the nearest one outside the hole, and its value `(H, W, C)`."""
+    depth, labels = cv2.distanceTransformWithLabels(
+        hole.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    source = np.zeros(labels.max() + 1, np.intp)
+    source[labels[~hole]] = np.flatnonzero(~hole)
+    flat = values.reshape(-1, values.shape[2])
+    found: Floats = flat[source[labels.ravel()]].reshape(values.shape)
+    return depth, found
 
 
 def feathered(made: Floats, under: Floats, hole: Bools, width: int) -> Floats:
@@ -111,26 +171,26 @@ def feathered(made: Floats, under: Floats, hole: Bools, width: int) -> Floats:
 
 
 def seam_score(picture: NDArray[np.generic], hole: Bools) -> float:
-    """Mean step across the hole's border over the mean step just beside it, on both sides; 1 = no seam.
+    """Mean step across the hole's border over the mean of the two steps before and after it; 1 = no seam.
 
-    NaN where the hole has no border within the picture.
+    Steps beside run in the direction of the step that they are compared with: a landscape changes more downwards than
+    sideways, so that an upright border would seem smoother than it is. NaN where the hole has no border within the picture.
     """
     x = np.asarray(picture, np.float32)
-    beside = ring(hole, 2, inside=True) | ring(hole, 2, inside=False)
     across: list[NDArray[np.float32]] = []
-    along: list[NDArray[np.float32]] = []
+    beside: list[NDArray[np.float32]] = []
     for axis in (0, 1):
         step = np.abs(np.diff(x, axis=axis)).mean(axis=-1)
-        first = np.take(hole, range(hole.shape[axis] - 1), axis=axis)
-        second = np.take(hole, range(1, hole.shape[axis]), axis=axis)
-        near = np.take(beside, range(hole.shape[axis] - 1), axis=axis)
-        near = near & np.take(beside, range(1, hole.shape[axis]), axis=axis)
-        across.append(step[first != second])
-        along.append(step[(first == second) & near])
-    crossed, ran = np.concatenate(across), np.concatenate(along)
+        crosses = np.diff(hole, axis=axis)
+        near = cv2.dilate(crosses.astype(np.uint8), np.ones((5, 1) if axis == 0 else (1, 5))) > 0
+        across.append(step[crosses])
+        found = step[near & ~crosses]
+        share = crosses.sum() / max(len(found), 1)
+        beside.append(found * share)
+    crossed, ran = np.concatenate(across), np.concatenate(beside)
     if not len(crossed) or not len(ran):
         return float("nan")
-    return float((crossed.mean() + 0.25) / (ran.mean() + 0.25))
+    return float((crossed.mean() + 0.25) / (ran.sum() / len(crossed) + 0.25))
 
 
 def block_seam_score(picture: NDArray[np.generic], p: int) -> float:

@@ -7,7 +7,7 @@ import torch
 
 from lcm_studio.edits.loop import solve
 from lcm_studio.edits.problem import Known, Problem
-from lcm_studio.edits.schedules import RANGES, geometric
+from lcm_studio.edits.schedules import default_range, geometric
 from lcm_studio.models.protocol import Cond
 from lcm_studio.operators import Mask, Separable
 from lcm_studio.sampling import drive
@@ -107,7 +107,7 @@ def test_a_fill_and_a_low_start_beat_the_published_one(task, span, share):
 def spread(task, name, steps):
     """(bias^2, variance ratio) of the default schedule of `name` against the posterior."""
     model, op, matrix, y, start, known = setting(task)
-    first, last = RANGES[name]
+    first, last = default_range(name, steps)
     mean, cov, _ = run(model, op, y, start, geometric(first / 2, last / 2, steps))
     true_mean, true_cov = model.posterior(matrix, known)
     return float(((mean - true_mean) ** 2).sum()), float(torch.trace(cov) / torch.trace(true_cov))

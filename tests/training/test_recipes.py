@@ -95,6 +95,32 @@ def test_lcd_trains_and_stock_diffusers_opens_it(
     assert np.abs(found - wanted).max() < 0.05  # half precision
 
 
+def test_lcd_goes_on_from_a_student(folders: Path, tmp_path: Path, cache: dict[str, Any]) -> None:
+    fields = latent_fields(cache) | {"teacher": str(folders / "sd-plain"), "time_cond_proj_dim": 16}
+    run("lcd", tmp_path / "a", **fields)
+    student = tmp_path / "a" / "output"
+    recipe = find("lcd")
+
+    def built(**more: Any) -> Any:
+        made: Any = recipe(recipe.Config(**fields | more), torch.device("cpu"))
+        made.build()
+        return made
+
+    made = built(start_from=str(student))
+    saved = load_file(student / "unet" / "diffusion_pytorch_model.safetensors")
+    for network in (made.student, made.target):
+        for key, value in network.state_dict().items():
+            assert torch.equal(value, saved[key].float()), key
+    for more, reason, said in (
+        ({"start_from": str(tmp_path / "nowhere")}, "missing_weights", "no unet"),
+        ({"start_from": str(student), "time_cond_proj_dim": 32}, "config", "cond_proj"),
+        ({"start_from": str(folders / "sd-plain")}, "config", "cond_proj"),
+    ):
+        with pytest.raises(TrainingFault, match=said) as caught:
+            built(**more)
+        assert caught.value.reason == reason
+
+
 @pytest.mark.parametrize("kind", ["sd-plain", "sdxl"])
 def test_a_lora_is_taken_by_stock_diffusers(
     kind: str, folders: Path, tmp_path: Path, cache: dict[str, Any]

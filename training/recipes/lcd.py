@@ -51,6 +51,11 @@ class DistillationConfig(TrainConfig):
 class LatentDistillationConfig(DistillationConfig):
     """Fields of the lcd recipe."""
 
+    start_from: str = Field(
+        "",
+        description="folder of a student of this recipe to go on from, a diffusers pipeline; "
+        "empty: from the teacher's weights",
+    )
     time_cond_proj_dim: int = Field(256, ge=8, description="width of the embedding of w")
     target_ema: float = Field(0.95, ge=0, lt=1, description="EMA of the target network")
 
@@ -66,6 +71,36 @@ def student_of(teacher: Any, time_cond_proj_dim: int) -> Any:
     if extra or [name for name in lacking if "cond_proj" not in name]:
         raise TrainingFault("config", f"the teacher does not fit a student: {lacking} {extra}")
     nn.init.zeros_(student.time_embedding.cond_proj.weight)
+    return student
+
+
+def continued(root: Path, student: Any) -> Any:
+    """`student` with the weights of the UNet in the pipeline folder `root`.
+
+    Raises TrainingFault: reason `missing_weights` where there is none, `config` where its network is
+    another one than the teacher's with this `time_cond_proj_dim`.
+    """
+    from diffusers import UNet2DConditionModel
+
+    if not (root / "unet" / "config.json").is_file():
+        raise TrainingFault(
+            "missing_weights",
+            f"start_from={str(root)!r} holds no unet; give the output of an lcd run",
+        )
+    old = UNet2DConditionModel.from_pretrained(root / "unet", torch_dtype=torch.float32)
+    theirs = {name: tuple(value.shape) for name, value in old.state_dict().items()}
+    ours = {name: tuple(value.shape) for name, value in student.state_dict().items()}
+    other = sorted(
+        name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)
+    )
+    if other:
+        raise TrainingFault(
+            "config",
+            f"start_from={str(root)!r}: {other[0]} is {theirs.get(other[0])} there and "
+            f"{ours.get(other[0])} here; give a student of this teacher with the same "
+            "time_cond_proj_dim",
+        )
+    student.load_state_dict(old.state_dict())
     return student
 
 
@@ -249,6 +284,8 @@ class LatentDistillation(Distillation):
     def build(self) -> dict[str, nn.Module]:
         self.teacher = self.open_teacher()
         student = student_of(self.teacher, self.config.time_cond_proj_dim)
+        if self.config.start_from:
+            student = continued(Path(self.config.start_from), student)
         self.student = student.to(self.device, memory_format=torch.channels_last)
         self.target = copy.deepcopy(self.student).requires_grad_(False).eval()
         return {"unet": self.student}
