@@ -59,11 +59,11 @@ def harmonic(values: Floats, hole: Bools) -> Floats:
     return out
 
 
-def _border_sums(values: Floats, hole: Bools) -> Floats:
+def _border_sums(values: Floats, hole: Bools) -> NDArray[np.float64]:
     """For each pixel of the hole the sum of its four neighbours in `values`, `(N, C)` in float64."""
     padded = np.pad(values.astype(np.float64), ((1, 1), (1, 1), (0, 0)))
     total = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
-    found: Floats = total[hole]
+    found: NDArray[np.float64] = total[hole]
     return found
 
 
@@ -115,7 +115,7 @@ def poisson(made: Floats, known: Floats, hole: Bools, reach: float = 4.0) -> Flo
     if reach > 0:
         depth, nearest = _nearest(gap, hole)
         weight = np.exp(-np.maximum(depth - 1, 0) / reach)[..., None]
-        shift = weight * nearest + (1 - weight) * shift
+        shift = (weight * nearest + (1 - weight) * shift).astype(np.float32)
     return np.where(hole[..., None], made + shift, known)
 
 
