@@ -32,43 +32,35 @@ def tune(bench: Bench, tasks: Sequence[str], count: int, out: Path) -> str:
     best: dict[str, dict[str, list[float]]] = {}
     out.parent.mkdir(parents=True, exist_ok=True)
     for task in tasks:
-        tried: dict[tuple[int, int], dict[str, Any]] = {}
-        first, last = default_range(task, 4)
-
-        def at(
-            place: tuple[int, int],
-            steps: int = 4,
-            span: tuple[float, float] = (first, last),
-            task: str = task,
-        ) -> dict[str, Any]:
-            a, b = (level * FACTOR**i for level, i in zip(span, place, strict=True))
-            return _score(bench, task, a, b, steps, count)
-
-        here = (0, 0)
-        tried[here] = at(here)
-        ahead = _around(here)
-        while ahead and len(tried) < MOST:
-            place = ahead.pop(0)
-            if place in tried:
-                continue
-            tried[place] = at(place)
-            if tried[place]["frechet"] < tried[here]["frechet"]:
-                step = (place[0] - here[0], place[1] - here[1])
-                here = place
-                ahead = [(here[0] + step[0], here[1] + step[1]), *_around(here)]
-        lead = tried[here]
-        span = (lead["first"], lead["last"])
-        longer = [at(place, 8, span) for place in ((0, 0), (1, 0))]
-        found = [*tried.values(), *longer]
-        rows += found
-        best[task] = {
-            "4": [lead["first"], lead["last"]],
-            "8": [min(longer, key=lambda r: r["frechet"])[k] for k in ("first", "last")],
-        }
-        print(table(found), "\nbest:", best[task], flush=True)
+        tried = _descend(bench, task, count)
+        lead = min(tried, key=lambda r: r["frechet"])
+        first, last = lead["first"], lead["last"]
+        longer = [_score(bench, task, f, last, 8, count) for f in (first, FACTOR * first)]
+        lead_8 = min(longer, key=lambda r: r["frechet"])
+        rows += [*tried, *longer]
+        best[task] = {"4": [first, last], "8": [lead_8["first"], lead_8["last"]]}
+        print(table([*tried, *longer]), "\nbest:", best[task], flush=True)
         saved = {"count": count, "rows": rows, "best": best}
         out.with_suffix(".json").write_text(json.dumps(saved, indent=1) + "\n", encoding="utf-8")
     return f"\n{table(rows)}\n\n{json.dumps(best, indent=1)}"
+
+
+def _descend(bench: Bench, task: str, count: int) -> list[dict[str, Any]]:
+    """Candidates at 4 evaluations, from the default to the better neighbour until none is better."""
+    first, last = default_range(task, 4)
+    here = (0, 0)
+    tried = {here: _score(bench, task, first, last, 4, count)}
+    ahead = _around(here)
+    while ahead and len(tried) < MOST:
+        place = ahead.pop(0)
+        if place in tried:
+            continue
+        a, b = place
+        tried[place] = _score(bench, task, first * FACTOR**a, last * FACTOR**b, 4, count)
+        if tried[place]["frechet"] < tried[here]["frechet"]:
+            further = (2 * a - here[0], 2 * b - here[1])
+            here, ahead = place, [further, *_around(place)]
+    return list(tried.values())
 
 
 def _around(place: tuple[int, int]) -> list[tuple[int, int]]:

@@ -86,7 +86,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--merge", action="store_true")
     parser.add_argument("--plan", action="store_true")
     parser.add_argument("--tune", default="", metavar="TASK,TASK|all")
-    parser.add_argument("--tune-count", type=int, default=32, help="scenes per candidate (32)")
+    parser.add_argument("--tune-count", type=int, default=24, help="scenes per candidate (24)")
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--rounds", type=int, default=15, help="of --speed (15)")
     parser.add_argument("--pictures", default="", metavar="FILE.png")

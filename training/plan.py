@@ -30,6 +30,12 @@ def plan(recipe: str, config: TrainConfig) -> str:
         f"data        {pictures} pictures, seen {passes:.1f} times each on average",
         f"precision   {config.mixed_precision}, device {config.device}, seed {config.seed}",
     ]
+    for key in ("autoencoder", "start_from"):
+        place = getattr(config, key, "")
+        if place and not Path(place).is_dir():
+            raise TrainingFault(
+                "missing_weights", f"{key}={place!r} is no folder; give one of a finished run"
+            )
     teacher = getattr(config, "teacher", "")
     if teacher:
         lines += _sizes(Path(teacher), config)

@@ -132,8 +132,9 @@ def _gap(made: Floats, known: Floats, hole: Bools) -> Floats:
             first, second, back = (_moved(hole.shape[axis], way * k) for k in (1, 2, -1))
             known_back, inside = np.take(known, back, axis), np.take(hole, first, axis)
             crosses = ~hole & inside
-            behind = ~np.take(hole, back, axis)
-            ahead = np.take(hole, second, axis)
+            # at the picture's edge there is no step before or after
+            behind = ~np.take(hole, back, axis) & _along(back != np.arange(len(back)), axis)
+            ahead = np.take(hole, second, axis) & _along(second != first, axis)
             a = np.where(behind[..., None], known - known_back, 0)
             b = np.where(
                 ahead[..., None], np.take(made, second, axis) - np.take(made, first, axis), 0
@@ -147,6 +148,10 @@ def _gap(made: Floats, known: Floats, hole: Bools) -> Floats:
 def _moved(size: int, by: int) -> NDArray[np.intp]:
     """Indices of the pixels `by` further, held to the picture."""
     return np.clip(np.arange(size) + by, 0, size - 1)
+
+
+def _along(there: Bools, axis: int) -> Bools:
+    return there[:, None] if axis == 0 else there
 
 
 def _nearest(values: Floats, hole: Bools) -> tuple[Floats, Floats]:

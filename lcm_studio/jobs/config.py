@@ -58,6 +58,13 @@ def load_config(path: Path) -> dict[str, Any]:
         raise BadRequest(f"{path} cannot be read as a config: {error}") from None
 
 
+WEIGHTS = (
+    "teacher",
+    "autoencoder",
+    "start_from",
+)  # fields of a config that name folders of weights
+
+
 def parse_config(text: str, name: str = "the config") -> dict[str, Any]:
     """A YAML mapping as a dict; raises BadRequest."""
     try:
@@ -103,14 +110,14 @@ def rooted(config: Mapping[str, Any], base: Path, cache: Path) -> dict[str, Any]
     data = found.get("data")
     data = found["data"] = dict(data) if isinstance(data, dict) else {}
     data.setdefault("cache", str(cache))
-    for place, key in ((found, "teacher"), (found, "vae"), (data, "path"), (data, "cache")):
+    for place, key in (*((found, key) for key in WEIGHTS), (data, "path"), (data, "cache")):
         value = place.get(key)
         if not isinstance(value, str) or not value or "\0" in value or Path(value).is_absolute():
             continue
         bundled = project_root() / "assets" / "models" / value
         if (base / value).exists() or key == "cache" or "{" in value:
             place[key] = str(base / value)
-        elif key in ("teacher", "vae") and bundled.is_dir():
+        elif key in WEIGHTS and bundled.is_dir():
             place[key] = str(bundled)
     return found
 

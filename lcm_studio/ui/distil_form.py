@@ -156,6 +156,23 @@ def allowed(place: str, roots: Sequence[Path]) -> str:
     return text if looks_like_shards(text) else str(resolved[0])
 
 
+def confined(config: Mapping[str, Any], roots: Sequence[Path], cache: Path) -> None:
+    """Raises BadRequest where the data or cache of a config lie outside `roots` and `cache`.
+
+    The form's folder is checked before; this is for the YAML of "more", which can name any place. What is relative is
+    so to where jobs run.
+    """
+    data = config.get("data")
+    found = data if isinstance(data, Mapping) else {}
+    places = [("path", roots)] if found.get("kind") != "huggingface" else []
+    for key, allowed_in in (*places, ("cache", (cache,))):
+        if found.get(key):
+            text = str(found[key])
+            allowed(
+                text if "\0" in text else str(project_root() / Path(text).expanduser()), allowed_in
+            )
+
+
 def choices(roots: Sequence[Path]) -> list[str]:
     """The allowed folders and those in them that hold pictures, for the form."""
     found: list[str] = []

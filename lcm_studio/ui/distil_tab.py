@@ -216,7 +216,10 @@ def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
         teacher = str(values["teacher"] or "") if recipe in form.NEEDS_TEACHER else ""
         path = studio.engine.info(studio.allowed_model(teacher)).path if teacher else ""
         recipe, config = form.to_config(values, teacher=path, folder=folder)
-        return recipe, rooted(config, data_home(), data_home().parent / "cache")
+        cache = data_home().parent / "cache"
+        config = rooted(config, data_home(), cache)
+        form.confined(config, roots(studio), cache)
+        return recipe, config
 
     def plan(data: Mapping[Any, Any]) -> Iterator[Any]:
         try:

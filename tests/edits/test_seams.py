@@ -72,9 +72,7 @@ def test_the_continuation_solves_laplace(seed):
     """Against the same equations written pixel by pixel."""
     rng = np.random.default_rng(seed)
     hole = rng.random((13, 17)) < 0.5
-    hole[0, 0] = False
     values = rng.random((13, 17, 2)).astype(np.float32)
-    # an island without a known neighbour has no solution; random holes of this density have none
     places = list(zip(*np.nonzero(hole), strict=True))
     number = {place: i for i, place in enumerate(places)}
     matrix, right = np.zeros((len(places),) * 2), np.zeros((len(places), 2))

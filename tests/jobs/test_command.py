@@ -163,3 +163,14 @@ def test_paths_hold_wherever_the_job_runs(tmp_path: Path) -> None:
     assert found["data"]["cache"] == str(tmp_path / "cache")
     assert found["teacher"] == "owner/name"
     assert config["data"] == {"kind": "folder", "path": "pictures"}, "the caller's is left alone"
+
+
+def test_folders_of_weights_hold_wherever_the_job_runs(tmp_path: Path) -> None:
+    from lcm_studio.jobs.config import WEIGHTS
+    from training.recipes import NAMES, find
+
+    (tmp_path / "mine").mkdir()
+    found = rooted(dict.fromkeys(WEIGHTS, "mine"), tmp_path, tmp_path / "cache")
+    assert {found[key] for key in WEIGHTS} == {str(tmp_path / "mine")}
+    known = {key for name in NAMES for key in find(name).Config.model_fields}
+    assert known >= set(WEIGHTS), "a name that no recipe has is never made whole"

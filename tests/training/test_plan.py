@@ -78,3 +78,10 @@ def test_durations(seconds: float, words: str) -> None:
 def test_a_missing_teacher_is_named() -> None:
     with pytest.raises(TrainingFault, match=r"model_index\.json"):
         planned("lcd", **SMALL, teacher="nowhere")
+
+
+@pytest.mark.parametrize("key", ["autoencoder", "start_from"])
+def test_missing_weights_to_go_on_from_are_named_before_anything_starts(key: str) -> None:
+    with pytest.raises(TrainingFault, match=f"{key}='nowhere'") as caught:
+        planned("teacher", **SMALL, **{key: "nowhere"})
+    assert caught.value.reason == "missing_weights"

@@ -173,6 +173,11 @@ def test_what_cannot_start_is_one_sentence_and_queues_nothing(app: App, page: Pa
     choose(page, "folder", str(app.pictures / ".." / ".."))
     page.locator("#distil-go").click()
     expect(note).to_contain_text("--data-dir")
+    choose(page, "folder", str(app.pictures))
+    page.get_by_role("button", name="All further settings").click()
+    page.locator("#distil-more .cm-content").fill("data: {path: /etc}")
+    page.locator("#distil-go").click()
+    expect(note).to_contain_text("/etc is outside the folders that jobs may read")
     assert Jobs(app.home / "jobs", awake=False).list() == ()
 
 
