@@ -121,6 +121,40 @@ def test_lcd_goes_on_from_a_student(folders: Path, tmp_path: Path, cache: dict[s
         assert caught.value.reason == reason
 
 
+def test_levels_and_weights_of_lcd(folders: Path, cache: dict[str, Any]) -> None:
+    """Shares of the lowest and highest fifth of the grid, and weights of mean 1 against sigma."""
+    fields = latent_fields(cache) | {"teacher": str(folders / "sd-plain"), "time_cond_proj_dim": 16}
+    recipe = find("lcd")
+
+    def built(**more: Any) -> Any:
+        made: Any = recipe(recipe.Config(**fields | more), torch.device("cpu"))
+        made.open_teacher()
+        return made
+
+    def drawn(made: Any) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        levels: torch.Tensor = made.levels(4000, generator)
+        return levels
+
+    plain = built()
+    grid = torch.arange(19, 1000, 20)
+    assert set(drawn(plain).tolist()) == set(grid.tolist())
+    assert torch.equal(plain.weights(grid), torch.ones(50))
+    for low, high in ((0.3, 0.2), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)):
+        t = drawn(built(low_share=low, high_share=high))
+        middle = 1 - low - high
+        assert (t < 200).float().mean() == pytest.approx(low + 0.2 * middle, abs=0.02)
+        assert (t >= 800).float().mean() == pytest.approx(high + 0.2 * middle, abs=0.02)
+    weighted = built(level_weight="inverse_sigma")
+    weights = weighted.weights(grid)
+    sigma = (1 - weighted.schedule.alphas_cumprod[grid]).sqrt().float()
+    assert weights.mean() == pytest.approx(1, rel=1e-5)
+    assert torch.allclose(weights * sigma, weights[0] * sigma[0].expand(50), rtol=1e-5)
+    with pytest.raises(TrainingFault, match="more than 1 together") as caught:
+        built(low_share=0.6, high_share=0.5)
+    assert caught.value.reason == "config"
+
+
 @pytest.mark.parametrize("kind", ["sd-plain", "sdxl"])
 def test_a_lora_is_taken_by_stock_diffusers(
     kind: str, folders: Path, tmp_path: Path, cache: dict[str, Any]

@@ -44,6 +44,18 @@ class DistillationConfig(TrainConfig):
     high_share: float = Field(
         0.0, ge=0, le=1, description="share of examples drawn from the upper fifth of the levels"
     )
+    low_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of examples drawn from the lowest fifth of the levels, where the target is "
+        "the teacher and not the student; with high_share at most 1",
+    )
+    level_weight: Literal["one", "inverse_sigma"] = Field(
+        "one",
+        description="weight of an example: 1 as published, or 1 / sigma_t, which gives an error of "
+        "the prediction the same pull at every level; their mean is 1",
+    )
     proportion_empty_prompts: float = Field(0.0, ge=0, le=1, description="share without caption")
     validation_guidance: float = Field(2.0, ge=1, description="guidance scale of the pictures")
 
@@ -123,6 +135,12 @@ class Distillation(LatentRecipe):
         fields = json.loads((root / "scheduler" / "scheduler_config.json").read_text())
         self.scheduler: dict[str, Any] = fields
         self.schedule = NoiseSchedule.from_config(fields)
+        if c.high_share + c.low_share > 1:
+            raise TrainingFault(
+                "config",
+                f"high_share={c.high_share} and low_share={c.low_share} are more than 1 together; "
+                "lower one of them",
+            )
         if len(self.schedule) % c.ddim_steps:
             raise TrainingFault(
                 "config",
@@ -162,14 +180,34 @@ class Distillation(LatentRecipe):
             )
         return texts
 
+    def levels(self, n: int, g: torch.Generator) -> Tensor:
+        """Noise levels t of `n` examples, int64, spread over the grid as the shares say."""
+        c = self.config
+        u = (torch.arange(n) + torch.rand(n, generator=g)) / n
+        where = torch.rand(n, generator=g)
+        u = torch.where(where < c.high_share, 0.8 + 0.2 * u, u)
+        u = torch.where(where >= 1 - c.low_share, 0.2 * u, u)
+        index = (u * c.ddim_steps).long().clamp(max=c.ddim_steps - 1)
+        return index * self.skip + self.skip - 1
+
+    def weights(self, t: Tensor) -> Tensor:
+        """Weight of examples at levels `t` (B,), float32, as `level_weight` says.
+
+        f = alpha x - sigma v moves by sigma for each unit of the prediction v. At the lowest levels,
+        which hold the whole chain of targets in place, an error is therefore hardly felt: unweighted,
+        the gain of the student drifts upwards with longer training.
+        """
+        if self.config.level_weight == "one":
+            return torch.ones(len(t), device=t.device)
+        grid = torch.arange(self.skip - 1, len(self.schedule), self.skip)
+        inverse = (1 - self.schedule.alphas_cumprod[grid]).rsqrt()
+        return (inverse / inverse.mean())[(t // self.skip).cpu()].float().to(t.device)
+
     def batch(self, draw: Draw) -> dict[str, Tensor]:
         c, g = self.config, draw.generator
         x0, sizes = self.sized_x0(draw)
         n = len(x0)
-        u = (torch.arange(n) + torch.rand(n, generator=g)) / n
-        high = torch.rand(n, generator=g) < c.high_share
-        index = (torch.where(high, 0.8 + 0.2 * u, u) * c.ddim_steps).long()
-        t = index.clamp(max=c.ddim_steps - 1) * self.skip + self.skip - 1
+        t = self.levels(n, g)
         w = c.w_min + (c.w_max - c.w_min) * torch.rand(n, generator=g) ** c.w_power
         eps = torch.randn(x0.shape, generator=g).to(x0)
         texts = self.captions(draw, c.proportion_empty_prompts)
@@ -301,7 +339,7 @@ class LatentDistillation(Distillation):
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         emb = guidance_embedding(batch["w"], self.config.time_cond_proj_dim)
         arguments = self.arguments(batch)
-        return lcd_loss(
+        loss = lcd_loss(
             lambda x, t: self.student(x, t, timestep_cond=emb, **arguments).sample,
             lambda x, t: self.target(x, t, timestep_cond=emb, **arguments).sample,
             lambda x, t: self.guided(self.teacher, batch, x, t),
@@ -310,7 +348,8 @@ class LatentDistillation(Distillation):
             s=batch["s"],
             w=batch["w"],
             **self.options(),
-        ).mean()
+        )
+        return (loss * self.weights(batch["t"])).mean()
 
     def pipeline(self) -> Any:
         """The model as it is now."""

@@ -69,7 +69,7 @@ class LoraDistillation(Distillation):
             out: Tensor = self.unet(x, t, **arguments).sample
             return out
 
-        return lcd_loss(
+        loss = lcd_loss(
             student,
             student,
             lambda x, t: self.teach(batch, x, t),
@@ -78,7 +78,8 @@ class LoraDistillation(Distillation):
             s=batch["s"],
             w=batch["w"],
             **self.options(),
-        ).mean()
+        )
+        return (loss * self.weights(batch["t"])).mean()
 
     def draw_teacher(self, path: Path) -> None:
         self.teacher = self.unet
