@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,8 +135,10 @@ def _network(
 def _down(root: Path) -> int:
     """Pixels of a side per latent, from the VAE's config; 8 where there is none."""
     about = root / "vae" / "config.json"
-    if not about.is_file():
-        return 8
-    fields = json.loads(about.read_text())
-    widths = fields.get("encoder_block_out_channels") or fields.get("block_out_channels") or [0] * 4
+    return down(json.loads(about.read_text())) if about.is_file() else 8
+
+
+def down(vae: Mapping[str, Any]) -> int:
+    """Pixels of a side per latent, from the config of an AutoencoderTiny or AutoencoderKL."""
+    widths = vae.get("encoder_block_out_channels") or vae.get("block_out_channels") or [0] * 4
     return int(2 ** (len(widths) - 1))

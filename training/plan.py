@@ -39,6 +39,7 @@ def plan(recipe: str, config: TrainConfig) -> str:
     teacher = getattr(config, "teacher", "")
     if teacher:
         lines += _sizes(Path(teacher), config)
+    lines += _caches(recipe, config, pictures)
     saves = config.steps // config.checkpoint_every + 1
     lines.append(
         f"checkpoints every {config.checkpoint_every} steps, {saves} in all, "
@@ -144,6 +145,52 @@ def _sizes(teacher: Path, config: TrainConfig) -> list[str]:
         f"memory      {memory / _MB:.0f} MB for weights, gradients and averages, activations on top",
         f"disk        {disk / _MB:.0f} MB: {checkpoint / _MB:.0f} MB a checkpoint, and the model",
     ]
+
+
+def _caches(recipe: str, config: Any, pictures: int) -> list[str]:
+    """Disk of what is made once and kept in data.cache; those of other runs on the same data are shared."""
+    data, parts = config.data, []
+    if data.kind == "scenes":
+        parts.append((pictures * 3 * config.resolution**2, "rendered scenes"))
+    root = Path(getattr(config, "teacher", ""))
+    vae = Path(config.autoencoder) if recipe == "teacher" else root / "vae"
+    about = vae / "config.json"
+    if recipe in ("teacher", "lcd", "lcm-lora") and about.is_file() and data.latents == "cached":
+        parts.append((pictures * _views(config) * _row(about, config.resolution), "latents"))
+    texts = sorted(root.glob("text_encoder*/config.json")) if recipe in ("lcd", "lcm-lora") else []
+    if texts and data.text == "cached":
+        drawn = config.steps * config.gradient_accumulation_steps * config.batch_size
+        captions = 1 + (drawn if data.kind == "scenes" else min(drawn, pictures))
+        bytes_ = min(captions * sum(map(_embedding, texts)), data.text_cache_mb * 10**6)
+        parts.append((bytes_, "captions"))
+    if not parts:
+        return []
+    each = " + ".join(f"{size / _MB:.0f} MB {name}" for size, name in parts)
+    return [f"caches      at most {each} in {data.cache}, kept for other runs on the same data"]
+
+
+def _views(config: TrainConfig) -> int:
+    from training.data.views import Views
+
+    return Views.of(config, cached=True).count
+
+
+def _row(about: Path, resolution: int) -> int:
+    """Bytes of the cached latents of a picture; an AutoencoderKL has a mean and a deviation."""
+    from training.estimate import down
+
+    fields = json.loads(about.read_text())
+    copies = 1 if fields.get("_class_name") == "AutoencoderTiny" else 2
+    side = resolution // down(fields)
+    return 4 * copies * int(fields.get("latent_channels", 4)) * side**2
+
+
+def _embedding(about: Path) -> int:
+    """Bytes of what an encoder says of a caption: its states, and SDXL's second one a pooled vector."""
+    fields = json.loads(about.read_text())
+    states = int(fields.get("max_position_embeddings", 77)) * int(fields["hidden_size"])
+    pooled = int(fields.get("projection_dim", 0)) if about.parent.name.endswith("_2") else 0
+    return 4 * (states + pooled)
 
 
 def parameters(folder: Path) -> int:

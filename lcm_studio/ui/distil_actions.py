@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from lcm_studio.jobs.config import dump_config
 from lcm_studio.spec.errors import BadRequest, StudioError
+from lcm_studio.ui import distil_form as form
 from lcm_studio.ui import parts
 from lcm_studio.ui.distil_board import TAB, Board
 from lcm_studio.ui.distil_compare import compare
@@ -57,36 +57,13 @@ def wire_finished(studio: Studio, c: dict[str, Any], board: Board) -> None:
         try:
             job, config = jobs().get(job_id), jobs().config(job_id)
         except StudioError as error:
-            return [*([gr.skip()] * 10), said(str(error))]
-        data = config.pop("data", {})
-        data = dict(data) if isinstance(data, dict) else {}
-        folder = data.pop("path", None)
-        data.pop("kind", None)
-        values = {
-            name: config.pop(name, None)
-            for name in ("teacher", "steps", "batch_size", "resolution", "learning_rate")
-        }
-        more = dump_config(config | ({"data": data} if data else {})) if config or data else ""
-        rate = values.pop("learning_rate")
+            return [*([gr.skip()] * len(form.NAMES)), said(str(error))]
         return [
-            job.name, job.recipe, "", folder, values["teacher"], values["steps"], values["batch_size"],
-            values["resolution"], None if rate is None else str(rate), more,
+            *form.from_config(job.name, job.recipe, config).values(),
             said("The form holds this run's settings: change some, then start.", "info"),
-        ]  # fmt: skip
+        ]
 
-    names = (
-        "name",
-        "recipe",
-        "preset",
-        "folder",
-        "teacher",
-        "steps",
-        "batch_size",
-        "resolution",
-        "learning_rate",
-        "more",
-    )
-    filled = [*(c[name] for name in names), c["note"]]
+    filled = [*(c[name] for name in form.NAMES), c["note"]]
     board.buttons["duplicate"].click(fill, board.picker, filled, **parts.PRIVATE)
 
     def opened(job_id: str) -> tuple[Any, Any]:

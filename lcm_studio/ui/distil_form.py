@@ -51,6 +51,7 @@ NAMES = (
     "resolution",
     "more",
 )
+PLACELESS = ("scenes", "huggingface")  # kinds of data that need no folder
 NEEDS_TEACHER = ("lcd", "lcm-lora", "cd", "ect")
 
 
@@ -82,7 +83,8 @@ def recipes() -> list[tuple[str, str]]:
 def to_config(said: Mapping[str, Any], *, teacher: str, folder: str) -> tuple[str, dict[str, Any]]:
     """(recipe, config) of the form: the preset, the fields on top, then the YAML of "more"; raises BadRequest.
 
-    `teacher`: the path of the chosen model. `folder`: the place of the data, already checked.
+    `teacher`: the path of the chosen model. `folder`: the place of the data, already checked; empty where "more"
+    names data that need none.
     """
     recipe = check_recipe(str(said.get("recipe") or ""))
     config = preset_values(str(said.get("preset") or ""))
@@ -93,7 +95,7 @@ def to_config(said: Mapping[str, Any], *, teacher: str, folder: str) -> tuple[st
         if isinstance(given, dict)
         else {}
     )
-    config["data"] = {"kind": kind, "path": folder} | data
+    config["data"] = ({"kind": kind, "path": folder} if folder else {}) | data
     if recipe in NEEDS_TEACHER:
         if not teacher:
             raise BadRequest(f"{LABELS[recipe]} needs a teacher; choose one")
@@ -105,7 +107,37 @@ def to_config(said: Mapping[str, Any], *, teacher: str, folder: str) -> tuple[st
         if value is None or value == "":
             continue
         config[name] = _number(name, value, kind_, low)
-    return recipe, _merge(config, parse_config(str(said.get("more") or ""), "the further settings"))
+    more = parse_config(str(said.get("more") or ""), "the further settings")
+    config = _merge(config, more)
+    named = config["data"]
+    if not folder and not (isinstance(named, dict) and named.get("kind") in PLACELESS):
+        raise BadRequest("choose a folder of pictures first")
+    return recipe, config
+
+
+def from_config(name: str, recipe: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The form, in the order of NAMES, of which `to_config` makes this config again.
+
+    Data that are no place on this machine (scenes, a Hugging Face data set) go into the further settings.
+    """
+    rest = dict(config)
+    given = rest.pop("data", {})
+    data = dict(given) if isinstance(given, dict) else {}
+    values: dict[str, Any] = dict.fromkeys(NAMES)
+    if data.get("kind") not in PLACELESS:
+        values["folder"] = data.pop("path", None)
+        data.pop("kind", None)
+    for field in ("teacher", "steps", "batch_size", "resolution", "learning_rate"):
+        values[field] = rest.pop(field, None)
+    rate = values["learning_rate"]
+    rest |= {"data": data} if data else {}
+    return values | {
+        "name": name,
+        "recipe": recipe,
+        "preset": "",
+        "learning_rate": None if rate is None else str(rate),
+        "more": dump_config(rest) if rest else "",
+    }
 
 
 def _number(name: str, value: Any, kind: type, low: float) -> Any:

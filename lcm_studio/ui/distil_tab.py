@@ -211,7 +211,8 @@ def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
     def read(data: Mapping[Any, Any]) -> tuple[str, dict[str, Any]]:
         permitted(studio)
         values = {name: data.get(c[name]) for name in form.NAMES}
-        folder = form.allowed(str(values["folder"] or ""), roots(studio))
+        place = str(values["folder"] or "").strip()
+        folder = form.allowed(place, roots(studio)) if place else ""
         recipe = str(values["recipe"] or "")
         teacher = str(values["teacher"] or "") if recipe in form.NEEDS_TEACHER else ""
         path = studio.engine.info(studio.allowed_model(teacher)).path if teacher else ""

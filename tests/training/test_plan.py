@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests import tiny
 from training import estimate, plan
@@ -85,3 +87,45 @@ def test_missing_weights_to_go_on_from_are_named_before_anything_starts(key: str
     with pytest.raises(TrainingFault, match=f"{key}='nowhere'") as caught:
         planned("teacher", **SMALL, **{key: "nowhere"})
     assert caught.value.reason == "missing_weights"
+
+
+@pytest.mark.parametrize("teacher", ["sd-plain", "sdxl"])
+def test_caches_take_what_was_planned(teacher: str, folders: Path, tmp_path: Path) -> None:
+    """Rendered scenes, latents and captions of a run that sees every caption once."""
+    import torch
+
+    cache = tmp_path / "cache"
+    data = {"kind": "scenes", "count": 64, "cache": str(cache)}
+    fields = SMALL | {"resolution": 64, "steps": 32, "data": data}
+    fields |= {"teacher": str(folders / teacher)}
+    line = next(x for x in planned("lcd", **fields).splitlines() if x.startswith("caches"))
+    wanted = [float(x) for x in re.findall(r"(\d+) MB", line)]
+    recipe = find("lcd")
+    made: Any = recipe(recipe.Config(**fields), torch.device("cpu"))
+    made.build()
+    kinds = ("scenes-*/images.npy", "latents-*.npy", "*.rows")
+    found = [sum(p.stat().st_size for p in cache.glob(kind)) / 2**20 for kind in kinds]
+    assert len(wanted) == 3
+    for said, taken in zip(wanted, found, strict=True):
+        assert taken <= said + 1 and said <= taken * 1.1 + 1
+
+
+def test_caches_that_are_not_made_are_not_planned(folders: Path, tmp_path: Path) -> None:
+    data = SMALL["data"] | {"latents": "online", "text": "online"}  # type: ignore[operator]
+    teacher = str(folders / "sd-plain")
+    text = planned("lcd", **SMALL | {"data": data}, resolution=64, teacher=teacher)
+    assert "rendered scenes" in text and " MB latents" not in text and " MB captions" not in text
+    assert "caches" in planned("ct", **PIXELS)  # the rendered scenes
+    assert "caches" not in planned(
+        "lcd",
+        **SMALL | {"data": few(tmp_path) | {"text": "online", "latents": "online"}},
+        resolution=64,
+        teacher=teacher,
+    )
+
+
+def few(folder: Path) -> dict[str, Any]:
+    """Two pictures in a folder."""
+    for i in range(2):
+        Image.new("RGB", (64, 64), (0, 80 * i, 40)).save(folder / f"{i}.png")
+    return {"kind": "folder", "path": str(folder)}

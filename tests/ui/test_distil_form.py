@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lcm_studio.spec.errors import BadRequest
-from lcm_studio.ui.distil_form import confined, to_config
+from lcm_studio.ui.distil_form import NAMES, confined, from_config, to_config
 
 
 @pytest.fixture
@@ -60,3 +60,31 @@ def test_what_lies_inside_passes(more: str, places: tuple[Path, Path]) -> None:
     pictures, cache = places
     text = more.replace("PICTURES", str(pictures)).replace("CACHE", str(cache))
     confined(config_with(text, pictures), (pictures,), cache)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"kind": "folder", "path": "FOLDER", "flip": True},
+        {"kind": "webdataset", "path": "FOLDER/x-{00..01}.tar"},
+        {"kind": "scenes", "count": 40, "first": 7},
+        {"kind": "huggingface", "path": "owner/name", "crop": "random"},
+    ],
+)
+def test_a_run_comes_back_from_its_form(data: dict[str, Any], tmp_path: Path) -> None:
+    """Duplicate: the form filled from a config gives the same config."""
+    data = {k: v.replace("FOLDER", str(tmp_path)) if k == "path" else v for k, v in data.items()}
+    config = {
+        "data": data, "teacher": "a", "steps": 5, "batch_size": 2, "learning_rate": 1e-4,
+        "resolution": 64, "w_max": 3.0,
+    }  # fmt: skip
+    form = from_config("Again", "lcd", config)
+    assert tuple(form) == NAMES
+    made = to_config(form, teacher=form["teacher"], folder=form["folder"] or "")
+    assert made == ("lcd", config)
+
+
+def test_pictures_are_asked_for_where_none_are_named() -> None:
+    for more in ("", "data: {flip: true}", "data: 3", "data: {kind: folder}"):
+        with pytest.raises(BadRequest, match="choose a folder"):
+            to_config({"recipe": "lcd", "more": more}, teacher="a", folder="")
