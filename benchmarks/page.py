@@ -1,4 +1,4 @@
-"""python -m benchmarks page: start to page, start to first picture, click and keystroke to pixel in Chromium.
+"""python -m benchmarks page: start to page, start to first picture, click, keystroke and stroke to pixel in Chromium.
 
 Times are medians. "engine" is the engine's own time for the request; its share of the whole tells what the page,
 Gradio, HTTP and the browser's painting add.
@@ -24,27 +24,49 @@ ROOT = Path(__file__).resolve().parents[1]
 BROWSER_FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
                  "--disable-component-update", "--disable-sync")  # fmt: skip
 
-# Acts, then waits until a picture with another source has been decoded and painted; milliseconds.
-TO_PIXEL = """async ([act, text, phases]) => {
-    const stage = document.querySelector('#create-stage .lcm-stage');
+# Resolves once a picture with another source than `before` has been decoded and painted.
+PAINTED = """
     const shown = () => stage.querySelector('.lcm-picture img')?.getAttribute('src') || '';
+    const painted = async (before, phases) => {
+        await new Promise((resolve) => {
+            const look = () => phases.includes(stage.dataset.phase) && shown() !== before ? (observer.disconnect(), resolve()) : 0;
+            const observer = new MutationObserver(look);
+            observer.observe(stage, {subtree: true, childList: true, attributes: true});
+        });
+        await stage.querySelector('.lcm-picture img').decode();
+        await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+        return [performance.now(), 1000 * Number(stage.dataset.seconds || 0)];
+    };
+"""
+
+# Acts, then waits for the picture; milliseconds.
+TO_PIXEL = f"""async ([act, text, phases]) => {{
+    const stage = document.querySelector('#create-stage .lcm-stage');
+    {PAINTED}
     const before = shown();
     const start = performance.now();
     if (act === 'click') document.querySelector('#create-go').click();
-    else {
+    else {{
         const field = document.querySelector('#create-prompt textarea');
         Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, 'value').set.call(field, text);
-        field.dispatchEvent(new Event('input', {bubbles: true}));
-    }
-    await new Promise((resolve) => {
-        const look = () => phases.includes(stage.dataset.phase) && shown() !== before ? (observer.disconnect(), resolve()) : 0;
-        const observer = new MutationObserver(look);
-        observer.observe(stage, {subtree: true, childList: true, attributes: true});
-    });
-    await stage.querySelector('.lcm-picture img').decode();
-    await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
-    return [performance.now() - start, 1000 * Number(stage.dataset.seconds || 0)];
-}"""
+        field.dispatchEvent(new Event('input', {{bubbles: true}}));
+    }}
+    const [end, engine] = await painted(before, phases);
+    return [end - start, engine];
+}}"""
+
+# The hand's own event starts the clock: window.stroke is what the next touch of the canvas led to.
+STROKE_TO_PIXEL = f"""() => {{
+    const stage = document.querySelector('#edit-stage .lcm-stage');
+    {PAINTED}
+    const before = shown();
+    window.stroke = (async () => {{
+        const start = await new Promise((resolve) => addEventListener(
+            'pointerdown', (event) => resolve(event.timeStamp), {{capture: true, once: true}}));
+        const [end, engine] = await painted(before, ['live']);
+        return [end - start, engine];
+    }})();
+}}"""
 
 
 def main(argv: list[str]) -> int:
@@ -67,11 +89,13 @@ def main(argv: list[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m benchmarks page",
-        description="Time from start, click and keystroke to what shows.",
+        description="Time from start, click, keystroke and stroke to what shows.",
     )
     p.add_argument("--model", default="scenery-lcm")
     p.add_argument("--starts", type=int, default=3, help="fresh starts of app.py (default: 3)")
-    p.add_argument("--runs", type=int, default=15, help="clicks and keystrokes each (default: 15)")
+    p.add_argument(
+        "--runs", type=int, default=15, help="clicks, keystrokes and strokes each (default: 15)"
+    )
     p.add_argument("--chromium", default=os.environ.get("CHROMIUM", "/usr/bin/chromium"))
     p.add_argument("--no-browser", dest="browser", action="store_false", help="only the starts")
     p.add_argument("--json", action="store_true")
@@ -142,7 +166,7 @@ def start_once(model: str) -> tuple[float, float]:
 
 
 def in_browser(args: argparse.Namespace) -> dict[str, float]:
-    """Click (1 and 4 steps, through Gradio) and keystroke (Live, 1 step) to the painted picture."""
+    """Click (1 and 4 steps, through Gradio), keystroke and stroke (Live, 1 step) to the painted picture."""
     from playwright.sync_api import sync_playwright
 
     with App(args.model) as app, sync_playwright() as playwright:
@@ -165,6 +189,7 @@ def in_browser(args: argparse.Namespace) -> dict[str, float]:
         page.locator("#create-live input").check()
         page.wait_for_selector('#create-stage .lcm-stage[data-phase="done"]')
         figures |= named("keystroke_live", keystrokes(page, args.runs))
+        figures |= named("stroke_live", strokes(page, args.runs))
         browser.close()
     return figures
 
@@ -183,6 +208,27 @@ def keystrokes(page: Any, runs: int) -> list[list[float]]:
         text = "sunset, lake, snowy mountains"[: 8 + i % 20]
         found.append(page.evaluate(TO_PIXEL, ["type", text, ["live"]]))
         page.wait_for_selector('#create-stage .lcm-stage[data-phase="done"]')
+        page.wait_for_timeout(150)
+    return found[2:]
+
+
+def strokes(page: Any, runs: int) -> list[list[float]]:
+    """Dots on the white canvas of Live sketch: one step while the hand moves."""
+    page.get_by_role("tab", name="Edit").click()
+    page.locator("#edit-blank").click()
+    page.wait_for_selector(".lcm-paper[data-tool=sketch][data-ready]")
+    paper = page.locator(".lcm-paper")
+    page.locator("#edit-live input").check()
+    found = []
+    for i in range(runs + 2):
+        page.evaluate(STROKE_TO_PIXEL)
+        box = paper.bounding_box()
+        page.mouse.click(
+            box["x"] + box["width"] * (0.2 + 0.6 * (i % 7) / 6),
+            box["y"] + box["height"] * (0.2 + 0.6 * (i % 5) / 4),
+        )
+        found.append(page.evaluate("window.stroke"))
+        page.wait_for_selector('#edit-stage .lcm-stage[data-phase="done"]')
         page.wait_for_timeout(150)
     return found[2:]
 

@@ -29,7 +29,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def build_files(examples: Path) -> Controls:
-    """Open a picture, a second one, a mask, or an example."""
+    """Open a picture, a second one, a mask, a white sheet, or an example."""
     c: Controls = {"examples": []}
     kinds = [".png", ".jpg", ".jpeg", ".webp"]
     with gr.Row(elem_classes="lcm-files"):
@@ -46,6 +46,9 @@ def build_files(examples: Path) -> Controls:
                 elem_id=f"{TAB}-open-{name}",
                 elem_classes="lcm-quiet",
             )
+        c["blank"] = gr.Button(
+            "White sheet", size="sm", elem_id=f"{TAB}-blank", elem_classes="lcm-quiet"
+        )
         for number, path in enumerate(sorted(examples.glob("*.png"))[:4], start=1):
             button = gr.Button(
                 path.stem.removeprefix("edit-").replace("-", " ").capitalize(), icon=str(path), size="sm",

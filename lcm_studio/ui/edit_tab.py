@@ -62,6 +62,7 @@ def build(studio: Studio) -> None:
     wire_go(studio, c, painted, shown)
     wire_files(opened, c, desk, canvas)
     wire_tools(c, desk, canvas, slider)
+    wire_blank(studio, opened["blank"], c, desk, canvas)
     wire_arrivals(studio, c, desk, canvas)
     edit_api.add_endpoints(studio)
 
@@ -247,6 +248,27 @@ def wire_files(opened: dict[str, Any], c: dict[str, Any], desk: gr.State, canvas
             lambda now, tool, path=path: open_as("picture", str(path), now, tool),
             inputs=[desk, c["tool"]], outputs=outputs, **parts.PRIVATE,
         )  # fmt: skip
+
+
+def wire_blank(
+    studio: Studio, button: gr.Button, c: dict[str, Any], desk: gr.State, canvas: gr.HTML
+) -> None:
+    """A white sheet of the model's size to draw on, with the tool for it."""
+    groups = edit_controls.GROUPS
+
+    def blank(now: Desk) -> list[Any]:
+        info = create_form.known(studio, studio.options.model)
+        now = now.show(np.full((info.height, info.width, 3), 255, np.uint8), remember(now))
+        return [
+            now,
+            sheet(now, "sketch"),
+            "sketch",
+            *(gr.update(visible="sketch" in tools) for tools in groups.values()),
+            views.note("Draw on the white sheet; Live follows the hand.", "info"),
+        ]
+
+    outputs = [desk, canvas, c["tool"], *(c[g] for g in groups), c["note"]]
+    button.click(blank, inputs=[desk], outputs=outputs, **parts.PRIVATE)
 
 
 def remember(desk: Desk) -> tuple[Pixels, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Callable
@@ -269,6 +270,25 @@ def test_live_sketch_shows_each_step_and_strokes_change_only_where_they_are(page
     page.locator("#edit-live input").uncheck()
     out = pixels(run(page)[0])
     assert np.array_equal(out[middle:], before[middle:])
+
+
+def test_strokes_on_a_white_sheet_become_a_picture(page: Any) -> None:
+    """One step follows the hand; Undo brings the picture before back."""
+    picture_on_canvas(page, page.locator("#edit-blank").click)
+    page.wait_for_selector(".lcm-paper[data-tool=sketch]")
+    assert page.get_by_label("Sketch", exact=True).is_checked()
+    assert page.locator("#edit-strength").is_visible()
+    with page.expect_request("**/studio/sketch") as asked:
+        page.locator("#edit-live input").check()
+        stroke(page, [(0.2, 0.7), (0.8, 0.7)])
+    sent = json.loads(asked.value.post_data)["image"].partition(",")[2]
+    drawn = pixels(base64.b64decode(sent))
+    assert (drawn == 255).all(axis=2).mean() > 0.5
+    page.wait_for_selector("#edit-stage a[download]")
+    page.locator("#edit-live input").uncheck()
+    out = pixels(run(page)[0])
+    assert out.shape == drawn.shape
+    picture_on_canvas(page, page.locator("#edit-undo").click)
 
 
 def test_stop_ends_an_edit_and_the_next_one_runs(page: Any) -> None:
