@@ -37,7 +37,8 @@ class Paint {
     this.well = h("input", { type: "color", value: this.colour, ariaLabel: "Stroke colour", oninput: (e) => this.ink(e.target.value) });
     const size = h("input", { type: "range", min: 2, max: 200, value: this.size, ariaLabel: "Brush size", oninput: (e) => (this.size = Number(e.target.value)) });
     this.colours = h("span", { className: "lcm-palette" }, ...PALETTE.map((c) => h("button", { type: "button", ariaLabel: `Colour ${c}`, title: c, style: `background:${c}`, onclick: () => this.ink(c) })), this.well, this.dropper);
-    return h("div", { className: "lcm-brushes", role: "toolbar", ariaLabel: "Brush" }, h("label", {}, "Brush", size), this.eraser, button("Undo stroke", "Take back the last stroke", () => this.back()), button("Clear", "Take away all that was painted", () => this.clear()), button("Invert", "Swap what is kept and what may change", () => this.invert()), this.colours);
+    this.swap = button("Invert", "Swap what is kept and what may change", () => this.invert());
+    return h("div", { className: "lcm-brushes", role: "toolbar", ariaLabel: "Brush" }, h("label", {}, "Brush", size), this.eraser, button("Undo", "Take back the last stroke", () => this.back()), button("Clear", "Take away all that was painted", () => this.clear()), this.swap, this.colours);
   }
 
   mode(name) {
@@ -57,6 +58,7 @@ class Paint {
     if (!value) return;
     if (value.tool) this.tool = value.tool;
     this.colours.hidden = this.tool !== "sketch";
+    this.swap.hidden = !MASKED.includes(this.tool) || this.tool === "sketch";
     this.paper.dataset.tool = this.tool;
     if (value.mask) this.takeMask(value.mask);
     if (!value.src || value.id === this.id) return;
@@ -254,12 +256,12 @@ const live = {
 const CSS = `
 .lcm-brushes { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; padding: 10px 0 0; font-size: 13px; justify-content: center; }
 .lcm-brushes label { display: flex; gap: 8px; align-items: center; }
-.lcm-brushes input[type="range"] { width: 84px; }
+.lcm-brushes input[type="range"] { width: 64px; }
 .lcm-brushes [aria-pressed="true"] { outline: 2px solid currentColor; }
-.lcm-palette { display: inline-flex; gap: 4px; align-items: center; flex-wrap: wrap; }
+.lcm-palette { display: inline-flex; gap: 3px; align-items: center; flex-wrap: wrap; }
 .lcm-palette[hidden] { display: none; }
-.lcm-palette button:not(.lcm-tool) { width: 22px; height: 22px; border-radius: 50%; border: 1px solid #0003; padding: 0; }
-.lcm-palette input { width: 30px; height: 26px; padding: 0; border: 0; background: none; }
+.lcm-palette button:not(.lcm-tool) { width: 20px; height: 20px; border-radius: 50%; border: 1px solid #0003; padding: 0; }
+.lcm-palette input { width: 28px; height: 24px; padding: 0; border: 0; background: none; }
 .lcm-paper { position: relative; width: min(100%, 62vh, 640px); margin: 0 auto; aspect-ratio: 1; background: #fff; border-radius: 6px; overflow: hidden; cursor: crosshair; touch-action: none; box-shadow: 0 2px 10px #0002; }
 .lcm-paper canvas { position: absolute; inset: 0; width: 100%; height: 100%; }
 .lcm-paper .lcm-mask { opacity: 0.45; }
