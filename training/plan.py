@@ -24,10 +24,9 @@ def plan(recipe: str, config: TrainConfig) -> str:
     """The plan as lines of text; raises TrainingFault for what would end the run at once."""
     pictures = _pictures(config)
     per_step = config.batch_size * config.gradient_accumulation_steps
-    passes = config.steps * per_step / pictures
     lines = [
         f"recipe      {recipe}, {config.steps} steps of {per_step} pictures at {config.resolution} px",
-        f"data        {pictures} pictures, seen {passes:.1f} times each on average",
+        _data(config, pictures, config.steps * per_step),
         f"precision   {config.mixed_precision}, device {config.device}, seed {config.seed}",
     ]
     for key in ("autoencoder", "start_from"):
@@ -49,6 +48,13 @@ def plan(recipe: str, config: TrainConfig) -> str:
         lines.append(f"pictures    every {config.validate_every} steps into samples/")
     lines += _time(recipe, config)
     return "\n".join(lines)
+
+
+def _data(config: TrainConfig, pictures: int | None, drawn: int) -> str:
+    if pictures is None:
+        return f"data        {config.data.path}, counted when the run opens it; {drawn} pictures are drawn"
+    passes = drawn / pictures
+    return f"data        {pictures} pictures, seen {passes:.1f} times each on average"
 
 
 def _time(recipe: str, config: TrainConfig) -> list[str]:
@@ -105,15 +111,15 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"
 
 
-def _pictures(config: TrainConfig) -> int:
-    """How many examples there are; only listings and headers are read."""
+def _pictures(config: TrainConfig) -> int | None:
+    """How many examples there are; only listings and headers are read. None for what lies elsewhere."""
     data = config.data
     if data.kind == "scenes":
         return data.count
-    if data.kind == "huggingface":
-        return 1
     if not data.path:
         raise TrainingFault("data", f"data.kind={data.kind} needs data.path; name it in the config")
+    if data.kind == "huggingface":
+        return None
     try:
         if data.kind == "webdataset":
             return len(index_shards(data.path).samples)
@@ -147,26 +153,38 @@ def _sizes(teacher: Path, config: TrainConfig) -> list[str]:
     ]
 
 
-def _caches(recipe: str, config: Any, pictures: int) -> list[str]:
-    """Disk of what is made once and kept in data.cache; those of other runs on the same data are shared."""
-    data, parts = config.data, []
+def _caches(recipe: str, config: Any, pictures: int | None) -> list[str]:
+    if pictures is None:
+        return [f"caches      in {config.data.cache}, as large as the data set turns out"]
+    sizes = cache_bytes(recipe, config, pictures)
+    if not sizes:
+        return []
+    each = " + ".join(f"{size / _MB:.0f} MB {name}" for name, size in sizes.items())
+    return [
+        f"caches      at most {each} in {config.data.cache}, kept for other runs on the same data"
+    ]
+
+
+def cache_bytes(recipe: str, config: Any, pictures: int) -> dict[str, int]:
+    """Bytes, at most, of what one process makes once of `pictures` pictures and keeps in data.cache.
+
+    Copies of a picture and captions of the same words share a row; what other runs made is there already.
+    """
+    data, found = config.data, {}
     if data.kind == "scenes":
-        parts.append((pictures * 3 * config.resolution**2, "rendered scenes"))
+        found["rendered scenes"] = pictures * 3 * config.resolution**2
     root = Path(getattr(config, "teacher", ""))
     vae = Path(config.autoencoder) if recipe == "teacher" else root / "vae"
     about = vae / "config.json"
     if recipe in ("teacher", "lcd", "lcm-lora") and about.is_file() and data.latents == "cached":
-        parts.append((pictures * _views(config) * _row(about, config.resolution), "latents"))
+        found["latents"] = pictures * _views(config) * _row(about, config.resolution)
     texts = sorted(root.glob("text_encoder*/config.json")) if recipe in ("lcd", "lcm-lora") else []
     if texts and data.text == "cached":
         drawn = config.steps * config.gradient_accumulation_steps * config.batch_size
         captions = 1 + (drawn if data.kind == "scenes" else min(drawn, pictures))
-        bytes_ = min(captions * sum(map(_embedding, texts)), data.text_cache_mb * 10**6)
-        parts.append((bytes_, "captions"))
-    if not parts:
-        return []
-    each = " + ".join(f"{size / _MB:.0f} MB {name}" for size, name in parts)
-    return [f"caches      at most {each} in {data.cache}, kept for other runs on the same data"]
+        wanted = captions * sum(map(_embedding, texts))
+        found["captions"] = min(wanted, data.text_cache_mb * 10**6)
+    return found
 
 
 def _views(config: TrainConfig) -> int:

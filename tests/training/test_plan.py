@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -89,39 +88,76 @@ def test_missing_weights_to_go_on_from_are_named_before_anything_starts(key: str
     assert caught.value.reason == "missing_weights"
 
 
+def config_of(name: str, **fields: Any) -> Any:
+    return find(name).Config(**fields)
+
+
 @pytest.mark.parametrize("teacher", ["sd-plain", "sdxl"])
 def test_caches_take_what_was_planned(teacher: str, folders: Path, tmp_path: Path) -> None:
-    """Rendered scenes, latents and captions of a run that sees every caption once."""
+    """Rendered scenes, latents and captions of a run, byte by byte but for the headers of files."""
     import torch
 
     cache = tmp_path / "cache"
     data = {"kind": "scenes", "count": 64, "cache": str(cache)}
     fields = SMALL | {"resolution": 64, "steps": 32, "data": data}
-    fields |= {"teacher": str(folders / teacher)}
-    line = next(x for x in planned("lcd", **fields).splitlines() if x.startswith("caches"))
-    wanted = [float(x) for x in re.findall(r"(\d+) MB", line)]
-    recipe = find("lcd")
-    made: Any = recipe(recipe.Config(**fields), torch.device("cpu"))
-    made.build()
-    kinds = ("scenes-*/images.npy", "latents-*.npy", "*.rows")
-    found = [sum(p.stat().st_size for p in cache.glob(kind)) / 2**20 for kind in kinds]
-    assert len(wanted) == 3
-    for said, taken in zip(wanted, found, strict=True):
-        assert taken <= said + 1 and said <= taken * 1.1 + 1
+    config = config_of("lcd", **fields, teacher=str(folders / teacher))
+    planned = plan.cache_bytes("lcd", config, 64)
+    find("lcd")(config, torch.device("cpu")).build()
+    files = {
+        "rendered scenes": "scenes-*/images.npy",
+        "latents": "latents-*.npy",
+        "captions": "*.rows",
+    }
+    assert planned.keys() == files.keys()
+    for name, pattern in files.items():
+        taken = sum(path.stat().st_size for path in cache.glob(pattern))
+        assert taken - 512 <= planned[name] <= 1.05 * taken, name
+
+
+def test_caches_of_a_folder_with_crops(folders: Path, tmp_path: Path) -> None:
+    """Each picture has its crops, mirrored and not, and one caption."""
+    import torch
+
+    cache = tmp_path / "cache"
+    data = few(tmp_path) | {"cache": str(cache), "crop": "random", "crops": 3, "flip": True}
+    fields = SMALL | {"resolution": 64, "data": data, "teacher": str(folders / "sd-plain")}
+    config = config_of("lcd", **fields)
+    planned = plan.cache_bytes("lcd", config, 2)
+    find("lcd")(config, torch.device("cpu")).build()
+    taken = sum(path.stat().st_size for path in cache.glob("*.rows"))
+    assert planned.keys() == {"latents", "captions"}
+    assert taken <= sum(planned.values())
+    assert planned["latents"] == 2 * 6 * plan._row(folders / "sd-plain" / "vae" / "config.json", 64)
 
 
 def test_caches_that_are_not_made_are_not_planned(folders: Path, tmp_path: Path) -> None:
-    data = SMALL["data"] | {"latents": "online", "text": "online"}  # type: ignore[operator]
     teacher = str(folders / "sd-plain")
-    text = planned("lcd", **SMALL | {"data": data}, resolution=64, teacher=teacher)
-    assert "rendered scenes" in text and " MB latents" not in text and " MB captions" not in text
-    assert "caches" in planned("ct", **PIXELS)  # the rendered scenes
-    assert "caches" not in planned(
-        "lcd",
-        **SMALL | {"data": few(tmp_path) | {"text": "online", "latents": "online"}},
-        resolution=64,
-        teacher=teacher,
+    online = {"latents": "online", "text": "online"}
+    data = SMALL["data"] | online  # type: ignore[operator]
+    config = config_of("lcd", **SMALL | {"data": data}, resolution=64, teacher=teacher)
+    assert plan.cache_bytes("lcd", config, 4) == {"rendered scenes": 4 * 3 * 64 * 64}
+    fields = SMALL | {"data": few(tmp_path) | online}
+    text = planned("lcd", **fields, resolution=64, teacher=teacher)
+    assert "caches" not in text and "2 pictures" in text
+
+
+def test_captions_take_no_more_than_they_may(folders: Path) -> None:
+    data = SMALL["data"] | {"text_cache_mb": 1}  # type: ignore[operator]
+    teacher = str(folders / "sd-plain")
+    config = config_of("lcd", **SMALL | {"data": data}, resolution=64, teacher=teacher)
+    assert plan.cache_bytes("lcd", config, 4)["captions"] == 10**6
+
+
+def test_pictures_elsewhere_are_not_counted(folders: Path) -> None:
+    """A plan fetches nothing, so it claims neither a number of pictures nor of megabytes."""
+    data = {"kind": "huggingface", "path": "owner/name"}
+    text = planned(
+        "lcd", **SMALL | {"data": data}, resolution=64, teacher=str(folders / "sd-plain")
     )
+    assert "owner/name, counted when the run opens it; 1200 pictures are drawn" in text
+    assert "as large as the data set turns out" in text
+    with pytest.raises(TrainingFault, match=r"needs data\.path"):
+        planned("ct", **PIXELS | {"data": {"kind": "huggingface"}})
 
 
 def few(folder: Path) -> dict[str, Any]:

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from tests import tiny
 from training.errors import TrainingFault
 from training.recipes import NAMES, find
+from training.recipes.base import Draw
 from training.trainer import Trainer
 
 SMALL = {"steps": 2, "batch_size": 2, "log_every": 1, "device": "cpu", "ema_decay": 0.5}
@@ -150,9 +152,33 @@ def test_levels_and_weights_of_lcd(folders: Path, cache: dict[str, Any]) -> None
     sigma = (1 - weighted.schedule.alphas_cumprod[grid]).sqrt().float()
     assert weights.mean() == pytest.approx(1, rel=1e-5)
     assert torch.allclose(weights * sigma, weights[0] * sigma[0].expand(50), rtol=1e-5)
-    with pytest.raises(TrainingFault, match="more than 1 together") as caught:
-        built(low_share=0.6, high_share=0.5)
-    assert caught.value.reason == "config"
+    with pytest.raises(ValidationError, match="more than 1 together"):
+        recipe.Config(**fields, low_share=0.6, high_share=0.5)  # before anything is loaded
+
+
+@pytest.mark.parametrize("name", ["lcd", "lcm-lora"])
+def test_the_loss_is_weighted_by_level(name: str, folders: Path, cache: dict[str, Any]) -> None:
+    fields = latent_fields(cache) | {"teacher": str(folders / "sd-plain")}
+    recipe, found = find(name), {}
+    for kind in ("one", "inverse_sigma"):
+        torch.manual_seed(0)
+        made: Any = recipe(recipe.Config(**fields, level_weight=kind), torch.device("cpu"))
+        made.build()
+        generator = torch.Generator().manual_seed(0)
+        batch = made.batch(Draw(step=0, examples=((0, 0), (1, 0)), generator=generator))
+        for level in (19, 999):
+            level_batch = batch | {
+                "t": torch.tensor([level] * 2),
+                "s": torch.tensor([level - 19] * 2),
+            }
+            found[kind, level] = made.loss(level_batch).item()
+    for level in (19, 999):
+        weight = made.weights(torch.tensor([level])).item()
+        assert found["inverse_sigma", level] == pytest.approx(
+            weight * found["one", level], rel=1e-5
+        )
+        assert found["one", level] > 0
+    assert found["inverse_sigma", 19] > 2 * found["one", 19]
 
 
 @pytest.mark.parametrize("kind", ["sd-plain", "sdxl"])

@@ -273,7 +273,7 @@ def test_live_sketch_shows_each_step_and_strokes_change_only_where_they_are(page
 
 
 def test_strokes_on_a_white_sheet_become_a_picture(page: Any) -> None:
-    """One step follows the hand; Undo brings the picture before back."""
+    """The sheet is the model's size, one step follows the hand, and Undo brings the picture before back."""
     picture_on_canvas(page, page.locator("#edit-blank").click)
     page.wait_for_selector(".lcm-paper[data-tool=sketch]")
     assert page.get_by_label("Sketch", exact=True).is_checked()
@@ -281,9 +281,11 @@ def test_strokes_on_a_white_sheet_become_a_picture(page: Any) -> None:
     with page.expect_request("**/studio/sketch") as asked:
         page.locator("#edit-live input").check()
         stroke(page, [(0.2, 0.7), (0.8, 0.7)])
-    sent = json.loads(asked.value.post_data)["image"].partition(",")[2]
-    drawn = pixels(base64.b64decode(sent))
-    assert (drawn == 255).all(axis=2).mean() > 0.5
+    sent = json.loads(asked.value.post_data)
+    assert not sent["refine"]
+    drawn = pixels(base64.b64decode(sent["image"].partition(",")[2]))
+    white = (drawn == 255).all(axis=2)
+    assert drawn.shape == (128, 128, 3) and 0.5 < white.mean() < 1
     page.wait_for_selector("#edit-stage a[download]")
     page.locator("#edit-live input").uncheck()
     out = pixels(run(page)[0])

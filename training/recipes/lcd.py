@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lcm_studio.maths.guidance import guidance_embedding
@@ -53,11 +53,20 @@ class DistillationConfig(TrainConfig):
     )
     level_weight: Literal["one", "inverse_sigma"] = Field(
         "one",
-        description="weight of an example: 1 as published, or 1 / sigma_t, which gives an error of "
-        "the prediction the same pull at every level; their mean is 1",
+        description="weight of an example: 1 as published, or 1 / sigma_t, which for v-prediction "
+        "gives an error of the network the same pull at every level; the mean over the levels is 1",
     )
     proportion_empty_prompts: float = Field(0.0, ge=0, le=1, description="share without caption")
     validation_guidance: float = Field(2.0, ge=1, description="guidance scale of the pictures")
+
+    @model_validator(mode="after")
+    def _shares_are_parts_of_a_whole(self) -> DistillationConfig:
+        if self.high_share + self.low_share > 1:
+            raise ValueError(
+                f"high_share={self.high_share} and low_share={self.low_share} are more than 1 "
+                "together; lower one of them"
+            )
+        return self
 
 
 class LatentDistillationConfig(DistillationConfig):
@@ -135,12 +144,6 @@ class Distillation(LatentRecipe):
         fields = json.loads((root / "scheduler" / "scheduler_config.json").read_text())
         self.scheduler: dict[str, Any] = fields
         self.schedule = NoiseSchedule.from_config(fields)
-        if c.high_share + c.low_share > 1:
-            raise TrainingFault(
-                "config",
-                f"high_share={c.high_share} and low_share={c.low_share} are more than 1 together; "
-                "lower one of them",
-            )
         if len(self.schedule) % c.ddim_steps:
             raise TrainingFault(
                 "config",
@@ -193,9 +196,9 @@ class Distillation(LatentRecipe):
     def weights(self, t: Tensor) -> Tensor:
         """Weight of examples at levels `t` (B,), float32, as `level_weight` says.
 
-        f = alpha x - sigma v moves by sigma for each unit of the prediction v. At the lowest levels,
-        which hold the whole chain of targets in place, an error is therefore hardly felt: unweighted,
-        the gain of the student drifts upwards with longer training.
+        f = alpha x - sigma v moves by sigma for each unit of the prediction v (by sigma / alpha for
+        epsilon, which is nearly that at low levels). At the lowest levels, which hold the whole chain
+        of targets in place, an error is therefore hardly felt, and the student's gain drifts.
         """
         if self.config.level_weight == "one":
             return torch.ones(len(t), device=t.device)
