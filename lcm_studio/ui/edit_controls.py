@@ -23,7 +23,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "scale_group": ("superres",),
     "noise_group": ("denoise",),
     "blur_group": ("deblur",),
-    "sketch_group": ("sketch", "interpolate"),
+    "strength_group": ("sketch", "interpolate"),
+    "live": ("sketch",),
     "path_group": ("interpolate",),
 }
 
@@ -137,13 +138,17 @@ def build_options(info: ModelInfo) -> Controls:
             allow_custom_value=True, label="Blur to undo", info="gaussian:SIGMA or motion:LENGTH,ANGLE",
             elem_id=f"{TAB}-kernel",
         )  # fmt: skip
-    with gr.Group(visible=False, elem_classes="lcm-card") as c["sketch_group"]:
+    with gr.Group(visible=False, elem_classes="lcm-card") as c["strength_group"]:
         c["strength"] = gr.Slider(
             0.05, 1, value=0.6, step=0.05, label="Strength", info="How far it may leave the picture.",
             elem_id=f"{TAB}-strength",
         )  # fmt: skip
         c["live"] = gr.Checkbox(
-            label="Live: follow my strokes", elem_id=f"{TAB}-live", elem_classes="lcm-switch"
+            label="Live: follow my strokes",
+            interactive=True,  # Gradio takes what is only an output for a display
+            visible=False,
+            elem_id=f"{TAB}-live",
+            elem_classes="lcm-switch",
         )
     with gr.Group(visible=False, elem_classes="lcm-card") as c["path_group"]:
         with gr.Row():

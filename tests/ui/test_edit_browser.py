@@ -293,6 +293,26 @@ def test_strokes_on_a_white_sheet_become_a_picture(page: Any) -> None:
     picture_on_canvas(page, page.locator("#edit-undo").click)
 
 
+def test_tools_show_what_they_use(page: Any) -> None:
+    bar, live, strength = (
+        page.locator(at) for at in (".lcm-brushes", "#edit-live", "#edit-strength")
+    )
+    for title, name, shown in (
+        ("Repaint", "inpaint", (True, False, False)),
+        ("Colour", "colorize", (False, False, False)),
+        ("Sketch", "sketch", (True, True, True)),
+        ("Morph", "interpolate", (False, False, True)),
+    ):
+        tool(page, title, name)
+        for found, wanted in zip((bar, live, strength), shown, strict=True):
+            found.wait_for(state="visible" if wanted else "hidden")
+    tool(page, "Sketch", "sketch")
+    page.locator(".lcm-palette").wait_for(state="visible")
+    assert (
+        page.get_by_role("button", name="Invert", exact=True).count() == 0
+    )  # strokes have no inverse
+
+
 def test_stop_ends_an_edit_and_the_next_one_runs(page: Any) -> None:
     tool(page, "Colour", "colorize")
     put(page, "steps", 16)

@@ -38,7 +38,8 @@ class Paint {
     const size = h("input", { type: "range", min: 2, max: 200, value: this.size, ariaLabel: "Brush size", oninput: (e) => (this.size = Number(e.target.value)) });
     this.colours = h("span", { className: "lcm-palette" }, ...PALETTE.map((c) => h("button", { type: "button", ariaLabel: `Colour ${c}`, title: c, style: `background:${c}`, onclick: () => this.ink(c) })), this.well, this.dropper);
     this.swap = button("Invert", "Swap what is kept and what may change", () => this.invert());
-    return h("div", { className: "lcm-brushes", role: "toolbar", ariaLabel: "Brush" }, h("label", {}, "Brush", size), this.eraser, button("Undo", "Take back the last stroke", () => this.back()), button("Clear", "Take away all that was painted", () => this.clear()), this.swap, this.colours);
+    this.bar = h("div", { className: "lcm-brushes", role: "toolbar", ariaLabel: "Brush" }, h("label", {}, "Brush", size), this.eraser, button("Undo", "Take back the last stroke", () => this.back()), button("Clear", "Take away all that was painted", () => this.clear()), this.swap, this.colours);
+    return this.bar;
   }
 
   mode(name) {
@@ -58,7 +59,8 @@ class Paint {
     if (!value) return;
     if (value.tool) this.tool = value.tool;
     this.colours.hidden = this.tool !== "sketch";
-    this.swap.hidden = !MASKED.includes(this.tool) || this.tool === "sketch";
+    this.swap.hidden = !MASKED.includes(this.tool);
+    this.bar.hidden = this.swap.hidden && this.colours.hidden; // nothing to paint
     this.paper.dataset.tool = this.tool;
     if (value.mask) this.takeMask(value.mask);
     if (!value.src || value.id === this.id) return;
@@ -255,6 +257,7 @@ const live = {
 
 const CSS = `
 .lcm-brushes { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; padding: 10px 0 0; font-size: 13px; justify-content: center; }
+.lcm-brushes[hidden] { display: none; }
 .lcm-brushes label { display: flex; gap: 8px; align-items: center; }
 .lcm-brushes input[type="range"] { width: 64px; }
 .lcm-brushes [aria-pressed="true"] { outline: 2px solid currentColor; }
