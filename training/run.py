@@ -98,6 +98,11 @@ def one_sentence(error: Exception) -> str:
     faults = []
     for fault in error.errors():
         name = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "value_error":  # of several fields together, which the sentence names
+            faults.append(
+                f"{name}: {fault['ctx']['error']}" if name else str(fault["ctx"]["error"])
+            )
+            continue
         given = "" if fault["type"] == "extra_forbidden" else f"={str(fault['input'])[:60]!r}"
         what = "there is no such field" if fault["type"] == "extra_forbidden" else fault["msg"]
         faults.append(f"{name}{given}: {what}")

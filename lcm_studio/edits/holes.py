@@ -178,9 +178,10 @@ def _problem(
 
     def measure(result: Pixels) -> dict[str, Any]:
         found, _ = split(result)
-        return {"known": "pixels", **errors(found[~hole], rgb[~hole])} | (
-            {} if hole.all() else {"seam": seam_score(found, hole)}
-        )
+        return {
+            "known": "nothing" if hole.all() else "pixels",
+            **errors(found[~hole], rgb[~hole]),
+        } | ({} if hole.all() else {"seam": seam_score(found, hole)})
 
     first, last = span or default_range(request.task, request.steps)
     return Problem(

@@ -187,6 +187,8 @@ def from_settings(said: object) -> dict[str, Any]:
 def read_out(fidelity: Mapping[str, Any], timing: Mapping[str, float], bound: float | None) -> str:
     """One line under a result: what was kept, how exactly, at what price."""
     words = []
+    if fidelity.get("known") == "nothing":
+        words.append("nothing was held fixed")
     if "max_error" in fidelity:
         words.append(f"known part kept: max error {fidelity['max_error']:.2g}/255")
         if bound is not None and fidelity["max_error"] > bound:

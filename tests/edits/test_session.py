@@ -16,6 +16,7 @@ from lcm_studio.engine import Engine, EngineConfig
 from lcm_studio.operators import LUMA
 from lcm_studio.spec.events import Done, Failed
 from lcm_studio.spec.requests import Edit
+from lcm_studio.ui.edit_form import read_out
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,19 @@ def test_sketch_keeps_all_outside_its_mask(engine):
     image, mask = scene(), square()
     done = run(engine, task="sketch", image=image, mask=mask, options={"strength": 0.7})
     assert np.array_equal(reread(done.images[0])[mask == 0], image[mask == 0])
+
+
+@pytest.mark.parametrize("task", ["sketch", "inpaint"])
+def test_no_error_is_told_where_nothing_is_known(engine, task):
+    """A sketch without a mask, and a mask over the whole picture, hold nothing fixed."""
+    mask = np.full((64, 64), 255, np.uint8) if task == "inpaint" else None
+    done = run(engine, task=task, image=scene(), mask=mask)
+    assert done.fidelity["known"] == "nothing"
+    assert "max_error" not in done.fidelity
+    assert "nothing was held fixed" in read_out(done.fidelity, done.timing, 0)
+    held = run(engine, task=task, image=scene(), mask=square())
+    assert held.fidelity["known"] == "pixels" and held.fidelity["max_error"] == 0
+    assert "known part kept: max error 0/255" in read_out(held.fidelity, held.timing, 0)
 
 
 @pytest.mark.parametrize(

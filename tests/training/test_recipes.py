@@ -15,6 +15,7 @@ from tests import tiny
 from training.errors import TrainingFault
 from training.recipes import NAMES, find
 from training.recipes.base import Draw
+from training.run import one_sentence
 from training.trainer import Trainer
 
 SMALL = {"steps": 2, "batch_size": 2, "log_every": 1, "device": "cpu", "ema_decay": 0.5}
@@ -152,8 +153,10 @@ def test_levels_and_weights_of_lcd(folders: Path, cache: dict[str, Any]) -> None
     sigma = (1 - weighted.schedule.alphas_cumprod[grid]).sqrt().float()
     assert weights.mean() == pytest.approx(1, rel=1e-5)
     assert torch.allclose(weights * sigma, weights[0] * sigma[0].expand(50), rtol=1e-5)
-    with pytest.raises(ValidationError, match="more than 1 together"):
-        recipe.Config(**fields, low_share=0.6, high_share=0.5)  # before anything is loaded
+    with pytest.raises(ValidationError) as caught:  # before anything is loaded
+        recipe.Config(**fields, low_share=0.6, high_share=0.5)
+    said = one_sentence(caught.value)
+    assert said.startswith("high_share=0.5 and low_share=0.6 are more than 1 together; lower one")
 
 
 @pytest.mark.parametrize("name", ["lcd", "lcm-lora"])
