@@ -103,15 +103,16 @@ def lcd_loss(
     kind: str = "huber",
     c: float = 1e-3,
     timestep_scaling: float = 10.0,
+    through: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Latent consistency distillation loss of each example, (B,) (Luo et al. 2023, Algorithm 1).
 
-    x_t (B, C, H, W) at t; the target sees the teacher's x_s at s < t and gets no gradient.
+    x_t (B, C, H, W) at t; the target sees the teacher's x_s at s < t and gets no gradient. `through`
+    is given the student's f(x_t, t) and returns what is measured in its place.
     """
     scaling = {"timestep_scaling": timestep_scaling}
     x_s = guided_ddim(teacher, x_t, t, s, w, schedule)
     with torch.no_grad():
         wanted = consistency_output(target, x_s, s, schedule, **scaling)
-    return distance(
-        consistency_output(student, x_t, t, schedule, **scaling), wanted, kind=kind, c=c
-    )
+    output = consistency_output(student, x_t, t, schedule, **scaling)
+    return distance(through(output) if through else output, wanted, kind=kind, c=c)

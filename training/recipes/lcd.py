@@ -11,12 +11,14 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from lcm_studio.maths.grids import lcm_timesteps
 from lcm_studio.maths.guidance import guidance_embedding
 from lcm_studio.maths.schedule import NoiseSchedule
 from training import ema
+from training.adversary import CRITIC_SHARE, HIGHEST, Critic, encoder_features, hinge, pull
 from training.config import TrainConfig
 from training.errors import TrainingFault
-from training.losses import lcd_loss
+from training.losses import consistency_output, lcd_loss
 from training.recipes.base import Draw
 from training.recipes.latents import LatentRecipe, load_vae
 from training.recipes.prompts import Conditions, Prompts, join, unet_arguments
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from training.data.texts import CachedTexts
 
 
+OWN_STEPS = 4  # of the student's sampler, where it trains on its own estimates
 TEACHER_STEPS = 25  # of the teacher's own sampler, for its pictures
 
 
@@ -79,6 +82,19 @@ class LatentDistillationConfig(DistillationConfig):
     )
     time_cond_proj_dim: int = Field(256, ge=8, description="width of the embedding of w")
     target_ema: float = Field(0.95, ge=0, lt=1, description="EMA of the target network")
+    adversarial_weight: float = Field(
+        0.0,
+        ge=0,
+        description="pull of a critic that tells the student's estimates from the data, as a share of "
+        "the distance's pull; 0: none, as published",
+    )
+    own_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of examples that are the student's own estimates, noised anew as its "
+        "four-step sampler does; 0: none, as published",
+    )
 
 
 def student_of(teacher: Any, time_cond_proj_dim: int) -> Any:
@@ -215,6 +231,7 @@ class Distillation(LatentRecipe):
         eps = torch.randn(x0.shape, generator=g).to(x0)
         texts = self.captions(draw, c.proportion_empty_prompts)
         return {
+            "x0": x0,
             "x_t": self.schedule.add_noise(x0, eps, t),
             "t": t.to(self.device),
             "s": (t - self.skip).clamp(min=0).to(self.device),
@@ -329,7 +346,61 @@ class LatentDistillation(Distillation):
             student = continued(Path(self.config.start_from), student)
         self.student = student.to(self.device, memory_format=torch.channels_last)
         self.target = copy.deepcopy(self.student).requires_grad_(False).eval()
-        return {"unet": self.student}
+        if not self.config.adversarial_weight:
+            return {"unet": self.student}
+        self.critic = Critic(Critic.channels_of(self.teacher)).to(self.device)
+        return {"unet": self.student, "critic": self.critic}
+
+    def batch(self, draw: Draw) -> dict[str, Tensor]:
+        found, c, g = super().batch(draw), self.config, draw.generator
+        if c.own_share:
+            self.put_own(found, g)
+        if c.adversarial_weight:
+            n, x0 = len(found["x0"]), found["x0"]
+            index = (torch.rand(n, generator=g) * HIGHEST * c.ddim_steps).long()
+            found["critic_t"] = (index * self.skip + self.skip - 1).to(self.device)
+            found["critic_eps"] = torch.randn(x0.shape, generator=g).to(x0)
+        return found
+
+    @torch.no_grad()
+    def put_own(self, batch: dict[str, Tensor], g: torch.Generator) -> None:
+        """Replaces a share of `x_t` and `t` by points on the target's own four-step paths.
+
+        In training x_t is a noised picture; in use it is a noised estimate, whose faults the next
+        steps must mend and not add to (backward simulation, Yin et al. 2024 (DMD2), sec. 4.5).
+        """
+        rows = torch.rand(len(batch["t"]), generator=g) < self.config.own_share
+        stop = torch.randint(1, OWN_STEPS, (len(rows),), generator=g)
+        noise = torch.randn((OWN_STEPS, *batch["x_t"].shape), generator=g)
+        if not rows.any():
+            return
+        rows, stop, noise = (v.to(self.device) for v in (rows, stop, noise))
+        levels = lcm_timesteps(OWN_STEPS, self.config.ddim_steps, len(self.schedule))
+        part = {k: v[rows] for k, v in batch.items() if k not in ("x0", "critic_t", "critic_eps")}
+        x, chosen_x, chosen_t = noise[0][rows], part["x_t"], part["t"]
+        emb, arguments = self.embedded(part), self.arguments(part)
+        for i, level in enumerate(levels):
+            t = torch.full_like(chosen_t, int(level))
+            here = (stop[rows] == i).reshape(-1, 1, 1, 1)
+            chosen_x = torch.where(here, x, chosen_x)
+            chosen_t = torch.where(here.flatten(), t, chosen_t)
+            if i == OWN_STEPS - 1:
+                break
+            estimate = consistency_output(
+                lambda x, t: self.target(x, t, timestep_cond=emb, **arguments).sample,
+                x,
+                t,
+                self.schedule,
+                timestep_scaling=self.config.timestep_scaling,
+            )
+            after = torch.full_like(t, int(levels[i + 1]))
+            x = self.schedule.add_noise(estimate, noise[i + 1][rows], after)
+        batch["x_t"][rows], batch["t"][rows] = chosen_x, chosen_t
+        batch["s"] = (batch["t"] - self.skip).clamp(min=0)
+
+    def embedded(self, batch: dict[str, Tensor]) -> Tensor:
+        """The embedding of w that the student takes."""
+        return guidance_embedding(batch["w"], self.config.time_cond_proj_dim)
 
     def extra_state(self) -> dict[str, nn.Module]:
         return {"target": self.target}
@@ -340,8 +411,14 @@ class LatentDistillation(Distillation):
         ema.update(list(self.target.parameters()), live, self.config.target_ema)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        emb = guidance_embedding(batch["w"], self.config.time_cond_proj_dim)
-        arguments = self.arguments(batch)
+        emb, arguments = self.embedded(batch), self.arguments(batch)
+        kept: list[tuple[Tensor, Tensor]] = []
+
+        def measured(output: Tensor) -> Tensor:
+            kept.append((output, output.detach().requires_grad_()))
+            return kept[0][1]
+
+        critic = bool(self.config.adversarial_weight)
         loss = lcd_loss(
             lambda x, t: self.student(x, t, timestep_cond=emb, **arguments).sample,
             lambda x, t: self.target(x, t, timestep_cond=emb, **arguments).sample,
@@ -350,9 +427,31 @@ class LatentDistillation(Distillation):
             t=batch["t"],
             s=batch["s"],
             w=batch["w"],
+            through=measured if critic else None,
             **self.options(),
         )
-        return (loss * self.weights(batch["t"])).mean()
+        mean = (loss * self.weights(batch["t"])).mean()
+        return self.judged(batch, mean, *kept[0]) if critic else mean
+
+    def judged(
+        self, batch: dict[str, Tensor], consistency: Tensor, output: Tensor, leaf: Tensor
+    ) -> Tensor:
+        """The loss with the critic's pull on the student, and the critic's own loss."""
+        t, eps, arguments = batch["critic_t"], batch["critic_eps"], self.arguments(batch)
+
+        def seen(x0: Tensor) -> list[Tensor]:
+            return encoder_features(
+                self.teacher, self.schedule.add_noise(x0, eps, t), t, **arguments
+            )
+
+        made = seen(leaf)
+        with torch.no_grad():
+            real = seen(batch["x0"])
+        weight = self.config.adversarial_weight
+        loss = pull(output, consistency, self.critic.frozen(made), leaf, weight)
+        told = hinge(self.critic(real), real=True)
+        told = told + hinge(self.critic([x.detach() for x in made]), real=False)
+        return loss + CRITIC_SHARE * told
 
     def pipeline(self) -> Any:
         """The model as it is now."""
