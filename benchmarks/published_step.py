@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.recipes.lcd import LatentDistillation, student_of
+from training.recipes.lcd import LatentDistillation
+from training.recipes.students import student_of
 
 
 @dataclass(frozen=True, kw_only=True)

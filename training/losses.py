@@ -103,16 +103,21 @@ def lcd_loss(
     kind: str = "huber",
     c: float = 1e-3,
     timestep_scaling: float = 10.0,
+    ends: Tensor | None = None,
     through: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Latent consistency distillation loss of each example, (B,) (Luo et al. 2023, Algorithm 1).
 
-    x_t (B, C, H, W) at t; the target sees the teacher's x_s at s < t and gets no gradient. `through`
+    x_t (B, C, H, W) at t; the target sees the teacher's x_s at s < t and gets no gradient. Of the last
+    rows the targets are known: `ends` (E, C, H, W); s and w are then of the B - E rows before. `through`
     is given the student's f(x_t, t) and returns what is measured in its place.
     """
     scaling = {"timestep_scaling": timestep_scaling}
-    x_s = guided_ddim(teacher, x_t, t, s, w, schedule)
+    n = len(x_t) - (0 if ends is None else len(ends))
+    x_s = guided_ddim(teacher, x_t[:n], t[:n], s, w, schedule)
     with torch.no_grad():
         wanted = consistency_output(target, x_s, s, schedule, **scaling)
+    if ends is not None:
+        wanted = torch.cat([wanted, ends.to(wanted)])
     output = consistency_output(student, x_t, t, schedule, **scaling)
     return distance(through(output) if through else output, wanted, kind=kind, c=c)

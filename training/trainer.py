@@ -7,7 +7,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from training import checkpoint, ema, lr
 from training.errors import TrainingFault
 from training.events import Events
-from training.features import apply_options
+from training.features import apply_options, autocast
 from training.optimizer import make_optimizer, pack_state, unpack_state
 from training.pictures import stack
 from training.ranks import Ranks
@@ -236,7 +236,7 @@ class Trainer:
             generator=generator(config.seed, "step", self.step, part, ranks.rank),
         )
         batch = self.recipe.batch(draw)
-        with self._autocast():
+        with autocast(config, self.recipe.device):
             return self.recipe.loss(batch)
 
     def optimizer_step(self, length: int) -> Tensor:
@@ -252,12 +252,6 @@ class Trainer:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.config.mixed_precision == "no":
-            return nullcontext()
-        dtype = torch.bfloat16 if self.config.mixed_precision == "bf16" else torch.float16
-        return torch.autocast(self.recipe.device.type, dtype)
 
     def _train(self) -> None:
         for network in self.networks.values():

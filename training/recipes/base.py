@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import TrainConfig
+from training.features import layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,10 @@ class Recipe(ABC):
     def __init__(self, config: Any, device: torch.device) -> None:
         self.config = config
         self.device = device
+
+    def laid_out(self, value: Any) -> Any:
+        """A network or tensor on the device, in the memory format that is fastest there."""
+        return value.to(self.device, memory_format=layout(self.config, self.device))
 
     @abstractmethod
     def build(self) -> dict[str, nn.Module]:

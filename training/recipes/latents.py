@@ -95,8 +95,7 @@ class LatentRecipe(Recipe):
         """`x0`, and (B, 4) original height, width, top and left of each picture in pixels."""
         found = self.latents(draw.examples)
         x0 = sample(found.rows, draw.generator, spread=self.spread)
-        layout = torch.channels_last
-        return x0.to(self.device, memory_format=layout), found.sizes.to(self.device)
+        return self.laid_out(x0), found.sizes.to(self.device)
 
     def every_caption(self) -> Iterator[str]:
         """The empty caption, and every caption that the run will draw, in its order."""

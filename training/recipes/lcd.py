@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -22,9 +23,11 @@ from training.losses import consistency_output, lcd_loss
 from training.recipes.base import Draw
 from training.recipes.latents import LatentRecipe, load_vae
 from training.recipes.prompts import Conditions, Prompts, join, unet_arguments
+from training.recipes.students import continued, student_of
 
 if TYPE_CHECKING:
     from training.data.texts import CachedTexts
+    from training.paths import Paths
 
 
 OWN_STEPS = 4  # of the student's sampler, where it trains on its own estimates
@@ -95,50 +98,32 @@ class LatentDistillationConfig(DistillationConfig):
         description="share of examples that are the student's own estimates, noised anew as its "
         "four-step sampler does; 0: none, as published",
     )
-
-
-def student_of(teacher: Any, time_cond_proj_dim: int) -> Any:
-    """A copy of the teacher with a w projection of zeros: equal to it at step 0, whatever w."""
-    from diffusers import UNet2DConditionModel
-
-    fields = dict(teacher.config)
-    fields["time_cond_proj_dim"] = time_cond_proj_dim
-    student = UNet2DConditionModel.from_config(fields)
-    lacking, extra = student.load_state_dict(teacher.state_dict(), strict=False)
-    if extra or [name for name in lacking if "cond_proj" not in name]:
-        raise TrainingFault("config", f"the teacher does not fit a student: {lacking} {extra}")
-    nn.init.zeros_(student.time_embedding.cond_proj.weight)
-    return student
-
-
-def continued(root: Path, student: Any) -> Any:
-    """`student` with the weights of the UNet in the pipeline folder `root`.
-
-    Raises TrainingFault: reason `missing_weights` where there is none, `config` where its network is
-    another one than the teacher's with this `time_cond_proj_dim`.
-    """
-    from diffusers import UNet2DConditionModel
-
-    if not (root / "unet" / "config.json").is_file():
-        raise TrainingFault(
-            "missing_weights",
-            f"start_from={str(root)!r} holds no unet; give the output of an lcd run",
-        )
-    old = UNet2DConditionModel.from_pretrained(root / "unet", torch_dtype=torch.float32)
-    theirs = {name: tuple(value.shape) for name, value in old.state_dict().items()}
-    ours = {name: tuple(value.shape) for name, value in student.state_dict().items()}
-    other = sorted(
-        name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)
+    path_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of examples on paths of the teacher's guided ODE that were solved before "
+        "training: their target is the end of the path; 0: none, as published",
     )
-    if other:
-        raise TrainingFault(
-            "config",
-            f"start_from={str(root)!r}: {other[0]} is {theirs.get(other[0])} there and "
-            f"{ours.get(other[0])} here; give a student of this teacher with the same "
-            "time_cond_proj_dim",
-        )
-    student.load_state_dict(old.state_dict())
-    return student
+    paths: int = Field(8000, ge=1, description="how many paths are solved and cached, if any")
+    path_noise: float = Field(
+        0.5, ge=0, le=1, description="share of the paths that start from noise alone"
+    )
+    path_own: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the other paths that start from estimates of the student in start_from, "
+        "noised anew as its sampler does, and not from the data",
+    )
+
+    @model_validator(mode="after")
+    def _own_paths_need_a_student(self) -> LatentDistillationConfig:
+        if self.path_own and self.path_share and not self.start_from:
+            raise ValueError(
+                f"path_own={self.path_own} needs a student; name one in start_from, or set it to 0"
+            )
+        return self
 
 
 class Distillation(LatentRecipe):
@@ -178,7 +163,7 @@ class Distillation(LatentRecipe):
         self.open_data(sized=self.prompts.xl)
         self.texts = self.open_texts()
         unet.requires_grad_(False).eval()
-        return unet.to(self.device, memory_format=torch.channels_last)
+        return self.laid_out(unet)
 
     def open_texts(self) -> Prompts | CachedTexts:
         """What gives embeddings of captions; encodes those of the run that the cache does not hold."""
@@ -344,23 +329,60 @@ class LatentDistillation(Distillation):
         student = student_of(self.teacher, self.config.time_cond_proj_dim)
         if self.config.start_from:
             student = continued(Path(self.config.start_from), student)
-        self.student = student.to(self.device, memory_format=torch.channels_last)
+        self.student = self.laid_out(student)
         self.target = copy.deepcopy(self.student).requires_grad_(False).eval()
+        self.paths = self.open_paths() if self.config.path_share else None
         if not self.config.adversarial_weight:
             return {"unet": self.student}
         self.critic = Critic(Critic.channels_of(self.teacher)).to(self.device)
         return {"unet": self.student, "critic": self.critic}
 
+    def open_paths(self) -> Paths:
+        """The teacher's paths, solved now where the cache does not hold them."""
+        from training.recipes.solving import open_paths
+
+        paths = open_paths(self)
+        paths.fill(
+            lambda done, total: (
+                print(f"solved {done} of {total} paths", flush=True) if done % 320 == 0 else None
+            )
+        )
+        return paths
+
     def batch(self, draw: Draw) -> dict[str, Tensor]:
-        found, c, g = super().batch(draw), self.config, draw.generator
+        c, g, n = self.config, draw.generator, len(draw.examples)
+        solved = min(n - 1, round(c.path_share * n)) if self.paths else 0
+        found = super().batch(replace(draw, examples=draw.examples[: n - solved]))
         if c.own_share:
             self.put_own(found, g)
+        if solved:
+            self.put_solved(found, solved, g)
         if c.adversarial_weight:
             n, x0 = len(found["x0"]), found["x0"]
             index = (torch.rand(n, generator=g) * HIGHEST * c.ddim_steps).long()
             found["critic_t"] = (index * self.skip + self.skip - 1).to(self.device)
             found["critic_eps"] = torch.randn(x0.shape, generator=g).to(x0)
         return found
+
+    def put_solved(self, batch: dict[str, Tensor], count: int, g: torch.Generator) -> None:
+        """Adds `count` rows on solved paths below the others; `ends` (count, C, h, w) are their targets."""
+        assert self.paths is not None
+        drawn = self.paths.draw(count, g)
+        ends = drawn.end.to(batch["x0"])
+        told = {
+            "x0": ends,
+            "x_t": drawn.x_t.to(ends),
+            "t": drawn.t.to(self.device),
+            "s": drawn.t.to(self.device),
+            "w": drawn.w.to(self.device),
+            **self.texts([self.source.caption(*example) for example in drawn.examples]),
+        }
+        if self.prompts.xl:
+            size = self.config.resolution
+            told["sizes"] = torch.tensor([[size, size, 0, 0]]).to(batch["sizes"]).repeat(count, 1)
+        for name, rows in told.items():
+            batch[name] = torch.cat([batch[name], rows])
+        batch["ends"] = ends
 
     @torch.no_grad()
     def put_own(self, batch: dict[str, Tensor], g: torch.Generator) -> None:
@@ -412,6 +434,9 @@ class LatentDistillation(Distillation):
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         emb, arguments = self.embedded(batch), self.arguments(batch)
+        open_rows = len(batch["t"]) - len(batch.get("ends", ()))
+        part = {name: rows[:open_rows] for name, rows in batch.items() if name != "ends"}
+        part_emb, part_arguments = emb[:open_rows], self.arguments(part)
         kept: list[tuple[Tensor, Tensor]] = []
 
         def measured(output: Tensor) -> Tensor:
@@ -421,12 +446,13 @@ class LatentDistillation(Distillation):
         critic = bool(self.config.adversarial_weight)
         loss = lcd_loss(
             lambda x, t: self.student(x, t, timestep_cond=emb, **arguments).sample,
-            lambda x, t: self.target(x, t, timestep_cond=emb, **arguments).sample,
-            lambda x, t: self.guided(self.teacher, batch, x, t),
+            lambda x, t: self.target(x, t, timestep_cond=part_emb, **part_arguments).sample,
+            lambda x, t: self.guided(self.teacher, part, x, t),
             x_t=batch["x_t"],
             t=batch["t"],
-            s=batch["s"],
-            w=batch["w"],
+            s=part["s"],
+            w=part["w"],
+            ends=batch.get("ends"),
             through=measured if critic else None,
             **self.options(),
         )

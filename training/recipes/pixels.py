@@ -91,9 +91,9 @@ class PixelRecipe(Recipe):
         self.source = open_source(c)
         self.views = Views.of(c, cached=False)
         if c.start_from:
-            self.unet = load_pixel_unet(c.start_from, self.device)
+            self.unet = self.laid_out(load_pixel_unet(c.start_from, self.device))
         else:
-            self.unet = make_pixel_unet(c).to(self.device, memory_format=torch.channels_last)
+            self.unet = self.laid_out(make_pixel_unet(c))
         self.schedule = KarrasSchedule(
             sigma_min=c.sigma_min,
             sigma_max=c.sigma_max,
@@ -115,8 +115,7 @@ class PixelRecipe(Recipe):
             mirrored = torch.rand(len(items), generator=g) < 0.5
             x0 = torch.where(mirrored.reshape(-1, 1, 1, 1), x0.flip(-1), x0)
         batch = {"x0": x0, "z": torch.randn(x0.shape, generator=g)}
-        layout = torch.channels_last
-        batch = {k: v.to(self.device, memory_format=layout) for k, v in batch.items()}
+        batch = {k: self.laid_out(v) for k, v in batch.items()}
         if c.classes:
             labels = torch.tensor([item.label or 0 for item in items])
             batch["labels"] = labels.to(self.device)

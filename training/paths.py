@@ -1,0 +1,224 @@
+"""Paths of a teacher's guided ODE, solved before training and kept on disk.
+
+An example of a path is a point x_t on it and the end x_0 that the ODE leads to: the value of the true
+consistency function at x_t, where distillation otherwise has the student's own estimate (Luhman & Luhman
+2021 train on pairs of this kind). Half of the paths or so start from noise, as sampling does, the others
+from estimates that were noised anew, as every further step of it does.
+
+What a path is follows from (seed, its number) alone; solving goes by blocks, and what is there is not
+solved again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lcm_studio.maths.schedule import NoiseSchedule
+from lcm_studio.maths.solvers import dpmpp_2m_step
+from training.data.encodings import Encodings
+from training.rng import generator
+
+BLOCK = 32  # paths that are solved together; they start at one level
+STRIDE = 3  # levels of the grid that a step of the solver spans
+KEPT = 6  # points of a path that are kept; the first is its start
+OWN_CHAINS = (2, 4, 8)  # steps of the student's sampler, where paths start from its estimates
+_GOLDEN = (5**0.5 - 1) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathOptions:
+    """Which paths there are. Levels are those of a grid, t = skip (i + 1) - 1 for i < grid.
+
+    `noise`: share that starts from pure noise at the highest level; `own`: share of the others that
+    starts from the student's estimates instead of the data.
+    """
+
+    count: int
+    seed: int
+    grid: int
+    skip: int
+    noise: float
+    own: float
+    w_min: float
+    w_max: float
+    w_power: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """What the paths of one block are, in order; `w` (BLOCK,), `examples` (index, epoch) of each."""
+
+    number: int
+    start: str  # "noise", "data" or "own"
+    first: int  # grid index of the start; for "own" the one that its chain had come to
+    chain: int  # "own": steps of the student's chain
+    stop: int  # "own": estimates made before the path starts
+    w: Tensor
+    examples: tuple[tuple[int, int], ...]
+
+    def indices(self) -> list[int]:
+        """Grid indices that the solver visits, falling, down to 0."""
+        visited = list(range(self.first, -1, -STRIDE))
+        return visited if visited[-1] == 0 else [*visited, 0]
+
+    def kept(self, seed: int) -> list[int]:
+        """KEPT positions in `indices()`: the start, and others; the last one repeats where few are there."""
+        count = len(self.indices())
+        chosen = torch.randperm(count - 1, generator=generator(seed, "path-kept", self.number)) + 1
+        found = [0, *sorted(chosen[: KEPT - 1].tolist())]
+        return found + [found[-1]] * (KEPT - len(found))
+
+
+def block(options: PathOptions, number: int, length: int) -> Block:
+    """The block of that number, for data of `length` examples."""
+    g = generator(options.seed, "path-block", number)
+    place = ((number + 1) * _GOLDEN) % 1
+    start, first, chain, stop = "noise", options.grid - 1, 0, 0
+    if place >= options.noise:
+        rest = (place - options.noise) / (1 - options.noise)
+        start = "own" if rest < options.own else "data"
+    if start == "data":
+        first = 1 + int(torch.randint(0, options.grid - 1, (), generator=g))
+    elif start == "own":
+        chain = OWN_CHAINS[int(torch.randint(0, len(OWN_CHAINS), (), generator=g))]
+        stop = int(torch.randint(1, chain, (), generator=g))
+        first = options.grid - 1 - int(np.floor(stop * options.grid / chain))
+    spread = options.w_max - options.w_min
+    w = options.w_min + spread * torch.rand(BLOCK, generator=g) ** options.w_power
+    examples = [(number * BLOCK + i) for i in range(BLOCK)]
+    return Block(
+        number=number,
+        start=start,
+        first=first,
+        chain=chain,
+        stop=stop,
+        w=w,
+        examples=tuple((i % length, i // length) for i in examples),
+    )
+
+
+class Guide(Protocol):
+    """What solving needs to know of a recipe; all tensors of one block."""
+
+    shape: tuple[int, int, int]  # (C, h, w)
+    device: torch.device
+    schedule: NoiseSchedule
+
+    def data(self, examples: Sequence[tuple[int, int]]) -> Tensor: ...  # x_0
+    def teacher(self, block: Block) -> Callable[[Tensor, Tensor], Tensor]: ...  # (x, t) -> guided x0
+    def student(self, block: Block) -> Callable[[Tensor, Tensor], Tensor]: ...  # (x, t) -> f(x, t)
+
+
+class Paths:
+    """Solved paths in `folder`; `key` names teacher, student, captions and data."""
+
+    def __init__(
+        self, options: PathOptions, guide: Guide, length: int, folder: Path, key: str
+    ) -> None:
+        self.options = options
+        self._guide, self._length = guide, length
+        told = f"paths-{key}-{options}-{BLOCK}-{STRIDE}-{KEPT}"
+        self._name = hashlib.sha256(told.encode()).hexdigest()
+        self._store = Encodings(folder, self._name, (KEPT + 1, *guide.shape))
+        self.blocks = [
+            block(options, number, length) for number in range(-(-options.count // BLOCK))
+        ]
+        kept = [[b.indices()[k] for k in b.kept(options.seed)] for b in self.blocks]
+        self._indices = torch.tensor(kept)
+
+    def __len__(self) -> int:
+        return len(self.blocks) * BLOCK
+
+    def fill(self, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
+        """Solves what is missing; returns how many paths that were."""
+        keys = [self._key(i) for i in range(len(self))]
+        return self._store.fill(keys, self._solve, batch=BLOCK, progress=progress)
+
+    def _key(self, path: int) -> str:
+        return f"{self._name}/{path}"
+
+    def _solve(self, wanted: Sequence[int]) -> np.ndarray:
+        rows: dict[int, np.ndarray] = {}
+        for number in sorted({path // BLOCK for path in wanted}):
+            solved = self.solve(self.blocks[number]).cpu().numpy()
+            rows |= {number * BLOCK + i: row for i, row in enumerate(solved)}
+        return np.stack([rows[path] for path in wanted])
+
+    @torch.no_grad()
+    def solve(self, block: Block) -> Tensor:
+        """(BLOCK, KEPT + 1, C, h, w): the kept points of each path, and its end."""
+        schedule, teacher = self._guide.schedule, self._guide.teacher(block)
+        indices, x = block.indices(), self._start(block)
+        points: list[Tensor] = []
+        before: tuple[Tensor, float] | None = None
+        for k, index in enumerate(indices):
+            t = self._level(index)
+            points.append(x)
+            x0 = teacher(x, torch.full((BLOCK,), t, device=x.device))
+            if k + 1 == len(indices):
+                break
+            now = float(schedule.alphas_cumprod[t])
+            after = float(schedule.alphas_cumprod[self._level(indices[k + 1])])
+            x = dpmpp_2m_step(x, x0, (now, after), before=before)
+            before = (x0, now)
+        chosen = [points[k] for k in block.kept(self.options.seed)]
+        return torch.stack([*chosen, x0], 1).float()
+
+    def _level(self, index: int) -> int:
+        return self.options.skip * (index + 1) - 1
+
+    def _start(self, block: Block) -> Tensor:
+        g = generator(self.options.seed, "path-noise", block.number)
+        schedule, device = self._guide.schedule, self._guide.device
+
+        def noise() -> Tensor:
+            return torch.randn((BLOCK, *self._guide.shape), generator=g).to(device)
+
+        if block.start == "noise":
+            return noise()
+        if block.start == "data":
+            return schedule.renoise(
+                self._guide.data(block.examples), noise(), self._level(block.first)
+            )
+        student, x = self._guide.student(block), noise()
+        grid, chain = self.options.grid, block.chain
+        levels = [self._level(grid - 1 - int(np.floor(i * grid / chain))) for i in range(chain)]
+        for level, after in zip(levels[: block.stop], levels[1:], strict=False):
+            estimate = student(x, torch.full((BLOCK,), level, device=device))
+            x = schedule.renoise(estimate, noise(), after)
+        return x
+
+    def draw(self, count: int, g: torch.Generator) -> PathExamples:
+        """`count` points, half of them starts of paths."""
+        path = torch.randint(0, len(self), (count,), generator=g)
+        other = torch.randint(1, KEPT, (count,), generator=g)
+        kept = torch.where(torch.rand(count, generator=g) < 0.5, torch.zeros_like(other), other)
+        rows = torch.from_numpy(self._store.rows([self._key(int(i)) for i in path]))
+        blocks = [self.blocks[int(i) // BLOCK] for i in path]
+        places = (path % BLOCK).tolist()
+        return PathExamples(
+            x_t=rows[torch.arange(count), kept],
+            t=self.options.skip * (self._indices[path // BLOCK, kept] + 1) - 1,
+            w=torch.stack([b.w[i] for b, i in zip(blocks, places, strict=True)]),
+            end=rows[:, -1],
+            examples=tuple(b.examples[i] for b, i in zip(blocks, places, strict=True)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathExamples:
+    """`x_t` and `end` (B, C, h, w), `t` int64 (B,), `w` (B,), and whose captions they have."""
+
+    x_t: Tensor
+    t: Tensor
+    w: Tensor
+    end: Tensor
+    examples: tuple[tuple[int, int], ...]

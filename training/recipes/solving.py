@@ -1,0 +1,97 @@
+"""What `training.paths` needs to know of an lcd recipe to solve its teacher's ODE."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lcm_studio.maths.guidance import cfg_w
+from lcm_studio.maths.parameterization import to_x0
+from training.data.latents import weights_key
+from training.features import autocast
+from training.losses import consistency_output
+from training.paths import Block, PathOptions, Paths
+
+
+class RecipeGuide:
+    """The guided teacher, the student and the data of a built `lcd` recipe."""
+
+    def __init__(self, recipe: Any) -> None:
+        self._recipe = recipe
+        self.schedule, self.device = recipe.schedule, recipe.device
+        self.shape = tuple(recipe.latents.shape[1:])
+
+    def data(self, examples: Sequence[tuple[int, int]]) -> Tensor:
+        """x_0 of examples; the mean of the autoencoder's posterior where it has a spread."""
+        rows = self._recipe.latents(examples).rows
+        return (rows.chunk(2, 1)[0] if self._recipe.spread else rows).to(self.device)
+
+    def _told(self, block: Block) -> dict[str, Tensor]:
+        recipe = self._recipe
+        texts = recipe.texts([recipe.source.caption(*example) for example in block.examples])
+        return {**texts, "w": block.w.to(self.device)}
+
+    def teacher(self, block: Block) -> Callable[[Tensor, Tensor], Tensor]:
+        """(x, t) -> x_0 of the guided prediction, cond + w (cond - uncond)."""
+        recipe, told = self._recipe, self._told(block)
+        w = told["w"].reshape(-1, 1, 1, 1)
+        kind = self.schedule.prediction_type
+
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            with autocast(recipe.config, self.device):
+                cond, uncond = recipe.guided(recipe.teacher, told, recipe.laid_out(x), t)
+            alpha, sigma = self.schedule.alpha_sigma(t, x)
+            return cfg_w(
+                to_x0(uncond.to(x.dtype), x, alpha, sigma, kind),
+                to_x0(cond.to(x.dtype), x, alpha, sigma, kind),
+                w,
+            )
+
+        return predict
+
+    def student(self, block: Block) -> Callable[[Tensor, Tensor], Tensor]:
+        """(x, t) -> f(x, t) of the student that the run starts from."""
+        recipe, told = self._recipe, self._told(block)
+        emb, arguments = recipe.embedded(told), recipe.arguments(told)
+
+        def output(x: Tensor, t: Tensor) -> Tensor:
+            with autocast(recipe.config, self.device):
+                return consistency_output(
+                    lambda x, t: recipe.target(
+                        recipe.laid_out(x), t, timestep_cond=emb, **arguments
+                    ).sample,
+                    x,
+                    t,
+                    self.schedule,
+                    timestep_scaling=recipe.config.timestep_scaling,
+                )
+
+        return output
+
+
+def open_paths(recipe: Any) -> Paths:
+    """The paths of a built `lcd` recipe; nothing is solved yet."""
+    c = recipe.config
+    options = PathOptions(
+        count=c.paths,
+        seed=c.seed,
+        grid=c.ddim_steps,
+        skip=recipe.skip,
+        noise=c.path_noise,
+        own=c.path_own,
+        w_min=c.w_min,
+        w_max=c.w_max,
+        w_power=c.w_power,
+    )
+    named = [weights_key(recipe.teacher), recipe.prompts.key, c.mixed_precision, c.resolution]
+    named.append(weights_key(recipe.student) if c.path_own else "")
+    named.append([recipe.source.caption(i, 0) for i in range(min(64, recipe.data_length()))])
+    named += [recipe.data_length(), sorted(recipe.scheduler.items())]
+    key = hashlib.sha256(json.dumps(named, default=str).encode()).hexdigest()[:24]
+    return Paths(options, RecipeGuide(recipe), recipe.data_length(), Path(c.data.cache), key)
