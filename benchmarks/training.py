@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,12 +65,18 @@ class _Heard:
 class Heard(LatentDistillation):
     """The `lcd` recipe, which keeps what it drew for the other side."""
 
-    drawn: Drawn
+    step = 0  # whose draws `drawn` is
 
     def build(self) -> dict[str, torch.nn.Module]:
         networks = super().build()
         self.schedule: Any = _Heard(self.schedule)
+        self._kept: dict[int, Drawn] = {}
         return networks
+
+    @property
+    def drawn(self) -> Drawn:
+        """What was drawn for `step`; draws of the step after it may be there already."""
+        return self._kept[self.step]
 
     def captions(self, draw: Draw, empty: float) -> list[str]:
         self._texts = super().captions(draw, empty)
@@ -77,7 +84,8 @@ class Heard(LatentDistillation):
 
     def batch(self, draw: Draw) -> dict[str, Tensor]:
         found = super().batch(draw)
-        self.drawn = Drawn(
+        self._kept = {n: kept for n, kept in self._kept.items() if n >= draw.step - 1}
+        self._kept[draw.step] = Drawn(
             examples=tuple(index for index, _ in draw.examples),
             texts=tuple(self._texts),
             w=found["w"],
@@ -93,6 +101,7 @@ class Bench:
         self.recipe = Heard(Heard.Config(**fields), device)
         self.trainer = Trainer(self.recipe, folder, quiet=True)
         self.trainer.prepare()
+        self.threads = torch.get_num_threads()
         self.length = self.recipe.data_length()
         images = [self.recipe.source.item(i).image for i in range(self.length)]
         self.pictures = to_signed(np.stack(images)).to(device)
@@ -100,14 +109,19 @@ class Bench:
         self.losses: list[Tensor] = []
 
     def ours(self) -> None:
-        """One step of the trainer, as `Trainer.run` takes it."""
+        """One step of the trainer, as `Trainer.run` takes it.
+
+        What it begins for its next step is waited for, so that it does not run in the other side's time.
+        """
         trainer = self.trainer
-        self.losses.append(trainer.optimizer_step(self.length))
+        self.recipe.step = trainer.step
+        self.losses.append(trainer.optimizer_step())
         trainer.step += 1
         self.recipe.after_step(trainer.step)
         if trainer.average:
             decay = ema.warmed(trainer.config.ema_decay, trainer.step)
             ema.update(trainer.average, trainer.flat, decay)
+        trainer.ahead.wait()
 
     def published(self, savings: Savings) -> PublishedStep:
         """A published step with these savings; text is encoded ahead where that is one of them."""
@@ -117,15 +131,20 @@ class Bench:
         return step
 
     def take(self, step: PublishedStep) -> float:
-        """One step of `step` on what our side drew last; the loss."""
-        drawn = self.recipe.drawn
-        return float(step(self.pictures[list(drawn.examples)], drawn))
+        """One step of `step` on what our side drew last, on all threads; the loss."""
+        drawn, threads = self.recipe.drawn, torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            return float(step(self.pictures[list(drawn.examples)], drawn))
+        finally:
+            torch.set_num_threads(threads)
 
     def draw(self, number: int) -> dict[str, Tensor]:
         """New draws, the same for one `number`; the batch that our side makes of them."""
         c = self.recipe.config
         examples = tuple(order(number * c.batch_size, c.batch_size, self.length, c.seed))
         drawn = Draw(step=number, examples=examples, generator=generator("alone", number))
+        self.recipe.step = number
         return self.recipe.batch(drawn)
 
     def apart(self, step: PublishedStep, draws: int = 4) -> float:
@@ -176,11 +195,12 @@ def compare(bench: Bench, rounds: int) -> tuple[dict[str, Any], dict[str, float]
     published = bench.published(Savings())
     same = bench.apart(published)
     theirs: list[float] = []
-    seconds = alternate(
-        {"ours": bench.ours, "published": lambda: theirs.append(bench.take(published))},
-        rounds,
-        warmup=WARMUP,
-    )
+    with bench.trainer.overlapped():
+        seconds = alternate(
+            {"ours": bench.ours, "published": lambda: theirs.append(bench.take(published))},
+            rounds,
+            warmup=WARMUP,
+        )
     mine = [float(loss) for loss in bench.losses[-len(theirs) :]]
     drift = max(abs(a - b) / abs(b) for a, b in zip(mine, theirs, strict=True))
     batch = bench.recipe.config.batch_size
@@ -209,7 +229,17 @@ def savings(
         seconds = alternate(calls, rounds)
         a, b = median(seconds["plain"]), median(seconds["saving"])
         rows.append({"saving": name, "plain s/step": a, "with it s/step": b, "gain": a / b})
-    return rows
+    return [*rows, overlap(bench, rounds)]
+
+
+def overlap(bench: Bench, rounds: int) -> dict[str, Any]:
+    """Our whole step without and with the second thread."""
+    plain = alternate({"plain": bench.ours}, rounds, warmup=WARMUP)["plain"]
+    with bench.trainer.overlapped():
+        saving = alternate({"saving": bench.ours}, rounds, warmup=WARMUP)["saving"]
+    a, b = median(plain), median(saving)
+    name = "second thread (our step)"
+    return {"saving": name, "plain s/step": a, "with it s/step": b, "gain": a / b}
 
 
 def peak(bench: Bench, side: str, steps: int = 3) -> float:
@@ -226,8 +256,9 @@ def peak(bench: Bench, side: str, steps: int = 3) -> float:
     else:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again
-    for _ in range(steps):
-        call()
+    with bench.trainer.overlapped() if side == "ours" else nullcontext():
+        for _ in range(steps):
+            call()
     if bench.recipe.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     status = Path("/proc/self/status").read_text()

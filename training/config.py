@@ -110,6 +110,11 @@ class TrainConfig(Strict):
     compile: bool = Field(False, description="torch.compile of the trained network")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     threads: int = Field(0, ge=0, description="CPU threads; 0 = torch's default")
+    overlap: bool = Field(
+        True,
+        description="CPU: the frozen teacher works on the next batch beside the step, half of the "
+        "threads each; same numbers",
+    )
     log_every: int = Field(10, ge=1, description="steps between two events")
     checkpoint_every: int = Field(500, ge=1, description="steps between two checkpoints")
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints that are kept")

@@ -73,18 +73,18 @@ class _WideAttention(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         del types
-        if func is not functional.scaled_dot_product_attention:
-            return func(*args, **(kwargs or {}))
+        given = kwargs or {}
+        if func != functional.scaled_dot_product_attention:
+            return func(*args, **given)
         dtype = args[0].dtype
         with torch.autocast("cpu", enabled=False):
-            wide = [a.float() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in args]
-            given = {
-                name: value.float()
-                if isinstance(value, torch.Tensor) and value.is_floating_point()
-                else value
-                for name, value in (kwargs or {}).items()
-            }
-            return func(*wide, **given).to(dtype)
+            wide = {name: _wide(value) for name, value in given.items()}
+            return func(*map(_wide, args), **wide).to(dtype)
+
+
+def _wide(value: Any) -> Any:
+    floats = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return value.float() if floats else value
 
 
 @contextmanager

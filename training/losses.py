@@ -12,6 +12,7 @@ from lcm_studio.maths.guidance import cfg_w
 from lcm_studio.maths.parameterization import from_x0_eps, to_eps, to_x0
 from lcm_studio.maths.schedule import NoiseSchedule
 from lcm_studio.maths.solvers import ddim_step
+from training.ahead import at_once
 
 Predict = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, C, H, W), t (B,)) -> prediction
 GuidedPredict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # -> (cond, uncond)
@@ -104,20 +105,28 @@ def lcd_loss(
     c: float = 1e-3,
     timestep_scaling: float = 10.0,
     ends: Tensor | None = None,
+    x_s: Tensor | None = None,
     through: Callable[[Tensor], Tensor] | None = None,
+    start: Callable[[Callable[[], Tensor]], Callable[[], Tensor]] = at_once,
 ) -> Tensor:
     """Latent consistency distillation loss of each example, (B,) (Luo et al. 2023, Algorithm 1).
 
     x_t (B, C, H, W) at t; the target sees the teacher's x_s at s < t and gets no gradient. Of the last
-    rows the targets are known: `ends` (E, C, H, W); s and w are then of the B - E rows before. `through`
-    is given the student's f(x_t, t) and returns what is measured in its place.
+    rows the targets are known: `ends` (E, C, H, W); s, w and x_s are then of the B - E rows before. `x_s`:
+    the teacher's step, where it was taken already. `through` is given the student's f(x_t, t) and returns
+    what is measured in its place. `start` begins the target's part, perhaps beside the student's.
     """
     scaling = {"timestep_scaling": timestep_scaling}
     n = len(x_t) - (0 if ends is None else len(ends))
-    x_s = guided_ddim(teacher, x_t[:n], t[:n], s, w, schedule)
-    with torch.no_grad():
-        wanted = consistency_output(target, x_s, s, schedule, **scaling)
+    near = guided_ddim(teacher, x_t[:n], t[:n], s, w, schedule) if x_s is None else x_s
+
+    @torch.no_grad()
+    def target_output() -> Tensor:
+        return consistency_output(target, near, s, schedule, **scaling)
+
+    later = start(target_output)
+    output = consistency_output(student, x_t, t, schedule, **scaling)
+    wanted = later()
     if ends is not None:
         wanted = torch.cat([wanted, ends.to(wanted)])
-    output = consistency_output(student, x_t, t, schedule, **scaling)
     return distance(through(output) if through else output, wanted, kind=kind, c=c)

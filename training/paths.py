@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -113,7 +114,9 @@ class Guide(Protocol):
     schedule: NoiseSchedule
 
     def data(self, examples: Sequence[tuple[int, int]]) -> Tensor: ...  # x_0
-    def teacher(self, block: Block) -> Callable[[Tensor, Tensor], Tensor]: ...  # (x, t) -> guided x0
+    def teacher(
+        self, block: Block
+    ) -> Callable[[Tensor, Tensor], Tensor]: ...  # (x, t) -> guided x0
     def student(self, block: Block) -> Callable[[Tensor, Tensor], Tensor]: ...  # (x, t) -> f(x, t)
 
 
@@ -191,7 +194,7 @@ class Paths:
         student, x = self._guide.student(block), noise()
         grid, chain = self.options.grid, block.chain
         levels = [self._level(grid - 1 - int(np.floor(i * grid / chain))) for i in range(chain)]
-        for level, after in zip(levels[: block.stop], levels[1:], strict=False):
+        for level, after in pairwise(levels[: block.stop + 1]):
             estimate = student(x, torch.full((BLOCK,), level, device=device))
             x = schedule.renoise(estimate, noise(), after)
         return x

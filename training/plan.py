@@ -76,7 +76,7 @@ def _time(recipe: str, config: TrainConfig) -> list[str]:
         f"time        about {_duration(found.seconds * config.steps)} on {found.device}, "
         f"{1 / found.seconds:.3g} steps/s: measured now, {found.measured} pictures through networks "
         "of this size",
-        "            encoding of new pictures and captions, validation and checkpoints on top",
+        "            encoding of new pictures and captions, solving of paths, validation and checkpoints on top",
     ]
 
 
@@ -178,6 +178,11 @@ def cache_bytes(recipe: str, config: Any, pictures: int) -> dict[str, int]:
     about = vae / "config.json"
     if recipe in ("teacher", "lcd", "lcm-lora") and about.is_file() and data.latents == "cached":
         found["latents"] = pictures * _views(config) * _row(about, config.resolution)
+    if getattr(config, "path_share", 0) and about.is_file():
+        from training.paths import BLOCK, KEPT
+
+        row = _row(about, config.resolution, copies=1)
+        found["solved paths"] = -(-config.paths // BLOCK) * BLOCK * (KEPT + 1) * row
     texts = sorted(root.glob("text_encoder*/config.json")) if recipe in ("lcd", "lcm-lora") else []
     if texts and data.text == "cached":
         drawn = config.steps * config.gradient_accumulation_steps * config.batch_size
@@ -193,12 +198,15 @@ def _views(config: TrainConfig) -> int:
     return Views.of(config, cached=True).count
 
 
-def _row(about: Path, resolution: int) -> int:
-    """Bytes of the cached latents of a picture; an AutoencoderKL has a mean and a deviation."""
+def _row(about: Path, resolution: int, copies: int = 0) -> int:
+    """Bytes of the cached latents of a picture; an AutoencoderKL has a mean and a deviation.
+
+    `copies`: how many latents, where it is not the autoencoder that tells.
+    """
     from training.estimate import down
 
     fields = json.loads(about.read_text())
-    copies = 1 if fields.get("_class_name") == "AutoencoderTiny" else 2
+    copies = copies or (1 if fields.get("_class_name") == "AutoencoderTiny" else 2)
     side = resolution // down(fields)
     return 4 * copies * int(fields.get("latent_channels", 4)) * side**2
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from training import checkpoint, ema, lr
+from training.ahead import Ahead, beside
 from training.errors import TrainingFault
 from training.events import Events
 from training.features import apply_options, autocast
@@ -41,6 +42,7 @@ class Trainer:
         self.step = 0
         self._stop = False
         self._losses: list[Tensor] = []
+        self.ahead = Ahead(self.made, None, 0)
 
     def prepare(self) -> None:
         """Networks, optimizer and averages; nothing is loaded yet."""
@@ -145,12 +147,16 @@ class Trainer:
 
     def run(self) -> bool:
         """Trains to the last step; False where SIGTERM stopped it (it has saved then)."""
-        config, length = self.config, self.recipe.data_length()
         self._listen()
         self._draw_teacher()
+        with self.overlapped():
+            return self._run()
+
+    def _run(self) -> bool:
+        config = self.config
         started, marked = time.perf_counter(), self.step
         while self.step < config.steps:
-            self._losses.append(self.optimizer_step(length))
+            self._losses.append(self.optimizer_step())
             self.step += 1
             self.recipe.after_step(self.step)
             if self.average:
@@ -213,38 +219,57 @@ class Trainer:
             self.events.write("exported", step=self.step)
         self.ranks.wait()
 
-    def gradients(self, length: int) -> Tensor:
+    @contextmanager
+    def overlapped(self) -> Iterator[None]:
+        """Within it a second thread works beside the steps, where config, recipe and machine allow it."""
+        wanted = self.config.overlap and self.recipe.overlaps
+        with beside(wanted, self.recipe.device) as second:
+            steps = self.config.steps * self.config.gradient_accumulation_steps
+            self.ahead = Ahead(self.made, second, steps)
+            self.recipe.beside = second
+            try:
+                yield
+            finally:
+                self.ahead, self.recipe.beside = Ahead(self.made, None, 0), None
+
+    def gradients(self) -> Tensor:
         """Accumulates the gradients of this step, averaged over micro-steps and ranks; the loss."""
         config, total = self.config, None
         micro = config.gradient_accumulation_steps
         for part in range(micro):
-            loss = self.micro_loss(part, length) / micro
+            number = self.step * micro + part
+            batch = self.ahead.take(number)
+            with autocast(config, self.recipe.device):
+                loss = self.recipe.loss(batch) / micro
+            self.ahead.start(number + 1)
             self.scaler.scale(loss).backward()
             total = loss.detach() if total is None else total + loss.detach()
         self.ranks.average([p.grad for p in self.flat if p.grad is not None])
         assert total is not None
         return total
 
-    def micro_loss(self, part: int, length: int) -> Tensor:
-        """The loss of micro-step `part` of this step on this rank."""
+    def made(self, number: int) -> dict[str, Tensor]:
+        """The batch of micro-step `number`, counted from the start of the run, on this rank."""
         config, ranks = self.config, self.ranks
-        micro = self.step * config.gradient_accumulation_steps + part
-        position = (micro * ranks.world + ranks.rank) * config.batch_size
+        step, part = divmod(number, config.gradient_accumulation_steps)
+        position = (number * ranks.world + ranks.rank) * config.batch_size
+        length = self.recipe.data_length()
         draw = Draw(
-            step=self.step,
+            step=step,
             examples=tuple(order(position, config.batch_size, length, config.seed)),
-            generator=generator(config.seed, "step", self.step, part, ranks.rank),
+            generator=generator(config.seed, "step", step, part, ranks.rank),
         )
-        batch = self.recipe.batch(draw)
-        with autocast(config, self.recipe.device):
-            return self.recipe.loss(batch)
+        with torch.no_grad():
+            batch = self.recipe.batch(draw)
+            with autocast(config, self.recipe.device):
+                return self.recipe.prepared(batch)
 
-    def optimizer_step(self, length: int) -> Tensor:
+    def optimizer_step(self) -> Tensor:
         """One step of the optimizer; the loss as a tensor, so that nothing waits for the device."""
         scale = self.factor(self.step)
         for group, peak in zip(self.optimizer.param_groups, self.peak, strict=True):
             group["lr"] = peak * scale
-        loss = self.gradients(length)
+        loss = self.gradients()
         if self.config.max_grad_norm:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.flat, self.config.max_grad_norm, foreach=True)

@@ -53,7 +53,8 @@ def dpmpp_2m_step(
     if before is not None:
         twice = 2 * (_half_log_snr(now) - _half_log_snr(before[1])) / step
         estimate = x0 + (x0 - before[0]) / twice
-    return sigma / sigma_now * x + alpha * -math.expm1(-step) * estimate
+    result: Tensor = sigma / sigma_now * x + alpha * -math.expm1(-step) * estimate
+    return result
 
 
 def _half_log_snr(bar: float) -> float:

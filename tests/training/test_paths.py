@@ -78,7 +78,9 @@ def test_ends_are_the_true_consistency_function(tmp_path: Path) -> None:
     assert (drawn.w <= 4).all()
 
 
-def test_a_coarser_solver_is_seen_to_be_worse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_coarser_solver_is_seen_to_be_worse(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     errors = []
     for stride in (2, 12):
         monkeypatch.setattr("training.paths.STRIDE", stride)
@@ -173,9 +175,7 @@ def drawn(made: Any) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("kind", ["sd-plain", "sdxl"])
 def test_rows_on_paths_have_their_end_as_target(kind: str, fields: dict[str, Any]) -> None:
-    made = built(
-        fields, path_share=0.5, teacher=str(Path(fields["teacher"]).parent / kind)
-    )
+    made = built(fields, path_share=0.5, teacher=str(Path(fields["teacher"]).parent / kind))
     batch = drawn(made)
     assert len(batch["ends"]) == 2
     assert all(len(rows) == 4 for name, rows in batch.items() if name != "ends")

@@ -141,6 +141,18 @@ def test_caches_that_are_not_made_are_not_planned(folders: Path, tmp_path: Path)
     assert "caches" not in text and "2 pictures" in text
 
 
+def test_solved_paths_take_what_was_planned(folders: Path, tmp_path: Path) -> None:
+    import torch
+
+    online = {"latents": "online", "text": "online"}
+    data = SMALL["data"] | online | {"cache": str(tmp_path)}  # type: ignore[operator]
+    fields = SMALL | {"data": data, "resolution": 64, "path_share": 0.5, "paths": 40}
+    config = config_of("lcd", **fields, teacher=str(folders / "sd-plain"))
+    planned = plan.cache_bytes("lcd", config, 4)["solved paths"]
+    find("lcd")(config, torch.device("cpu")).build()
+    assert planned == sum(path.stat().st_size for path in tmp_path.glob("*.rows"))
+
+
 def test_captions_take_no_more_than_they_may(folders: Path) -> None:
     data = SMALL["data"] | {"text_cache_mb": 1}  # type: ignore[operator]
     teacher = str(folders / "sd-plain")

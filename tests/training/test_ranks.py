@@ -65,14 +65,14 @@ def _trainer(folder: Path, group: ranks.Ranks, recipe: type[toy.Toy], **changes:
 def test_gradients_are_those_of_one_process_with_the_double_batch(tmp_path: Path) -> None:
     def work(group: ranks.Ranks) -> None:
         trainer = _trainer(tmp_path, group, toy.Quiet, gradient_accumulation_steps=1)
-        trainer.gradients(trainer.recipe.data_length())
+        trainer.gradients()
         save_file(
             {str(i): p.grad for i, p in enumerate(trainer.flat)}, tmp_path / f"{group.rank}.st"
         )
 
     _both(work)
     alone = _trainer(tmp_path, ranks.Ranks(), toy.Quiet, batch_size=8)
-    alone.gradients(alone.recipe.data_length())
+    alone.gradients()
     for rank in (0, 1):
         found = load_file(tmp_path / f"{rank}.st")
         for i, p in enumerate(alone.flat):
@@ -95,7 +95,7 @@ def test_a_whole_run_is_that_of_one_process_with_the_double_batch(tmp_path: Path
 def test_ranks_draw_different_noise_and_resume_to_the_same_bits(tmp_path: Path) -> None:
     def draws(group: ranks.Ranks) -> None:
         trainer = _trainer(tmp_path / "x", group, toy.Toy)
-        loss = trainer.micro_loss(0, 37).detach().reshape(1)
+        loss = trainer.recipe.loss(trainer.made(0)).detach().reshape(1)
         save_file({"loss": loss}, tmp_path / f"loss-{group.rank}.st")
 
     _both(draws)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from training.ahead import Beside
 from training.config import TrainConfig
 from training.features import layout
 
@@ -32,6 +33,7 @@ class Recipe(ABC):
     def __init__(self, config: Any, device: torch.device) -> None:
         self.config = config
         self.device = device
+        self.beside: Beside | None = None  # set by the trainer where `overlaps`
 
     def laid_out(self, value: Any) -> Any:
         """A network or tensor on the device, in the memory format that is fastest there."""
@@ -52,6 +54,16 @@ class Recipe(ABC):
     @abstractmethod
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Scalar loss of `batch`; no randomness, no host sync."""
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether `batch` and `prepared` may run on a thread of their own during the step before: they
+        must read no weights that a step changes, and no network that the step runs."""
+        return False
+
+    def prepared(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`batch` with all that its loss needs and no trained weight has a say in; under autocast."""
+        return batch
 
     def extra_state(self) -> dict[str, nn.Module]:
         """Networks that are not trained but change (an EMA target): saved in checkpoints."""

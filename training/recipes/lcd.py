@@ -17,9 +17,11 @@ from lcm_studio.maths.guidance import guidance_embedding
 from lcm_studio.maths.schedule import NoiseSchedule
 from training import ema
 from training.adversary import CRITIC_SHARE, HIGHEST, Critic, encoder_features, hinge, pull
+from training.ahead import at_once
 from training.config import TrainConfig
 from training.errors import TrainingFault
-from training.losses import consistency_output, lcd_loss
+from training.features import autocast
+from training.losses import consistency_output, guided_ddim, lcd_loss
 from training.recipes.base import Draw
 from training.recipes.latents import LatentRecipe, load_vae
 from training.recipes.prompts import Conditions, Prompts, join, unet_arguments
@@ -317,6 +319,12 @@ class Distillation(LatentRecipe):
         sheet(pipe, self.sheet_prompts(), path, steps=(TEACHER_STEPS,), guidance=guidance)
 
 
+def open_rows(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The rows of a batch whose target is not known beforehand."""
+    n = len(batch["t"]) - len(batch.get("ends", ()))
+    return {name: rows[:n] for name, rows in batch.items() if name not in ("ends", "x_s")}
+
+
 class LatentDistillation(Distillation):
     """Student and EMA target against one doubled call of the frozen teacher."""
 
@@ -336,6 +344,24 @@ class LatentDistillation(Distillation):
             return {"unet": self.student}
         self.critic = Critic(Critic.channels_of(self.teacher)).to(self.device)
         return {"unet": self.student, "critic": self.critic}
+
+    @property
+    def overlaps(self) -> bool:
+        """The student has no say in batches without its own examples; a critic listens to the teacher."""
+        return not (self.config.own_share or self.config.adversarial_weight)
+
+    def prepared(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """With x_s, the teacher's step from the rows that have no known end."""
+        part = open_rows(batch)
+        x_s = guided_ddim(
+            lambda x, t: self.guided(self.teacher, part, x, t),
+            part["x_t"],
+            part["t"],
+            part["s"],
+            part["w"],
+            self.schedule,
+        )
+        return {**batch, "x_s": x_s}
 
     def open_paths(self) -> Paths:
         """The teacher's paths, solved now where the cache does not hold them."""
@@ -434,10 +460,14 @@ class LatentDistillation(Distillation):
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         emb, arguments = self.embedded(batch), self.arguments(batch)
-        open_rows = len(batch["t"]) - len(batch.get("ends", ()))
-        part = {name: rows[:open_rows] for name, rows in batch.items() if name != "ends"}
-        part_emb, part_arguments = emb[:open_rows], self.arguments(part)
+        part = open_rows(batch)
+        part_emb, part_arguments = self.embedded(part), self.arguments(part)
         kept: list[tuple[Tensor, Tensor]] = []
+
+        def target(x: Tensor, t: Tensor) -> Tensor:
+            with autocast(self.config, self.device):  # which holds for one thread only
+                out: Tensor = self.target(x, t, timestep_cond=part_emb, **part_arguments).sample
+                return out
 
         def measured(output: Tensor) -> Tensor:
             kept.append((output, output.detach().requires_grad_()))
@@ -446,13 +476,15 @@ class LatentDistillation(Distillation):
         critic = bool(self.config.adversarial_weight)
         loss = lcd_loss(
             lambda x, t: self.student(x, t, timestep_cond=emb, **arguments).sample,
-            lambda x, t: self.target(x, t, timestep_cond=part_emb, **part_arguments).sample,
+            target,
             lambda x, t: self.guided(self.teacher, part, x, t),
             x_t=batch["x_t"],
             t=batch["t"],
             s=part["s"],
             w=part["w"],
             ends=batch.get("ends"),
+            x_s=batch.get("x_s"),
+            start=self.beside.start if self.beside else at_once,
             through=measured if critic else None,
             **self.options(),
         )

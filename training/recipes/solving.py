@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lcm_studio.maths.guidance import cfg_w
@@ -63,9 +62,9 @@ class RecipeGuide:
         def output(x: Tensor, t: Tensor) -> Tensor:
             with autocast(recipe.config, self.device):
                 return consistency_output(
-                    lambda x, t: recipe.target(
-                        recipe.laid_out(x), t, timestep_cond=emb, **arguments
-                    ).sample,
+                    lambda x, t: (
+                        recipe.target(recipe.laid_out(x), t, timestep_cond=emb, **arguments).sample
+                    ),
                     x,
                     t,
                     self.schedule,
