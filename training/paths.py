@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
@@ -121,14 +121,24 @@ class Guide(Protocol):
 
 
 class Paths:
-    """Solved paths in `folder`; `key` names teacher, student, captions and data."""
+    """Solved paths in `folder`; `key` names teacher, captions and data, `student` the student.
+
+    Runs that differ in the number of paths, or in the share of own ones, share those that are the same.
+    """
 
     def __init__(
-        self, options: PathOptions, guide: Guide, length: int, folder: Path, key: str
+        self,
+        options: PathOptions,
+        guide: Guide,
+        length: int,
+        folder: Path,
+        key: str,
+        student: str = "",
     ) -> None:
         self.options = options
-        self._guide, self._length = guide, length
-        told = f"paths-{key}-{options}-{BLOCK}-{STRIDE}-{KEPT}"
+        self._guide, self._student = guide, student
+        same = replace(options, count=0, own=0.0)
+        told = f"paths-{key}-{same}-{BLOCK}-{STRIDE}-{KEPT}"
         self._name = hashlib.sha256(told.encode()).hexdigest()
         self._store = Encodings(folder, self._name, (KEPT + 1, *guide.shape))
         self.blocks = [
@@ -146,7 +156,8 @@ class Paths:
         return self._store.fill(keys, self._solve, batch=BLOCK, progress=progress)
 
     def _key(self, path: int) -> str:
-        return f"{self._name}/{path}"
+        start = self.blocks[path // BLOCK].start
+        return f"{self._name}/{path}/{start}{self._student if start == 'own' else ''}"
 
     def _solve(self, wanted: Sequence[int]) -> np.ndarray:
         rows: dict[int, np.ndarray] = {}

@@ -118,6 +118,24 @@ def test_what_is_there_is_not_solved_again(tmp_path: Path) -> None:
     assert again.solved == []
 
 
+def test_more_paths_and_other_own_ones_take_what_is_the_same(tmp_path: Path) -> None:
+    few, many, other = (Gaussian() for _ in range(3))
+    options = replace(OPTIONS, count=8 * BLOCK)
+
+    def fill(options: PathOptions, guide: Gaussian, student: str) -> list[str]:
+        found = Paths(options, guide, 40, tmp_path, "key", student)
+        found.fill()
+        return [found.blocks[number].start for number in guide.solved]
+
+    starts = fill(options, few, "one")
+    assert set(starts) == {"noise", "data", "own"}
+    assert fill(replace(options, count=10 * BLOCK), many, "one") == [
+        block(options, number, 40).start for number in (8, 9)
+    ]
+    assert set(fill(options, other, "two")) == {"own"}  # another student's paths are others
+    assert len(other.solved) == starts.count("own")
+
+
 def test_blocks_follow_from_seed_and_number_alone() -> None:
     for number in range(40):
         one, two = block(OPTIONS, number, 40), block(OPTIONS, number, 40)

@@ -89,8 +89,10 @@ def open_paths(recipe: Any) -> Paths:
         w_power=c.w_power,
     )
     named = [weights_key(recipe.teacher), recipe.prompts.key, c.mixed_precision, c.resolution]
-    named.append(weights_key(recipe.student) if c.path_own else "")
     named.append([recipe.source.caption(i, 0) for i in range(min(64, recipe.data_length()))])
     named += [recipe.data_length(), sorted(recipe.scheduler.items())]
     key = hashlib.sha256(json.dumps(named, default=str).encode()).hexdigest()[:24]
-    return Paths(options, RecipeGuide(recipe), recipe.data_length(), Path(c.data.cache), key)
+    student = weights_key(recipe.student) if c.path_own else ""
+    return Paths(
+        options, RecipeGuide(recipe), recipe.data_length(), Path(c.data.cache), key, student
+    )
