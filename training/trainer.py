@@ -305,6 +305,7 @@ class Trainer:
             "lr": float(self.optimizer.param_groups[0]["lr"]),
             "steps_per_s": rate,
             "images_per_s": rate * images,
+            **{name: float(value) for name, value in self.recipe.figures.items()},
         }
         left = round((config.steps - self.step) / rate)
         self.events.write("step", step=self.step, steps=config.steps, **figures, eta=left)

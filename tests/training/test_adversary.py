@@ -11,7 +11,7 @@ from torch import nn
 
 from lcm_studio.maths.grids import lcm_timesteps
 from tests import tiny
-from training.adversary import Critic, encoder_features, hinge, pull
+from training.adversary import Critic, LatentCritic, encoder_features, frozen, hinge, pull
 from training.recipes import find
 from training.recipes.base import Draw
 from training.recipes.prompts import unet_arguments
@@ -78,7 +78,7 @@ def test_the_pull_has_the_share_it_is_told() -> None:
     wanted = torch.randn(3, 4, 8, 8).double()
 
     def parts(leaf: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        return (leaf - wanted).abs().mean(), critic.frozen([leaf])
+        return (leaf - wanted).abs().mean(), frozen(critic, [leaf])
 
     leaf = output.detach().requires_grad_()
     consistency, made = parts(leaf)
@@ -115,12 +115,51 @@ def test_a_critic_learns_to_tell() -> None:
     assert loss < 0.5
 
 
+def test_a_latent_critic_learns_sharpness_and_the_caption() -> None:
+    torch.manual_seed(0)
+    critic = LatentCritic(4, context=6)
+    optimizer = torch.optim.AdamW(critic.parameters(), lr=3e-3)
+    x = torch.randn(16, 4, 8, 8)
+    soft = nn.functional.avg_pool2d(x, 3, 1, 1)
+    told, other = torch.randn(16, 3, 6) + 1, torch.randn(16, 3, 6) - 1
+    for made, theirs in ((soft, told), (x, other)):
+        for _ in range(80):
+            loss = hinge(critic([x, told]), real=True) + hinge(critic([made, theirs]), real=False)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        assert loss < 0.5
+
+
+@pytest.mark.parametrize("more", [{}, {"path_share": 0.5, "paths": 32}])
+def test_a_latent_critic_sees_data_with_their_captions(
+    more: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    made = built(fields, adversarial_weight=1.0, critic="latents", **more)
+    batch = draw(made)
+    examples = tuple((i, 0) for i in range(4))
+    captions = [made.source.caption(*example) for example in examples]
+    real, context = made.seen(batch, None)
+    assert torch.equal(context, made.texts(captions)["context"])
+    noise = batch["critic_sigma"] * batch["critic_eps"]
+    assert torch.equal(real - noise, batch["critic_real"] + noise - noise)
+    estimates = torch.zeros_like(batch["x0"])
+    seen, told = made.seen(batch, estimates)
+    assert torch.equal(seen, noise)
+    assert torch.equal(told, batch["context"])
+    assert made.overlaps
+    made.loss(batch).backward()
+    assert all(p.grad is not None for p in made.critic.parameters())
+
+
+@pytest.mark.parametrize("critic", ["features", "latents"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_trains_saves_and_resumes_to_the_same_bits(
-    kind: str, fields: dict[str, Any], tmp_path: Path
+    kind: str, critic: str, fields: dict[str, Any], tmp_path: Path
 ) -> None:
     teacher = str(Path(fields["teacher"]).parent / kind)
     more = {"teacher": teacher, "adversarial_weight": 0.5, "own_share": 0.5, "checkpoint_every": 1}
+    more["critic"] = critic
 
     def trainer(folder: Path, steps: int) -> Trainer:
         recipe = find("lcd")
