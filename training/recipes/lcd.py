@@ -109,6 +109,9 @@ class LatentDistillationConfig(DistillationConfig):
         description="what the critic sees: features of the teacher's encoder on latents noised anew, or "
         "the latents themselves under a little noise, which is 15 times cheaper",
     )
+    critic_rate: float = Field(
+        1.0, gt=0, description="learning rate of the critic / the student's"
+    )
     own_share: float = Field(
         0.0,
         ge=0,
@@ -485,6 +488,9 @@ class LatentDistillation(Distillation):
     def embedded(self, batch: dict[str, Tensor]) -> Tensor:
         """The embedding of w that the student takes."""
         return guidance_embedding(batch["w"], self.config.time_cond_proj_dim)
+
+    def rate(self, name: str) -> float:
+        return self.config.critic_rate if name == "critic" else 1.0
 
     def extra_state(self) -> dict[str, nn.Module]:
         return {"target": self.target}
