@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests import tiny
 from training.evaluation import cells
 from training.evaluation.cells import (
     Cell,
@@ -181,6 +182,27 @@ def test_a_run_writes_its_files_and_the_next_one_recalls_them(
     assert json.loads((tmp_path / "evaluation.json").read_text()) == found
     with pytest.raises(AssertionError, match="made again"):
         main(arguments(folders, tmp_path, "--guidance=3", "--only", "LCM-1"))
+
+
+@pytest.mark.parametrize("kind", ["cm", "cm-class"])
+def test_a_pixel_model_is_measured_by_its_class(
+    kind: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    pipe = tiny.pipeline(kind)
+    pipe.save_pretrained(tmp_path / kind)
+    chosen = {"features": folders["features"], "model": tmp_path / kind}
+    assert main(arguments(chosen, tmp_path, "--only", "real scenes", "CM-1", "CM-2")) == 0
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert [row["name"] for row in found["rows"]] == ["real scenes", "CM-1", "CM-2"]
+    assert found["settings"]["size"] == 16
+    assert all(set(row["agreement_by_attribute"]) == {"time"} for row in found["rows"])
+    asked = ["dawn", "night", "day"]
+    pipe.set_progress_bar_config(disable=True)
+    made = list(cells.sample(pipe, asked, steps=1, guidance=1, seed=4, batch=2))
+    classes = {} if kind == "cm" else {"class_labels": [1]}
+    generator = torch.Generator().manual_seed(6)  # the third picture alone, of class "day"
+    alone = pipe(num_inference_steps=1, generator=generator, output_type="pt", **classes).images
+    assert torch.allclose(made[1], alone, atol=1e-5)
 
 
 def test_real_scenes_alone_need_no_model(folders: dict[str, Path], tmp_path: Path) -> None:

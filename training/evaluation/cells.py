@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 LCM_STEPS = (1, 2, 4, 8)
+PIXEL_STEPS = (1, 2, 4)
 TEACHER_STEPS = (1, 2, 4, 8)
 LONG_STEPS = 50
 
@@ -32,9 +33,13 @@ class Cell:
         return self.steps * (2 if self.source == "teacher" and guidance > 1 else 1)
 
 
-def table_cells(*, model: bool, teacher: bool) -> list[Cell]:
-    """The rows of the table, for what is at hand."""
+def table_cells(*, model: bool, teacher: bool, pixels: bool = False) -> list[Cell]:
+    """The rows of the table, for what is at hand; `pixels`: the model is a pixel-space one."""
     cells = [Cell(name="real scenes", source="real", sampler="none", steps=0)]
+    if pixels:
+        return cells + [
+            Cell(name=f"CM-{k}", source="model", sampler="cm", steps=k) for k in PIXEL_STEPS
+        ]
     if model or teacher:
         cells.append(Cell(name="autoencoder", source="autoencoder", sampler="none", steps=0))
     if model:
@@ -65,9 +70,15 @@ def load_pipeline(folder: str | Path, device: str = "cpu") -> Any:
     return pipe.to(device)
 
 
+def in_pixels(pipe: Any) -> bool:
+    """Whether a pipeline has no autoencoder and no words: a ConsistencyModelPipeline."""
+    return getattr(pipe, "vae", None) is None
+
+
 def picture_side(pipe: Any) -> int:
     """Side in pixels of the pictures that a pipeline makes by default."""
-    return int(pipe.unet.config.sample_size) * int(pipe.vae_scale_factor)
+    side = int(pipe.unet.config.sample_size)
+    return side if in_pixels(pipe) else side * int(pipe.vae_scale_factor)
 
 
 def use_sampler(pipe: Any, sampler: str, spacing: str) -> None:
@@ -105,14 +116,20 @@ def sample(
         generators = [
             torch.Generator("cpu").manual_seed(seed + start + i) for i in range(len(chosen))
         ]
+        told: dict[str, Any] = {"prompt": chosen, "guidance_scale": guidance}
+        if in_pixels(pipe):
+            told = {"batch_size": len(chosen), "class_labels": _classes(pipe, chosen)}
         images = pipe(
-            prompt=chosen,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=generators,
-            output_type="pt",
+            **told, num_inference_steps=steps, generator=generators, output_type="pt"
         ).images
         yield images.float().cpu()
+
+
+def _classes(pipe: Any, times: Sequence[str]) -> list[int] | None:
+    """Classes of times of day, as `training.data.scenes` numbers them; None for a model without."""
+    from training.scenery.scene import TIMES
+
+    return [TIMES.index(time) for time in times] if pipe.unet.config.num_class_embeds else None
 
 
 @torch.no_grad()

@@ -57,15 +57,20 @@ class EvaluateConfig:
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Makes or recalls every cell, writes the three files, returns what evaluation.json holds."""
-    from training.evaluation.cells import fingerprint, table_cells
+    from training.evaluation.cells import fingerprint, in_pixels, table_cells
     from training.evaluation.features import load_features
     from training.scenery.dataset import HELD_OUT_SEEDS, arrays
+    from training.scenery.sampling import sample_scene
+    from training.scenery.scene import labels
 
     net = load_features(config.features)
     maker = _Maker(config, net)
     first = HELD_OUT_SEEDS.start + 10**6  # clear of the scenes the features were checked on
     prompts = range(first, first + config.count)
     real, captions = arrays(prompts, maker.side)
+    pixels = bool(config.model) and in_pixels(maker.pipe("model"))
+    if pixels:  # it is told the time of day and nothing else
+        captions = [labels(sample_scene(seed))["time"] for seed in prompts]
     marks = {
         "features": fingerprint(config.features),
         "model": fingerprint(config.model) if config.model else "",
@@ -74,7 +79,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     anchor = maker.reference(first + config.count, marks["features"])
     rows: list[dict[str, Any]] = []
     samples: dict[str, np.ndarray] = {}
-    cells = table_cells(model=bool(config.model), teacher=bool(config.teacher))
+    cells = table_cells(model=bool(config.model), teacher=bool(config.teacher), pixels=pixels)
     for cell in cells:
         if config.only and cell.name not in config.only:
             continue
@@ -194,12 +199,12 @@ class _Maker:
         """Mean PSNR and SSIM of the autoencoder over the first scenes."""
         import torch
 
-        from training.evaluation.cells import as_tensors, reconstruct
+        from training.evaluation.cells import as_tensors, in_pixels, reconstruct
         from training.evaluation.metrics import psnr, ssim
 
-        if not self.pipes:
-            return {}
         source = "model" if self.config.model else "teacher"
+        if not self.pipes or in_pixels(self.pipe(source)):
+            return {}
         few, batch = real[:count], self.config.batch
         pairs = zip(as_tensors(few, batch), reconstruct(self.pipe(source), few, batch), strict=True)
         values = [(psnr(x, y), ssim(x, y)) for x, y in pairs]

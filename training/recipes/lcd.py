@@ -109,9 +109,7 @@ class LatentDistillationConfig(DistillationConfig):
         description="what the critic sees: features of the teacher's encoder on latents noised anew, or "
         "the latents themselves under a little noise, which is 15 times cheaper",
     )
-    critic_rate: float = Field(
-        1.0, gt=0, description="learning rate of the critic / the student's"
-    )
+    critic_rate: float = Field(1.0, gt=0, description="learning rate of the critic / the student's")
     own_share: float = Field(
         0.0,
         ge=0,
