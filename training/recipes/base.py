@@ -34,7 +34,9 @@ class Recipe(ABC):
         self.config = config
         self.device = device
         self.beside: Beside | None = None  # set by the trainer where `overlaps`
-        self.figures: dict[str, Tensor] = {}  # scalars of the last `loss` that events tell beside it
+        self.figures: dict[
+            str, Tensor
+        ] = {}  # scalars of the last `loss` that events tell beside it
 
     def laid_out(self, value: Any) -> Any:
         """A network or tensor on the device, in the memory format that is fastest there."""
