@@ -34,19 +34,22 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument(
-        "--skip", action="append", default=[], choices=("cells", "clients", "start")
+        "--skip", action="append", default=[], choices=("cells", "clients", "first", "start")
     )
+    parser.add_argument("--starts", type=int, default=5, help="fresh processes of each side")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "generate")
     parser.add_argument("--first", choices=("ours", "stock"), help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, default=4, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.first:
         print(json.dumps(first_call(args)))
         return 0
     parts: dict[str, list[dict[str, Any]]] = {}
+    if "first" not in args.skip:
+        parts["first call"] = first_calls(args)
     if "start" not in args.skip:
         parts["start"] = start(args)
     with engine_of(args) as engine:
-        engine.load(args.model)
         if "cells" not in args.skip:
             parts["steady state"], parts["overhead of ours"] = cells(engine, args)
         if "clients" not in args.skip:
@@ -160,36 +163,55 @@ def clients(engine: Engine, args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def first_call(args: argparse.Namespace) -> dict[str, float]:
-    """In a fresh process: seconds to import and load, and of the first picture."""
+    """In a fresh process: seconds to import and load, of the first picture, and of the same once more."""
     begun = time.perf_counter()
     engine = engine_of(args)
-    if args.first == "ours":
-        engine.load(args.model)
-    else:
-        pipe = stock_of(engine, args.model)
-    loaded = time.perf_counter()
-    if args.first == "ours":
-        run_ours(engine, args.model, 1, 4)
-    else:
-        run_stock(pipe, engine, args.model, 1, 4)
-    return {"load s": loaded - begun, "first call s": time.perf_counter() - loaded}
+    with engine:
+        if args.first == "ours":
+            engine.load(args.model)
+        else:
+            pipe = stock_of(engine, args.model)
+        seconds = {"load s": time.perf_counter() - begun}
+        for name in ("first call s", "second call s"):
+            started = time.perf_counter()
+            if args.first == "ours":
+                run_ours(engine, args.model, 1, args.steps)
+            else:
+                run_stock(pipe, engine, args.model, 1, args.steps)
+            seconds[name] = time.perf_counter() - started
+    return seconds
+
+
+def first_calls(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Medians over fresh processes, alternating: what the first picture costs, and what loading does."""
+    rows = []
+    for steps in (1, 4):
+        base = [*_base(args), "--steps", str(steps)]
+        said: dict[str, list[dict[str, float]]] = {"stock": [], "ours": []}
+        for _ in range(args.starts):
+            for who, kept in said.items():
+                command = ["-m", "benchmarks", "generate", *base, "--first", who]
+                out = subprocess.run(
+                    [sys.executable, *command], cwd=ROOT, check=True, capture_output=True, text=True
+                ).stdout
+                kept.append(json.loads(out.strip().splitlines()[-1]))
+        for who, kept in said.items():
+            medians = {name: median([one[name] for one in kept]) for name in kept[0]}
+            rows.append({"who": who, "steps": steps, "processes": len(kept), **medians})
+    return rows
 
 
 def start(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Start-up, each in its own process."""
-    rows = []
-    base = ["--model", args.model, "--device", args.device, "--dtype", args.dtype]
-    for who in ("stock", "ours"):
-        out = subprocess.run(
-            [sys.executable, "-m", "benchmarks", "generate", *base, "--first", who],
-            cwd=ROOT, check=True, capture_output=True, text=True,
-        ).stdout  # fmt: skip
-        said = json.loads(out.strip().splitlines()[-1])
-        rows += [{"what": f"{who}: {name}", "value": value} for name, value in said.items()]
-    rows.append({"what": "shell: start to first picture s", "value": _shell(base)})
+    """Start-up as a user meets it."""
+    base = _base(args)
+    rows = [{"what": "shell: start to first picture s", "value": _shell(base)}]
     if (ROOT / "app.py").is_file():
         rows.append({"what": "app: start to page s", "value": _page(base)})
     return rows
+
+
+def _base(args: argparse.Namespace) -> list[str]:
+    return ["--model", args.model, "--device", args.device, "--dtype", args.dtype]
 
 
 def _shell(base: list[str]) -> float:

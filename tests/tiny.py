@@ -132,7 +132,7 @@ def lcm_scheduler(prediction: str = "epsilon") -> Any:
 
 
 def build(kind: str) -> Any:
-    """A stock pipeline: lcm, lcm-v, sd, sd-plain (DDIM), sdxl, cm, cm-class."""
+    """A stock pipeline: lcm, lcm-v, sd, sd-plain (DDIM), sdxl, sdxl-lcm (w-embedded), cm, cm-class."""
     import torch
     from diffusers import (
         CMStochasticIterativeScheduler,
@@ -174,12 +174,12 @@ def build(kind: str) -> Any:
             clip_sample=False, set_alpha_to_one=True, steps_offset=1,
         )  # fmt: skip
         return StableDiffusionPipeline(**parts, unet=unet(), scheduler=ddim, **none)
-    if kind == "sdxl":
+    if kind in ("sdxl", "sdxl-lcm"):
         return StableDiffusionXLPipeline(
             **parts,
             tokenizer_2=words,
             text_encoder_2=text_encoder(len(words), projected=True),
-            unet=unet(cond_dim=64, sdxl=True),
+            unet=unet(cond_dim=64, w_dim=16 if kind == "sdxl-lcm" else None, sdxl=True),
             scheduler=lcm_scheduler(),
             add_watermarker=False,
         )

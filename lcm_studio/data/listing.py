@@ -70,10 +70,14 @@ def list_folder(folder: str | Path) -> Listing:
     """The listing of `folder` and the folders in it; raises DataError when there is nothing to list."""
     root = _root(folder)
     notes = _Notes()
-    rows = _metadata(root, notes)
+    paths = list(_walk(root))
+    tables = [path for path in paths if path.name == "metadata.jsonl" and _inside(path, root)]
+    rows: dict[str, dict[str, Any]] = {}
+    for table in tables:
+        _metadata(table, table.parent.relative_to(root), rows, notes)
     entries: list[Entry] = []
     texts: set[str] = set()
-    for path in _walk(root):
+    for path in paths:
         name = path.relative_to(root).as_posix()
         suffix = path.suffix.lower()
         if suffix == ".txt":
@@ -99,7 +103,7 @@ def list_folder(folder: str | Path) -> Listing:
         bad_captions=tuple(notes.bad_captions),
         bad_rows=tuple(notes.bad_rows),
         absent_rows=tuple(sorted(set(rows) - names)),
-        has_metadata=(root / "metadata.jsonl").is_file(),
+        has_metadata=bool(tables),
     )
 
 
@@ -151,14 +155,14 @@ def _tidy(text: str | None) -> str | None:
     return None if text is None else " ".join(text.split())[:MAX_CAPTION]
 
 
-def _metadata(root: Path, notes: _Notes) -> dict[str, dict[str, Any]]:
-    """The rows of metadata.jsonl by picture; rows that point outside the folder are refused."""
-    rows: dict[str, dict[str, Any]] = {}
-    try:
-        lines = (root / "metadata.jsonl").open(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, IsADirectoryError):
-        return rows
-    with lines:
+def _inside(path: Path, root: Path) -> bool:
+    return path.is_file() and path.resolve().is_relative_to(root)
+
+
+def _metadata(table: Path, folder: Path, rows: dict[str, dict[str, Any]], notes: _Notes) -> None:
+    """Adds the rows of a metadata.jsonl in `folder` by picture; rows that point outside the folder are refused."""
+    where = "" if folder == Path() else f"{folder.as_posix()}/metadata.jsonl "
+    with table.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -166,12 +170,13 @@ def _metadata(root: Path, notes: _Notes) -> dict[str, dict[str, Any]]:
                 row = json.loads(line)
                 name = PurePosixPath(row["file_name"].replace("\\", "/"))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                notes.bad_rows.append(f"line {number}")
+                notes.bad_rows.append(f"{where}line {number}")
                 continue
             if name.is_absolute() or ".." in name.parts:
-                notes.outside.append(f"metadata.jsonl line {number}")
-            elif str(name) in rows:
-                notes.bad_rows.append(f"line {number} (a second row for {name})")
+                notes.outside.append(f"{where or 'metadata.jsonl '}line {number}")
+                continue
+            full = str(PurePosixPath(folder.as_posix()) / name)
+            if full in rows:
+                notes.bad_rows.append(f"{where}line {number} (a second row for {full})")
             else:
-                rows[str(name)] = row
-    return rows
+                rows[full] = row

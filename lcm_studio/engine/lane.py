@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import threading
 import time
@@ -87,6 +88,8 @@ class Lane:
             target=self._main, name=f"lane-{model.info.id}", daemon=True
         )
         self._thread.start()
+        # A daemon thread that is cut off at exit can abort the whole process from inside torch.
+        atexit.register(self.close)
 
     @property
     def load(self) -> tuple[int, int]:
@@ -110,6 +113,7 @@ class Lane:
 
     def close(self) -> None:
         """Stops after the current call; sessions that still run fail with a sentence."""
+        atexit.unregister(self.close)
         with self._wake:
             self._closed = True
             self._wake.notify()

@@ -12,7 +12,6 @@ from lcm_studio.spec.errors import ModelError
 from lcm_studio.spec.models import ModelInfo
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-HUB_FILES = ("*.json", "*.txt", "*.safetensors")
 
 
 class Registry:
@@ -22,7 +21,9 @@ class Registry:
         self.folders = folders
         self.offline = offline
         self._kept: dict[str, tuple[int, ModelInfo]] = {}
+        self._fetched: dict[str, Path] = {}
         self._lock = threading.Lock()
+        self._fetching = threading.Lock()
 
     def catalog(self) -> tuple[ModelInfo, ...]:
         """All models that could be loaded from the known folders."""
@@ -113,19 +114,22 @@ class Registry:
         return ("default", *found)
 
     def _hub(self, model_id: str) -> Path:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+        """The folder of a hub id, asked for once: every request looks its model up, and none should wait for that."""
+        from lcm_studio.models.hub import HubError, fetch_model
 
-        try:
-            return Path(
-                snapshot_download(
-                    model_id, allow_patterns=list(HUB_FILES), local_files_only=self.offline
-                )
-            )
-        except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-            how = (
-                "it is not among the downloaded ones and the studio is offline; start it with --online once"
-                if self.offline
-                else "the hub did not give it; check the name and the connection"
-            )
-            raise ModelError(f"model {model_id!r} is not available: {how}") from error
+        if self._still_there(model_id):
+            return self._fetched[model_id]
+        with self._fetching:
+            if self._still_there(model_id):
+                return self._fetched[model_id]
+            try:
+                folder = fetch_model(model_id, offline=self.offline)
+            except HubError as error:
+                raise ModelError(f"model {model_id!r} is not available: {error}") from error
+            self._fetched[model_id] = folder
+            return folder
+
+    def _still_there(self, model_id: str) -> bool:
+        """False before it was fetched, and after its cache was emptied."""
+        folder = self._fetched.get(model_id)
+        return folder is not None and (folder / "model_index.json").is_file()

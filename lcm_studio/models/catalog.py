@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lcm_studio.models.files import read_header, read_json, weight_files
+from lcm_studio.models.files import called, one_sentence, read_header, read_json, weight_files
 from lcm_studio.spec.errors import ModelError
 from lcm_studio.spec.models import GuidanceKind, ModelInfo, ModelKind
 
@@ -33,6 +33,7 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "image_encoder": ("CLIPVisionModelWithProjection",),
 }
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
+WEIGHTLESS = ("scheduler", "tokenizer", "tokenizer_2", "feature_extractor")
 SCHEDULER = re.compile(r"[A-Z][A-Za-z0-9]{2,60}Scheduler")
 NEEDED = {
     "sd": ("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
@@ -50,7 +51,7 @@ def check_index(folder: Path) -> tuple[str, dict[str, str]]:
     pipeline = index.get("_class_name")
     if not isinstance(pipeline, str) or pipeline not in PIPELINES:
         raise ModelError(
-            f"{folder.name} is a {pipeline!r}, which the studio does not load; "
+            f"{called(folder)} is a {pipeline!r}, which the studio does not load; "
             f"it takes {', '.join(PIPELINES)}"
         )
     classes: dict[str, str] = {}
@@ -67,14 +68,14 @@ def check_index(folder: Path) -> tuple[str, dict[str, str]]:
         )
         if not known or library not in LIBRARIES:
             raise ModelError(
-                f"model_index.json of {folder.name} names {library}.{class_name} for {name}, "
+                f"model_index.json of {called(folder)} names {library}.{class_name} for {name}, "
                 "which is not on the list of classes that are safe to load; use a stock diffusers folder"
             )
         classes[name] = class_name
     family = PIPELINES[pipeline]
     missing = [name for name in NEEDED[family] if name not in classes]
     if missing:
-        raise ModelError(f"{folder.name} lacks {', '.join(missing)}; copy the whole folder")
+        raise ModelError(f"{called(folder)} lacks {', '.join(missing)}; copy the whole folder")
     return family, classes
 
 
@@ -84,7 +85,7 @@ def component_config(folder: Path, name: str) -> dict[str, Any]:
     config = read_json(folder / name / file)
     if "auto_map" in config or "custom_pipelines" in config:
         raise ModelError(
-            f"{name}/{file} of {folder.name} asks for remote code, which the studio never runs; "
+            f"{name}/{file} of {called(folder)} asks for remote code, which the studio never runs; "
             "use a stock diffusers folder"
         )
     return config
@@ -95,19 +96,31 @@ def read_info(folder: Path, model_id: str | None = None) -> ModelInfo:
 
     Raises ModelError with the reason where it could not be loaded, as far as that shows without torch.
     """
-    _, classes = check_index(folder)
-    parameters, size = _weights(folder, classes)
-    return describe(folder, model_id or folder.name, parameters=parameters, size=size)
+    with one_sentence("what it is made of", called(folder)):
+        _, classes = check_index(folder)
+        parameters, size = _weights(folder, classes)
+    return describe(folder, model_id or called(folder), parameters=parameters, size=size)
 
 
 def describe(folder: Path, model_id: str, *, parameters: int, size: int) -> ModelInfo:
     """What the configs of `folder` say, whichever files the weights are in. Raises ModelError."""
+    with one_sentence("a config", called(folder)):
+        info = _describe(folder, model_id, parameters=parameters, size=size)
+    if min(info.width, info.height, info.max_steps, info.steps_default) < 1:
+        raise ModelError(
+            f"the configs of {called(folder)} give pictures of {info.width}x{info.height} in "
+            f"{info.steps_default} of {info.max_steps} steps; copy the folder again"
+        )
+    return info
+
+
+def _describe(folder: Path, model_id: str, *, parameters: int, size: int) -> ModelInfo:
     family, classes = check_index(folder)
     unet = component_config(folder, "unet")
     scheduler = component_config(folder, "scheduler")
     if classes["scheduler"].startswith("FlowMatch"):
         raise ModelError(
-            f"{folder.name} is a flow-matching model, which has no consistency sampler here; "
+            f"{called(folder)} is a flow-matching model, which has no consistency sampler here; "
             "use an LCM, Stable Diffusion, SDXL or consistency model"
         )
     common = {"id": model_id, "path": str(folder), "parameters": parameters, "bytes": size}
@@ -200,7 +213,7 @@ def _sides(sample_size: Any, fallback: int) -> tuple[int, int]:
 def _weights(folder: Path, classes: Mapping[str, str]) -> tuple[int, int]:
     parameters = size = 0
     for name in classes:
-        if name in ("scheduler", "tokenizer", "tokenizer_2", "feature_extractor"):
+        if name in WEIGHTLESS:
             continue
         for path in weight_files(folder / name)[0]:
             header = read_header(path)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lcm_studio.spec.errors import ModelError
+from lcm_studio.spec.errors import ModelError, StudioError
 
 MAX_HEADER = 100 * 1024 * 1024
 MAX_JSON = 16 * 1024 * 1024
@@ -123,25 +124,67 @@ def _check_entries(
     return Header(shapes=shapes, dtypes=dtypes, metadata=metadata, bytes=size)
 
 
+def first_line(error: BaseException) -> str:
+    """The start of a library's message, which may be a page long."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:160] if lines else type(error).__name__
+
+
+@contextmanager
+def one_sentence(what: str, model: str) -> Iterator[None]:
+    """A ModelError for whatever foreign configs and weights make us or a library raise: any value may be in them."""
+    try:
+        yield
+    except StudioError:
+        raise
+    except Exception as error:
+        if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+            raise ModelError(
+                f"{model} does not fit into memory; close other programs or use a smaller model"
+            ) from error
+        raise ModelError(
+            f"{what} of {model} cannot be loaded ({first_line(error)}); copy the folder again"
+        ) from error
+
+
+def called(folder: Path) -> str:
+    """What messages call a model's folder: its name, or the hub id of a snapshot, whose own name is a hash."""
+    *_, repository, parent, name = ("", "", "", *folder.parts)
+    if parent == "snapshots" and repository.startswith("models--"):
+        return repository.removeprefix("models--").replace("--", "/", 1)
+    return name
+
+
+def choose_weights(names: Collection[str]) -> tuple[str, str | None] | None:
+    """(file, variant) that diffusers would load among the `names` of a component folder; the file may be an index."""
+    for variant in (None, "fp16"):
+        for stem in ("diffusion_pytorch_model", "model"):
+            middle = f".{variant}" if variant else ""
+            for name in (
+                f"{stem}{middle}.safetensors",
+                f"{stem}.safetensors.index{middle}.json",
+                f"{stem}{middle}.safetensors.index.json",
+            ):
+                if name in names:
+                    return name, variant
+    return None
+
+
 def weight_files(folder: Path) -> tuple[list[Path], str | None]:
     """The safetensors files that diffusers would load from a component folder, and their variant.
 
     Raises ModelError where there are none, naming pickles if that is all there is.
     """
     if not folder.is_dir():
-        raise ModelError(f"{folder.name}/ is missing in {folder.parent}; copy the whole folder")
-    for variant in (None, "fp16"):
-        for stem in ("diffusion_pytorch_model", "model"):
-            middle = f".{variant}" if variant else ""
-            single = folder / f"{stem}{middle}.safetensors"
-            if single.is_file():
-                return [single], variant
-            for index in (
-                folder / f"{stem}.safetensors.index{middle}.json",
-                folder / f"{stem}{middle}.safetensors.index.json",
-            ):
-                if index.is_file():
-                    return _shards(index), variant
+        raise ModelError(
+            f"{folder.name}/ is missing in {called(folder.parent)}; copy the whole folder"
+        )
+    chosen = choose_weights([path.name for path in folder.iterdir() if path.is_file()])
+    if chosen is not None:
+        name, variant = chosen
+        if not name.endswith(".json"):
+            return [folder / name], variant
+        return [folder / shard for shard in shard_names(folder / name)], variant
     if any(path.suffix in PICKLES for path in folder.iterdir()):
         raise ModelError(
             f"{folder} holds only pickled weights, which can run code; "
@@ -150,17 +193,20 @@ def weight_files(folder: Path) -> tuple[list[Path], str | None]:
     raise ModelError(f"{folder} holds no .safetensors weights; copy the whole folder")
 
 
-def _shards(index: Path) -> list[Path]:
+def shard_names(index: Path) -> list[str]:
+    """The files that an index of sharded weights lists. Raises ModelError where one lies elsewhere."""
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise ModelError(f"{index.name} in {index.parent} lists no weights; copy it again")
-    shards = []
-    for name in sorted(set(names.values())):
+    shards: set[str] = set()
+    for name in names.values():
         if (
             not isinstance(name, str)
             or Path(name).name != name
             or not name.endswith(".safetensors")
         ):
-            raise ModelError(f"{index.name} in {index.parent} points outside its folder")
-        shards.append(index.parent / name)
-    return shards
+            raise ModelError(
+                f"{index.name} in {index.parent} points outside its folder; copy the folder again"
+            )
+        shards.add(name)
+    return sorted(shards)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from lcm_studio.device import Placement, prepare
 from lcm_studio.models.catalog import check_index, component_config, read_info
-from lcm_studio.models.files import read_header, read_json, weight_files
+from lcm_studio.models.files import called, one_sentence, read_header, read_json, weight_files
 from lcm_studio.models.latent import LatentModel
 from lcm_studio.models.pixel import PixelModel
 from lcm_studio.spec.errors import ModelError
@@ -19,6 +19,7 @@ from lcm_studio.spec.models import ModelInfo
 
 LoadedModel: TypeAlias = LatentModel | PixelModel
 FindDecoder: TypeAlias = Callable[[str], Path]
+MAX_TOKENS = 100_000
 
 
 def load_folder(
@@ -39,7 +40,10 @@ def load_folder(
         }
     scheduler = component_config(folder, "scheduler")
     options = read_json(folder / "model_index.json")
-    return assemble(info, parts, scheduler, placement, options=options, find_decoder=find_decoder)
+    with one_sentence("a config", called(folder)):
+        return assemble(
+            info, parts, scheduler, placement, options=options, find_decoder=find_decoder
+        )
 
 
 def assemble(
@@ -109,25 +113,25 @@ def load_component(folder: Path, name: str, class_name: str, placement: Placemen
     os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")
     path = folder / name
     if name.startswith("tokenizer") or name == "feature_extractor":
-        return _guarded(
-            path, lambda: _class(name, class_name).from_pretrained(str(path), local_files_only=True)
-        )
+        with one_sentence(name, called(folder)):
+            part = _class(name, class_name).from_pretrained(str(path), local_files_only=True)
+            length = getattr(part, "model_max_length", 1)
+            if not isinstance(length, int) or not 0 < length <= MAX_TOKENS:
+                raise ValueError(f"model_max_length={str(length)[:40]} is no length of a prompt")
+            return part
     component_config(folder, name)
     files, variant = weight_files(path)
     for file in files:
         read_header(file)
-    dtype = placement.torch_dtype()
-    module = _guarded(
-        path,
-        lambda: _class(name, class_name).from_pretrained(
+    with one_sentence(name, called(folder)):
+        module = _class(name, class_name).from_pretrained(
             str(path),
             use_safetensors=True,
             variant=variant,
             local_files_only=True,
-            dtype=dtype,
-        ),
-    )
-    return prepare(module, placement)
+            dtype=placement.torch_dtype(),
+        )
+        return prepare(module, placement)
 
 
 def load_autoencoder(path: Path, placement: Placement) -> Any:
@@ -158,31 +162,6 @@ def _class(name: str, class_name: str) -> Any:
     import diffusers
 
     return getattr(diffusers, class_name)
-
-
-def _guarded(path: Path, load: Callable[[], Any]) -> Any:
-    """What `load` gives; the many errors of a damaged folder become one sentence."""
-    try:
-        return load()
-    except MemoryError as error:
-        raise ModelError(
-            f"{path.parent.name} does not fit into memory; close other programs or use a smaller model"
-        ) from error
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ImportError,
-    ) as error:
-        line = (
-            str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        )
-        raise ModelError(
-            f"{path.name} of {path.parent.name} cannot be loaded ({line}); copy the folder again"
-        ) from error
 
 
 def _stock_pipeline(info: ModelInfo, parts: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lcm_studio.models.catalog import check_index, component_config, describe
-from lcm_studio.models.files import Header, read_header, read_json
+from lcm_studio.models.files import Header, called, first_line, one_sentence, read_header, read_json
 from lcm_studio.spec.errors import ModelError
 from lcm_studio.spec.models import ModelInfo
 
@@ -62,7 +62,7 @@ def load_single(
     folder = config_folder(path, header, folders)
     info = single_info(path, folders)
     _, classes = check_index(folder)
-    with quiet():
+    with quiet(), one_sentence("a config", called(folder)):
         if any(name.startswith(DIFFUSERS_UNET) for name in header.shapes):
             parts = {
                 name: load_component(folder, name, class_name, placement)
@@ -72,14 +72,14 @@ def load_single(
             parts["unet"] = prepare(_unet(path, folder, placement), placement)
         else:
             parts = _original(path, folder, placement)
-    return assemble(
-        info,
-        parts,
-        component_config(folder, "scheduler"),
-        placement,
-        options=read_json(folder / "model_index.json"),
-        find_decoder=find_decoder,
-    )
+        return assemble(
+            info,
+            parts,
+            component_config(folder, "scheduler"),
+            placement,
+            options=read_json(folder / "model_index.json"),
+            find_decoder=find_decoder,
+        )
 
 
 def _is_unet(name: str) -> bool:
@@ -147,9 +147,8 @@ def _original(path: Path, folder: Path, placement: Placement) -> dict[str, Any]:
             **_embedded_unet(path, folder, placement),
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        line = str(error).strip().splitlines()[0][:160] if str(error).strip() else "unreadable"
         raise ModelError(
-            f"{path.name} cannot be read with the configs in {folder.name} ({line}); "
+            f"{path.name} cannot be read with the configs in {folder.name} ({first_line(error)}); "
             "use those it was trained with"
         ) from error
     networks = ("unet", "vae", "text_encoder", "text_encoder_2", "safety_checker")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -150,6 +152,21 @@ def test_loading_at_once_happens_once(tiny_models: Path) -> None:
         for thread in threads:
             thread.join()
         assert len({id(lane) for lane in lanes}) == 1
+
+
+def test_a_forgotten_engine_ends_its_threads_before_the_interpreter(tiny_models: Path) -> None:
+    code = (
+        "import atexit, sys, threading;"
+        "lanes = lambda: [t for t in threading.enumerate() if t.name.startswith('lane-')];"
+        "atexit.register(lambda: print('left', len(lanes())));"
+        "from lcm_studio.engine import Engine, EngineConfig;"
+        "engine = Engine(EngineConfig(models_dirs=(sys.argv[1],), device='cpu'));"
+        "engine.load('cm'); print('running', len(lanes()))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_models)], check=True, capture_output=True, text=True
+    ).stdout
+    assert out.split("\n")[:2] == ["running 1", "left 0"]
 
 
 def test_offline_hub_ids_say_what_to_do(engine: Engine) -> None:

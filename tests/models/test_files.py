@@ -14,7 +14,7 @@ import pytest
 
 from lcm_studio.device import choose
 from lcm_studio.models.catalog import check_index, read_info, scan
-from lcm_studio.models.files import read_header, weight_files
+from lcm_studio.models.files import called, read_header, weight_files
 from lcm_studio.models.load import load_folder
 from lcm_studio.spec.errors import ModelError
 
@@ -131,6 +131,51 @@ def test_foreign_folders_are_refused(
         read_info(folder)
 
 
+@pytest.mark.parametrize(
+    ("kind", "file", "values"),
+    [
+        ("cm", "scheduler/scheduler_config.json", {"num_train_timesteps": "many"}),
+        ("cm", "scheduler/scheduler_config.json", {"sigma_max": None}),
+        ("cm", "unet/config.json", {"sample_size": "large"}),
+        ("cm", "unet/config.json", {"sample_size": -1}),
+        ("cm", "unet/config.json", {"block_out_channels": []}),
+        ("cm", "unet/config.json", {"time_embedding_type": "none of them"}),
+        ("cm", "studio.json", {"guidance": 8}),
+        ("cm", "studio.json", {"guidance": {"range": [1, 2, 3]}}),
+        ("cm", "studio.json", {"steps": 0}),
+        ("lcm", "scheduler/scheduler_config.json", {"beta_schedule": "steep"}),
+        ("lcm", "scheduler/scheduler_config.json", {"beta_start": []}),
+        ("lcm", "scheduler/scheduler_config.json", {"original_inference_steps": {}}),
+        ("lcm", "vae/config.json", {"latent_channels": "four"}),
+        ("lcm", "text_encoder/config.json", {"hidden_size": "wide"}),
+        ("lcm", "tokenizer/tokenizer_config.json", {"model_max_length": "long"}),
+        ("lcm", "unet/diffusion_pytorch_model.safetensors.index.json", {"weight_map": {"x": []}}),
+    ],
+)
+def test_any_value_in_a_config_is_one_sentence(
+    tiny_models: Path, tmp_path: Path, kind: str, file: str, values: dict[str, Any]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_models / kind, folder)
+    if file.endswith("index.json"):
+        (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    if not (folder / file).exists():
+        (folder / file).write_text("{}")
+    edit_json(folder / file, lambda said: said.update(values))
+    with pytest.raises(ModelError) as raised:
+        load_folder(folder, choose("cpu"))
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 500
+    scan((tmp_path,))  # a broken folder takes nothing else down
+
+
+def test_a_snapshot_of_the_hub_is_called_by_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "models--ann--lcm" / "snapshots" / ("0" * 40)
+    assert called(folder) == "ann/lcm"
+    assert called(tmp_path / "snapshots" / "lcm") == "lcm"
+    assert called(Path()) == ""
+
+
 @pytest.mark.parametrize("raw", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000])
 def test_broken_json(tiny_models: Path, tmp_path: Path, raw: bytes) -> None:
     folder = tmp_path / "model"
@@ -179,5 +224,6 @@ def test_kinds(tiny_models: Path) -> None:
         "sd": ("sd", "cfg", True),
         "sd-plain": ("sd", "cfg", False),
         "sdxl": ("sdxl", "cfg", True),
+        "sdxl-lcm": ("sdxl", "embedded", True),
     }
     assert check_index(tiny_models / "sdxl")[0] == "sdxl"

@@ -96,6 +96,39 @@ def test_sdxl(load: Any, steps: int, guidance: float, negative: str) -> None:
 
 
 @pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize(("guidance", "size"), [(1.0, (64, 64)), (8.0, (72, 56)), (14.5, (64, 64))])
+def test_w_embedded_sdxl(load: Any, steps: int, guidance: float, size: tuple[int, int]) -> None:
+    model = load("sdxl-lcm")
+    assert (model.info.kind, model.info.guidance, model.info.consistency) == (
+        "sdxl",
+        "embedded",
+        True,
+    )
+    assert model.info.guidance_default == 8.0 and not model.info.takes_negative
+    place = {"width": size[0], "height": size[1]}
+    mine = ours(model, prompt=PROMPT, steps=steps, seed=3, guidance=guidance, **place)
+    theirs = stock("sdxl-lcm", steps, 3, guidance_scale=guidance, **place)
+    assert np.abs(mine - theirs).max() <= BOUND
+
+
+def test_w_of_sdxl_is_seen(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights are not much moved by w: the bound of the test above must still tell."""
+    model = load("sdxl-lcm")
+    settings: dict[str, Any] = {"prompt": PROMPT, "steps": 4, "seed": 3}
+    theirs = stock("sdxl-lcm", 4, 3, guidance_scale=8.0)
+    assert np.abs(ours(model, guidance=2.0, **settings) - theirs).max() > BOUND
+    monkeypatch.setattr(model, "_w_dim", None)
+    assert np.abs(ours(model, guidance=8.0, **settings) - theirs).max() > BOUND
+
+
+def test_a_negative_prompt_changes_nothing_of_a_w_embedded_model(load: Any) -> None:
+    settings: dict[str, Any] = {"prompt": PROMPT, "steps": 2, "seed": 3, "guidance": 8.0}
+    for kind in ("lcm", "sdxl-lcm"):
+        plain = ours(load(kind), **settings)
+        assert np.array_equal(plain, ours(load(kind), negative="night sea", **settings))
+
+
+@pytest.mark.parametrize("steps", STEPS)
 def test_pixel_consistency_model(load: Any, steps: int) -> None:
     assert np.abs(ours(load("cm"), steps=steps, seed=5) - stock("cm", steps, 5)).max() <= BOUND
 
@@ -132,7 +165,7 @@ def test_plain_diffusion_model_is_ddim(load: Any, steps: int) -> None:
     assert np.abs(mine - theirs).max() <= BOUND
 
 
-@pytest.mark.parametrize("kind", ["lcm", "lcm-v", "sd", "sdxl", "cm"])
+@pytest.mark.parametrize("kind", ["lcm", "lcm-v", "sd", "sdxl", "sdxl-lcm", "cm"])
 @pytest.mark.parametrize("rows", [2, 16])
 def test_image_i_of_a_batch_is_seed_plus_i_alone(load: Any, kind: str, rows: int) -> None:
     settings: dict[str, Any] = {"steps": 4, "guidance": None if kind == "cm" else 1.7}

@@ -7,7 +7,6 @@ stable order of the listing, so that an order drawn from counters resumes at the
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Protocol
 from lcm_studio.data.listing import DataError, Entry, list_folder
 from lcm_studio.data.pictures import BrokenPicture, crop_box, fit, open_picture
 from lcm_studio.data.shards import Sample, index_shards, read_caption, read_span
+from lcm_studio.models.hub import HubError, snapshot, told_offline
 from training.data.source import CENTRE, BadSample, Item, View
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -140,27 +140,20 @@ def shard_source(pattern: str, *, size: int) -> FileSource:
 
 
 def hub_source(name: str, *, size: int, cache: Path) -> FileSource:
-    """Pictures or shards of a data set on the Hugging Face hub, when online; no code of it is run."""
+    """Pictures or shards of a data set on the Hugging Face hub, fetched once into `cache`; no code of it is run."""
     if not _HUB_ID.fullmatch(name):
         raise DataError(f"data set {name[:80]!r} is not like owner/name")
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-        raise DataError(
-            f"{name} is on the hub and HF_HUB_OFFLINE is set; unset it, or use a folder"
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
+    place = cache / "hub" / name.replace("/", "--")
     try:
-        found = snapshot_download(
-            name,
-            repo_type="dataset",
-            allow_patterns=list(_HUB_FILES),
-            local_dir=cache / "hub" / name.replace("/", "--"),
-        )
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        first = str(error).splitlines()[0][:200]
-        raise DataError(f"{name} cannot be fetched from the hub ({first}); use a folder") from None
-    return _downloaded(Path(found), name, size)
+        found = snapshot(name, _HUB_FILES, kind="dataset", folder=place, offline=told_offline())
+    except HubError as error:
+        if told_offline():
+            raise DataError(
+                f"{name} is on the hub, was not downloaded before and HF_HUB_OFFLINE is set; "
+                "unset it, or use a folder"
+            ) from None
+        raise DataError(f"data set {name} is not available: {error}") from None
+    return _downloaded(found, name, size)
 
 
 def _downloaded(root: Path, name: str, size: int) -> FileSource:
