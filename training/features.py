@@ -97,7 +97,8 @@ def autocast(config: TrainConfig, device: torch.device) -> Iterator[None]:
         yield
         return
     dtype = torch.bfloat16 if config.mixed_precision == "bf16" else torch.float16
-    wide = device.type == "cpu" and not config.compile
+    # activations are computed again in the backward pass, which is outside: the types would differ
+    wide = device.type == "cpu" and not (config.compile or config.gradient_checkpointing)
     cast = torch.autocast(device.type, dtype, cache_enabled=config.sharding == "none")
     with cast, _WideAttention() if wide else nullcontext():
         yield
