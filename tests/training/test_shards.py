@@ -258,12 +258,14 @@ def test_half_precision_and_checkpointed_activations(root: Path, tmp_path: Path)
     def work(ranks: Ranks) -> None:
         found = []
         for on in (False, True):
-            options: dict[str, Any] = {"mixed_precision": "bf16", "gradient_checkpointing": on}
-            trainer = made(LatentDistillation, root, ranks, tmp_path, **options)
+            trainer = made(LatentDistillation, root, ranks, tmp_path, gradient_checkpointing=on)
             trainer.gradients()
             found.append([p.grad for p in trainer.flat if p.grad is not None])
-            assert all(v.dtype == torch.float32 for v in (*trainer.flat, *found[-1]))
-        assert all(map(torch.equal, *map(shards.local, found)))
+        for plain, again in zip(*map(shards.local, found), strict=True):
+            torch.testing.assert_close(again, plain, rtol=1e-5, atol=1e-6)
+        trainer = made(LatentDistillation, root, ranks, tmp_path, mixed_precision="bf16")
+        assert trainer.optimizer_step().isfinite()
+        assert all(v.dtype == torch.float32 for v in (*trainer.flat, *trainer.average))
 
     toy.both(work)
 
@@ -376,6 +378,7 @@ def test_accelerate_starts_the_same_run(root: Path, tmp_path: Path) -> None:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
+        timeout=250,
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert json.loads((tmp_path / "b" / "result.json").read_text())["state"] == "succeeded"
