@@ -17,6 +17,8 @@ from typing import Any
 
 from torch import Tensor
 
+from training.shards import whole
+
 MANIFEST = "manifest.json"
 
 
@@ -49,7 +51,10 @@ def save(
     *,
     keep: int = 2,
 ) -> Path:
-    """Writes one checkpoint: a safetensors file for each name in `tensors`, `state` as JSON."""
+    """Writes one checkpoint: a safetensors file for each name in `tensors`, `state` as JSON.
+
+    Split tensors are gathered one after another, in order: the other processes must do so too.
+    """
     from safetensors.torch import save_file
 
     root.mkdir(parents=True, exist_ok=True)
@@ -58,7 +63,7 @@ def save(
         shutil.rmtree(stale)
     part.mkdir()
     for name, group in tensors.items():
-        plain = {key: value.detach().cpu().contiguous() for key, value in group.items()}
+        plain = {key: whole(value).detach().cpu().contiguous() for key, value in group.items()}
         save_file(plain, part / f"{name}.safetensors")
     (part / "state.json").write_text(json.dumps({"step": step, **state}))
     listing = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -108,6 +108,11 @@ class TrainConfig(Strict):
     allow_tf32: bool = Field(False, description="TF32 products on Ampere and later")
     enable_xformers: bool = Field(False, description="xformers attention, where installed")
     compile: bool = Field(False, description="torch.compile of the trained network")
+    sharding: Literal["none", "full"] = Field(
+        "none",
+        description="full: weights, gradients, averages, optimizer state and the teacher are split over "
+        "the processes; none: every process holds all of them",
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     threads: int = Field(0, ge=0, description="CPU threads; 0 = torch's default")
     overlap: bool = Field(
@@ -123,6 +128,28 @@ class TrainConfig(Strict):
         "none", description="further tracker beside events.jsonl"
     )
     data: DataConfig = Field(default_factory=DataConfig, description="examples")
+
+    shardable: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _shards_can_be_made(self) -> TrainConfig:
+        if self.sharding == "none":
+            return self
+        if not self.shardable:
+            raise ValueError(
+                "sharding=full is not for this recipe, whose trained network is small; set it to none"
+            )
+        if self.optimizer == "muon":
+            raise ValueError(
+                "sharding=full and optimizer=muon: muon needs whole matrices; set optimizer to adamw "
+                "or sharding to none"
+            )
+        if self.use_8bit_adam:
+            raise ValueError(
+                "sharding=full and use_8bit_adam=true: the 8-bit state cannot be split; set "
+                "use_8bit_adam to false or sharding to none"
+            )
+        return self
 
 
 def merge(base: dict[str, Any], sets: list[str]) -> dict[str, Any]:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from training.shards import local
+
 
 @torch.no_grad()
 def update(average: Sequence[Tensor], live: Sequence[Tensor], decay: float) -> None:
-    """average <- decay * average + (1 - decay) * live, in place."""
+    """average <- decay * average + (1 - decay) * live, in place; both may be split, in the same way."""
     if len(average):
-        torch._foreach_lerp_(list(average), [p.detach() for p in live], 1 - decay)
+        torch._foreach_lerp_(local(average), local(live), 1 - decay)
 
 
 def warmed(decay: float, step: int) -> float:

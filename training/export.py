@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from training.shards import whole_copy, writes
+
 
 def save_pipeline(pipe: Any, folder: Path, *, dtype: torch.dtype = torch.float16) -> None:
     """Saves a copy of `pipe` in `dtype` with plain file names; the pipeline itself is unchanged.
 
     transformers loads a model in the type that its config names, diffusers in float32: the text
-    encoder's config says float32, so that both agree where nothing is asked for.
+    encoder's config says float32, so that both agree where nothing is asked for. Where networks are
+    split over processes, all must call this, and rank 0 writes.
     """
     half = {}
     for name, part in pipe.components.items():
-        half[name] = copy.deepcopy(part).to(dtype) if isinstance(part, torch.nn.Module) else part
+        half[name] = whole_copy(part, dtype) if isinstance(part, torch.nn.Module) else part
+    if not writes():
+        return
     extra = {} if "safety_checker" not in half else {"requires_safety_checker": False}
     type(pipe)(**half, **extra).save_pretrained(folder, safe_serialization=True)
     forget_paths(folder)

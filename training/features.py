@@ -89,13 +89,18 @@ def _wide(value: Any) -> Any:
 
 @contextmanager
 def autocast(config: TrainConfig, device: torch.device) -> Iterator[None]:
-    """The `mixed_precision` of a config."""
+    """The `mixed_precision` of a config.
+
+    With sharding nothing is cached: autocast keeps the cast weights of a whole pass, which would undo it.
+    """
     if config.mixed_precision == "no":
         yield
         return
     dtype = torch.bfloat16 if config.mixed_precision == "bf16" else torch.float16
-    wide = device.type == "cpu" and not config.compile
-    with torch.autocast(device.type, dtype), _WideAttention() if wide else nullcontext():
+    # activations are computed again in the backward pass, which is outside: the types would differ
+    wide = device.type == "cpu" and not (config.compile or config.gradient_checkpointing)
+    cast = torch.autocast(device.type, dtype, cache_enabled=config.sharding == "none")
+    with cast, _WideAttention() if wide else nullcontext():
         yield
 
 

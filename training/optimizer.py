@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training import shards
 from training.config import TrainConfig
 from training.errors import TrainingFault
 
@@ -68,16 +69,18 @@ def pack_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     packed = {}
     for index, fields in optimizer.state_dict()["state"].items():
         for name, value in fields.items():
-            packed[f"{index}.{name}"] = torch.as_tensor(value)
+            packed[f"{index}.{name}"] = value if isinstance(value, Tensor) else torch.tensor(value)
     return packed
 
 
 def unpack_state(optimizer: torch.optim.Optimizer, packed: Mapping[str, Tensor]) -> None:
-    """Puts back what `pack_state` returned; the parameters must be the same."""
+    """Puts back what `pack_state` returned, gathered; the parameters must be the same, split or not."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in packed.items():
         index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
+        split = shards.like(parameters[int(index)], value)
+        state.setdefault(int(index), {})[name] = split
     for fields in state.values():  # torch's AdamW wants a step count of every parameter
         fields.setdefault("step", torch.zeros(()))
     optimizer.load_state_dict(

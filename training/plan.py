@@ -6,6 +6,7 @@ No weights are loaded and nothing is written; the time is measured with random w
 from __future__ import annotations
 
 import json
+import os
 import struct
 from math import prod
 from pathlib import Path
@@ -143,14 +144,26 @@ def _sizes(teacher: Path, config: TrainConfig) -> list[str]:
     network = parameters(teacher / "unet")
     rest = sum(parameters(part) for part in teacher.iterdir() if part.is_dir()) - network
     averages = bool(config.ema_decay) + 1  # EMA of weights, and the target network
-    memory = 4 * (network * (_COPIES_TRAINED + averages + 1) + rest)
+    copies = 4 * network * (_COPIES_TRAINED + averages + 1)
     checkpoint = 4 * network * (3 + averages)
     disk = checkpoint * (config.keep_checkpoints + 1) + 4 * (network + rest)
     return [
         f"parameters  {network / 1e6:.1f} M trained, {rest / 1e6:.1f} M frozen beside them",
-        f"memory      {memory / _MB:.0f} MB for weights, gradients and averages, activations on top",
+        _memory(config, copies, 4 * rest),
         f"disk        {disk / _MB:.0f} MB: {checkpoint / _MB:.0f} MB a checkpoint, and the model",
     ]
+
+
+def _memory(config: TrainConfig, copies: int, rest: int) -> str:
+    """Bytes of what sharding splits, and of what every process has all of."""
+    if config.sharding == "none":
+        total = (copies + rest) / _MB
+        return f"memory      {total:.0f} MB for weights, gradients and averages, activations on top"
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    what = "weights, gradients and averages, gathered blocks and activations on top"
+    if world > 1:
+        return f"memory      {(copies / world + rest) / _MB:.0f} MB in each of {world} processes for {what}"
+    return f"memory      {rest / _MB:.0f} MB in each process and its share of {copies / _MB:.0f} MB for {what}"
 
 
 def _caches(recipe: str, config: Any, pictures: int | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 `torchrun --nproc_per_node N -m training ...` starts them; gloo on CPUs, NCCL on GPUs. Every state but
 the weights is a function of (seed, step, rank), so rank 0 alone writes checkpoints and all read them.
+Networks that are split over the processes: `training.shards`.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ def join(device: torch.device) -> Ranks:
         return Ranks()
     if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # NCCL and FSDP use the current one
         dist.init_process_group(backend, timeout=timedelta(minutes=30))
     return Ranks(rank=dist.get_rank(), world=dist.get_world_size())
 

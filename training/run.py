@@ -46,11 +46,7 @@ def run(args: argparse.Namespace) -> int:
     ranks = join(device)
     trainer = Trainer(recipe_class(config, device), args.output, ranks=ranks)
     try:
-        if ranks.main:
-            trainer.prepare()
-        ranks.wait()  # rank 0 has filled the caches that the others read
-        if not ranks.main:
-            trainer.prepare()
+        trainer.prepare()
         resumed = (args.resume or args.export) and trainer.resume()
         if args.export and not resumed:
             return _failed(args, "missing_weights", f"{args.output} holds no valid checkpoint")
@@ -77,14 +73,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def device_of(name: str) -> torch.device:
-    """The device of a config; auto is the GPU of this rank where there is one."""
+    """The device of a config; cuda is the GPU of this rank, auto too where there is one."""
     import os
 
     import torch
 
-    if name != "auto":
+    if name not in ("auto", "cuda"):
         return torch.device(name)
-    if torch.cuda.is_available():
+    if name == "cuda" or torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from training import checkpoint, ema, lr
+from training import checkpoint, contents, ema, lr, shards
 from training.ahead import Ahead, beside
 from training.errors import TrainingFault
 from training.events import Events
 from training.features import apply_options, autocast
-from training.optimizer import make_optimizer, pack_state, unpack_state
+from training.optimizer import make_optimizer, unpack_state
 from training.pictures import stack
 from training.ranks import Ranks
 from training.recipes.base import Draw, Recipe
@@ -38,6 +38,8 @@ class Trainer:
         self.config = recipe.config
         self.folder = folder
         self.ranks = ranks
+        self.sharded = self.config.sharding == "full"
+        self.takes_part = ranks.main or self.sharded  # in what rank 0 writes
         self.events = Events(folder, quiet=quiet or not ranks.main, silent=not ranks.main)
         self.step = 0
         self._stop = False
@@ -47,10 +49,17 @@ class Trainer:
     def prepare(self) -> None:
         """Networks, optimizer and averages; nothing is loaded yet."""
         config = self.config
+        shards.check(config, self.ranks.world)
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
-        self.networks = self.recipe.build()
+        for turn in (True, False):  # rank 0 first: it fills the caches that the others read
+            if self.ranks.main is turn:
+                self.networks = self.recipe.build()
+            self.ranks.wait()
+        if self.sharded:
+            changing = (*self.networks.values(), *self.recipe.extra_state().values())
+            shards.split((*changing, *self.recipe.frozen()), self.recipe.device)
         apply_options(config, self.networks)
         self._train()
         self.parameters: dict[str, list[nn.Parameter]] = {
@@ -78,11 +87,11 @@ class Trainer:
             return False
         tensors, state = checkpoint.load(found)
         for name, network in self.networks.items():
-            _put(network, tensors[f"net.{name}"])
+            contents.put(network, tensors[f"net.{name}"])
         for name, network in self.recipe.extra_state().items():
-            _put(network, tensors[f"extra.{name}"])
+            contents.put(network, tensors[f"extra.{name}"])
         for i, value in enumerate(self.average):
-            value.copy_(tensors["ema"][str(i)])
+            shards.fill(value, tensors["ema"][str(i)])
         unpack_state(self.optimizer, tensors.get("optimizer", {}))
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
@@ -93,38 +102,32 @@ class Trainer:
     def save(self) -> None:
         """A checkpoint of this step, by rank 0; the others wait. Refused where a weight is not finite."""
         self._check_finite()
+        groups = contents.collect(
+            self.networks, self.recipe.extra_state(), self.average, self.optimizer
+        )
+        self._check_disk(contents.size(groups))
         if self.ranks.main:
-            self._write_checkpoint()
+            state = {
+                "config": self.config.model_dump(mode="json"),
+                "recipe": self.recipe.name,
+                "scaler": self.scaler.state_dict(),
+            }
+            where, keep = self.folder / "checkpoints", self.config.keep_checkpoints
+            checkpoint.save(where, self.step, groups, state, keep=keep)
             self.events.write("checkpoint", step=self.step)
+        elif self.sharded:
+            contents.gather(groups)
         self.ranks.wait()
 
-    def _write_checkpoint(self) -> None:
-        groups: dict[str, dict[str, Tensor]] = {
-            f"net.{name}": _kept(network) for name, network in self.networks.items()
-        }
-        for name, network in self.recipe.extra_state().items():
-            groups[f"extra.{name}"] = _kept(network)
-        if self.average:
-            groups["ema"] = {str(i): value for i, value in enumerate(self.average)}
-        groups["optimizer"] = pack_state(self.optimizer)
-        size = sum(
-            t.numel() * t.element_size() for group in groups.values() for t in group.values()
-        )
+    def _check_disk(self, size: int) -> None:
+        """Raises TrainingFault "disk" in every process where rank 0 has no room."""
         free = shutil.disk_usage(self.folder).free
-        if free < 2 * size:
+        if self.ranks.any(self.ranks.main and free < 2 * size, self.recipe.device):
             raise TrainingFault(
                 "disk",
                 f"{free / 1e6:.0f} MB are free and a checkpoint takes {size / 1e6:.0f} MB; "
                 "free twice that and start again with --resume",
             )
-        state = {
-            "config": self.config.model_dump(mode="json"),
-            "recipe": self.recipe.name,
-            "scaler": self.scaler.state_dict(),
-        }
-        checkpoint.save(
-            self.folder / "checkpoints", self.step, groups, state, keep=self.config.keep_checkpoints
-        )
 
     @contextmanager
     def averaged(self, *, average: bool = True) -> Iterator[None]:
@@ -177,15 +180,25 @@ class Trainer:
 
     def sample(self) -> None:
         """Validation pictures and figures of the averaged weights, by rank 0."""
+        if self.takes_part:
+            with self._samples() as samples:
+                picture = samples / f"step-{self.step:06d}.png"
+                figures = self._draw(samples, picture)
+                self.events.write("validation", step=self.step, picture=picture.name, **figures)
+                if self.tracker:
+                    self.tracker(self.step, figures, picture if picture.exists() else None)
+        self.ranks.wait()
+
+    @contextmanager
+    def _samples(self) -> Iterator[Path]:
+        """`samples/` of rank 0; for others, who draw the same with it, a folder that is thrown away."""
         if self.ranks.main:
             samples = self.folder / "samples"
-            samples.mkdir(exist_ok=True)
-            picture = samples / f"step-{self.step:06d}.png"
-            figures = self._draw(samples, picture)
-            self.events.write("validation", step=self.step, picture=picture.name, **figures)
-            if self.tracker:
-                self.tracker(self.step, figures, picture if picture.exists() else None)
-        self.ranks.wait()
+            samples.mkdir(parents=True, exist_ok=True)
+            yield samples
+        else:
+            with tempfile.TemporaryDirectory(prefix="samples-") as part:
+                yield Path(part)
 
     def _draw(self, samples: Path, picture: Path) -> dict[str, float]:
         """Teacher, averaged weights and live ones on one sheet; the figures of the averaged ones."""
@@ -204,16 +217,17 @@ class Trainer:
 
     def _draw_teacher(self) -> None:
         """samples/teacher.png, once, where there is a teacher."""
-        where = self.folder / "samples" / "teacher.png"
-        if self.ranks.main and self.config.validate_every and not where.exists():
-            where.parent.mkdir(parents=True, exist_ok=True)
-            with torch.no_grad():
-                self.recipe.draw_teacher(where)
+        if not self.config.validate_every:
+            return
+        lacking = self.ranks.main and not (self.folder / "samples" / "teacher.png").exists()
+        if self.ranks.any(lacking, self.recipe.device) and self.takes_part:
+            with self._samples() as samples, torch.no_grad():
+                self.recipe.draw_teacher(samples / "teacher.png")
         self.ranks.wait()
 
     def export(self) -> None:
         """The finished model into `output/`, by rank 0."""
-        if self.ranks.main:
+        if self.takes_part:
             with self.averaged():
                 self.recipe.export(self.folder / "output")
             self.events.write("exported", step=self.step)
@@ -222,7 +236,8 @@ class Trainer:
     @contextmanager
     def overlapped(self) -> Iterator[None]:
         """Within it a second thread works beside the steps, where config, recipe and machine allow it."""
-        wanted = self.config.overlap and self.recipe.overlaps
+        # calls of split networks are collective: two threads would make them in any order
+        wanted = self.config.overlap and self.recipe.overlaps and not self.sharded
         with beside(wanted, self.recipe.device) as second:
             steps = self.config.steps * self.config.gradient_accumulation_steps
             self.ahead = Ahead(self.made, second, steps)
@@ -244,7 +259,8 @@ class Trainer:
             self.ahead.start(number + 1)
             self.scaler.scale(loss).backward()
             total = loss.detach() if total is None else total + loss.detach()
-        self.ranks.average([p.grad for p in self.flat if p.grad is not None])
+        if not self.sharded:  # else each backward pass has averaged and split them
+            self.ranks.average([p.grad for p in self.flat if p.grad is not None])
         assert total is not None
         return total
 
@@ -283,10 +299,12 @@ class Trainer:
             network.train()
 
     def _check_finite(self) -> None:
-        """Raises TrainingFault "nan" where a loss or a weight is not finite; the only host sync."""
-        norms = torch.stack(torch._foreach_norm([p.detach() for p in self.flat]))
+        """Raises TrainingFault "nan" where a loss or a weight is not finite, in every process where it is
+        in one; the only host sync."""
+        norms = torch.stack(torch._foreach_norm(shards.local(self.flat)))
         losses = torch.stack(self._losses).sum() if self._losses else norms.new_zeros(())
-        if not bool(torch.isfinite(norms.sum() + losses)):
+        bad = not bool(torch.isfinite(norms.sum() + losses))
+        if self.ranks.any(bad, self.recipe.device):
             raise TrainingFault(
                 "nan",
                 f"the loss or a weight is not finite at step {self.step}; go on from the last "
@@ -328,23 +346,3 @@ class Trainer:
             signal.signal(signal.SIGTERM, stop)
         except ValueError:  # not the main thread: a test or a notebook
             return
-
-
-def _kept(network: nn.Module) -> dict[str, Tensor]:
-    """What a checkpoint holds of a network: all of it, or the trained part where most is frozen."""
-    trained = {name for name, p in network.named_parameters() if p.requires_grad}
-    if not trained or len(trained) == len(list(network.parameters())):
-        return dict(network.state_dict())
-    return {name: value for name, value in network.state_dict().items() if name in trained}
-
-
-def _put(network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    wanted = _kept(network)
-    if set(wanted) != set(tensors):
-        raise TrainingFault(
-            "config",
-            "the checkpoint is of another network; resume with the config it was written with",
-        )
-    with torch.no_grad():
-        for name, value in wanted.items():
-            value.copy_(tensors[name])

@@ -99,6 +99,12 @@ def test_checkpointed_gradients_are_the_same(name: str, kind: str, root: Path) -
     torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-7)
 
 
+def test_half_precision_goes_with_checkpointed_activations(root: Path) -> None:
+    options: dict[str, Any] = {"mixed_precision": "bf16", "gradient_checkpointing": True}
+    _, found = gradients(prepared("lcd", root, **options))
+    assert all(bool(g.isfinite().all()) for g in found)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("name", ["lcd", "lcm-lora", "edm"])
 def test_half_precision_gives_nearly_the_same_loss(name: str, precision: str, root: Path) -> None:

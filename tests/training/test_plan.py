@@ -81,6 +81,23 @@ def test_a_missing_teacher_is_named() -> None:
         planned("lcd", **SMALL, teacher="nowhere")
 
 
+def test_sharded_memory_is_told_for_each_process(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "_time", lambda *_: [])
+    network = plan.parameters(folders / "sdxl" / "unet")
+    rest = sum(plan.parameters(part) for part in (folders / "sdxl").iterdir() if part.is_dir())
+    split, whole = 4 * 7 * network / 2**20, 4 * (rest - network) / 2**20
+    fields = SMALL | {"resolution": 64, "teacher": str(folders / "sdxl")}
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert f"memory      {split + whole:.0f} MB for weights" in planned("lcd", **fields)
+    text = planned("lcd", **fields, sharding="full")
+    assert f"{whole:.0f} MB in each process and its share of {split:.0f} MB" in text
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    text = planned("lcd", **fields, sharding="full")
+    assert f"{split / 4 + whole:.0f} MB in each of 4 processes" in text
+
+
 @pytest.mark.parametrize("key", ["autoencoder", "start_from"])
 def test_missing_weights_to_go_on_from_are_named_before_anything_starts(key: str) -> None:
     with pytest.raises(TrainingFault, match=f"{key}='nowhere'") as caught:

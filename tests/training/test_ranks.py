@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,45 +12,6 @@ from safetensors.torch import load_file, save_file
 from tests.training import toy
 from training import ranks
 from training.trainer import Trainer
-
-
-def _port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _both(work: Callable[[ranks.Ranks], None]) -> None:
-    """Runs `work` in two forked processes that form a group."""
-    port = _port()
-
-    def alone(rank: int) -> None:
-        os.environ |= {
-            "WORLD_SIZE": "2",
-            "RANK": str(rank),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }
-        group = ranks.join(torch.device("cpu"))
-        try:
-            work(group)
-        finally:
-            ranks.leave()
-
-    first = os.fork()
-    if first == 0:
-        torch.set_num_threads(1)
-        try:
-            alone(1)
-            os._exit(0)
-        except BaseException:  # noqa: BLE001
-            import traceback
-
-            traceback.print_exc()
-            os._exit(1)
-    assert toy.child(lambda: alone(0)) == 0
-    assert os.waitpid(first, 0)[1] == 0
 
 
 def _trainer(folder: Path, group: ranks.Ranks, recipe: type[toy.Toy], **changes: object) -> Trainer:
@@ -70,7 +29,7 @@ def test_gradients_are_those_of_one_process_with_the_double_batch(tmp_path: Path
             {str(i): p.grad for i, p in enumerate(trainer.flat)}, tmp_path / f"{group.rank}.st"
         )
 
-    _both(work)
+    toy.both(work)
     alone = _trainer(tmp_path, ranks.Ranks(), toy.Quiet, batch_size=8)
     alone.gradients()
     for rank in (0, 1):
@@ -85,7 +44,7 @@ def test_a_whole_run_is_that_of_one_process_with_the_double_batch(tmp_path: Path
         trainer.run()
         trainer.export()
 
-    _both(work)
+    toy.both(work)
     toy.train(tmp_path / "one", recipe=toy.Quiet, batch_size=8)
     two, one = toy.weights(tmp_path / "two"), toy.weights(tmp_path / "one")
     for key, value in one.items():
@@ -98,7 +57,7 @@ def test_ranks_draw_different_noise_and_resume_to_the_same_bits(tmp_path: Path) 
         loss = trainer.recipe.loss(trainer.made(0)).detach().reshape(1)
         save_file({"loss": loss}, tmp_path / f"loss-{group.rank}.st")
 
-    _both(draws)
+    toy.both(draws)
     losses = [load_file(tmp_path / f"loss-{rank}.st")["loss"].item() for rank in (0, 1)]
     assert losses[0] != losses[1]
 
@@ -112,8 +71,8 @@ def test_ranks_draw_different_noise_and_resume_to_the_same_bits(tmp_path: Path) 
 
         return work
 
-    _both(whole(tmp_path / "a", False))
+    toy.both(whole(tmp_path / "a", False))
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     shutil.rmtree(tmp_path / "b" / "checkpoints" / "step-00000024")
-    _both(whole(tmp_path / "b", True))
+    toy.both(whole(tmp_path / "b", True))
     assert toy.same(toy.weights(tmp_path / "a"), toy.weights(tmp_path / "b"))

@@ -1,10 +1,11 @@
-"""A recipe of a few numbers, so that tests of the trainer take milliseconds; and processes to kill."""
+"""A recipe of a few numbers, so that tests of the trainer take milliseconds; processes to kill, and pairs of them."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import socket
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -15,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from training import ema
+from training import ema, ranks
 from training.config import TrainConfig
 from training.recipes.base import Draw, Recipe
 from training.trainer import Trainer
@@ -138,3 +139,45 @@ def child(work: Callable[[], None], *, kill_after: float | None = None) -> int:
     process.join(60)
     assert process.exitcode is not None
     return process.exitcode
+
+
+def port() -> int:
+    """One that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        found: int = probe.getsockname()[1]
+        return found
+
+
+def both(work: Callable[[ranks.Ranks], None]) -> None:
+    """Runs `work` in two forked processes that form a group; an assertion may fail in either."""
+    meeting = port()
+
+    def alone(rank: int) -> None:
+        os.environ |= {
+            "WORLD_SIZE": "2",
+            "RANK": str(rank),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(meeting),
+        }
+        group = ranks.join(torch.device("cpu"))
+        try:
+            work(group)
+        finally:
+            ranks.leave()
+
+    first = os.fork()
+    if first == 0:
+        torch.set_num_threads(1)
+        try:
+            alone(1)
+            os._exit(0)
+        except BaseException:  # noqa: BLE001
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
+    ended = child(lambda: alone(0))
+    if ended:
+        os.kill(first, signal.SIGKILL)  # it may wait for the other one
+    assert (ended, os.waitpid(first, 0)[1]) == (0, 0)

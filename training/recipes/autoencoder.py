@@ -20,6 +20,8 @@ from training.recipes.latents import load_vae
 class AutoencoderConfig(TrainConfig):
     """Fields of the autoencoder recipe."""
 
+    shardable: ClassVar[bool] = False  # its halves are called, not the whole
+
     start_from: str = Field(
         "",
         description="folder of an AutoencoderTiny to go on from; its sizes count, not those below",

@@ -34,13 +34,16 @@ class Recipe(ABC):
         self.config = config
         self.device = device
         self.beside: Beside | None = None  # set by the trainer where `overlaps`
-        self.figures: dict[
-            str, Tensor
-        ] = {}  # scalars of the last `loss` that events tell beside it
+        # scalars of the last `loss` that events tell beside it
+        self.figures: dict[str, Tensor] = {}
 
     def laid_out(self, value: Any) -> Any:
         """A network or tensor on the device, in the memory format that is fastest there."""
         return value.to(self.device, memory_format=layout(self.config, self.device))
+
+    def placed(self, network: Any) -> Any:
+        """A network where it will compute; one that is going to be split waits in main memory."""
+        return network if self.config.sharding == "full" else self.laid_out(network)
 
     @abstractmethod
     def build(self) -> dict[str, nn.Module]:
@@ -71,6 +74,10 @@ class Recipe(ABC):
     def extra_state(self) -> dict[str, nn.Module]:
         """Networks that are not trained but change (an EMA target): saved in checkpoints."""
         return {}
+
+    def frozen(self) -> list[nn.Module]:
+        """Networks that never change and are as large as the trained ones (a teacher): split with them."""
+        return []
 
     def after_step(self, step: int) -> None:
         """Called after every optimizer step (EMA of a target network)."""

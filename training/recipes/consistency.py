@@ -116,9 +116,12 @@ class Cd(ConsistencyRecipe):
             raise TrainingFault("missing_weights", "cd needs teacher: the folder of an edm model")
         self.config = self.config.model_copy(update={"start_from": self.config.teacher})
         networks = super().build()
-        self.teacher = load_pixel_unet(self.config.teacher, self.device)
+        self.teacher = self.placed(load_pixel_unet(self.config.teacher))
         self.teacher.requires_grad_(False).eval()
         return networks
+
+    def frozen(self) -> list[nn.Module]:
+        return [self.teacher]
 
     def target_decay(self, step: int) -> float:
         return self.config.target_ema

@@ -137,6 +137,15 @@ class LatentDistillationConfig(DistillationConfig):
     )
 
     @model_validator(mode="after")
+    def _critics_are_whole(self) -> LatentDistillationConfig:
+        if self.adversarial_weight and self.sharding == "full":
+            raise ValueError(
+                f"adversarial_weight={self.adversarial_weight} needs a critic, which cannot be split as "
+                "sharding=full asks; set one of them to its default"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _own_paths_need_a_student(self) -> LatentDistillationConfig:
         if self.path_own and self.path_share and not self.start_from:
             raise ValueError(
@@ -182,7 +191,7 @@ class Distillation(LatentRecipe):
         self.open_data(sized=self.prompts.xl)
         self.texts = self.open_texts()
         unet.requires_grad_(False).eval()
-        return self.laid_out(unet)
+        return self.placed(unet)
 
     def open_texts(self) -> Prompts | CachedTexts:
         """What gives embeddings of captions; encodes those of the run that the cache does not hold."""
@@ -358,7 +367,7 @@ class LatentDistillation(Distillation):
         student = student_of(self.teacher, self.config.time_cond_proj_dim)
         if self.config.start_from:
             student = continued(Path(self.config.start_from), student)
-        self.student = self.laid_out(student)
+        self.student = self.placed(student)
         self.target = copy.deepcopy(self.student).requires_grad_(False).eval()
         self.paths = self.open_paths() if self.config.path_share else None
         if not self.config.adversarial_weight:
@@ -394,11 +403,17 @@ class LatentDistillation(Distillation):
         from training.recipes.solving import open_paths
 
         paths = open_paths(self)
+        solving = (self.teacher, self.target)
+        for network in solving:
+            self.laid_out(network)
         paths.fill(
             lambda done, total: (
                 print(f"solved {done} of {total} paths", flush=True) if done % 320 == 0 else None
             )
         )
+        if self.config.sharding == "full":
+            for network in solving:
+                network.cpu()
         return paths
 
     def batch(self, draw: Draw) -> dict[str, Tensor]:
@@ -458,7 +473,10 @@ class LatentDistillation(Distillation):
         stop = torch.randint(1, OWN_STEPS, (len(rows),), generator=g)
         noise = torch.randn((OWN_STEPS, *batch["x_t"].shape), generator=g)
         if not rows.any():
-            return
+            if self.config.sharding == "none":
+                return
+            # others wait for this process's part of the calls; the row stays as it is
+            rows[0], stop[0] = True, OWN_STEPS
         rows, stop, noise = (v.to(self.device) for v in (rows, stop, noise))
         levels = lcm_timesteps(OWN_STEPS, self.config.ddim_steps, len(self.schedule))
         part = {k: v[rows] for k, v in batch.items() if k != "x0"}
@@ -492,6 +510,9 @@ class LatentDistillation(Distillation):
 
     def extra_state(self) -> dict[str, nn.Module]:
         return {"target": self.target}
+
+    def frozen(self) -> list[nn.Module]:
+        return [self.teacher]
 
     def after_step(self, step: int) -> None:
         del step

@@ -26,6 +26,9 @@ TARGETS = (
 class LoraConfigFields(DistillationConfig):
     """Fields of the lcm-lora recipe."""
 
+    # with the adapter off peft switches its gradients off too, and FSDP does not follow that
+    shardable: ClassVar[bool] = False
+
     rank: int = Field(64, ge=1, description="rank of the adapter")
     alpha: float = Field(0.0, ge=0, description="scale alpha / rank; 0 takes alpha = rank")
     target_modules: tuple[str, ...] = Field(TARGETS, description="modules that get an adapter")

@@ -60,7 +60,7 @@ def make_pixel_unet(c: PixelConfig) -> Any:
     )
 
 
-def load_pixel_unet(folder: str, device: torch.device) -> nn.Module:
+def load_pixel_unet(folder: str) -> nn.Module:
     """The UNet of a pixel model's folder, float32; raises TrainingFault where there is none."""
     from diffusers import UNet2DModel
 
@@ -74,8 +74,8 @@ def load_pixel_unet(folder: str, device: torch.device) -> nn.Module:
     found = json.loads((where / "config.json").read_text()).get("_class_name")
     if found != "UNet2DModel":
         raise TrainingFault("config", f"{folder} holds a {found}; this recipe needs a UNet2DModel")
-    unet = UNet2DModel.from_pretrained(where, torch_dtype=torch.float32)
-    return unet.to(device, memory_format=torch.channels_last)
+    unet: nn.Module = UNet2DModel.from_pretrained(where, torch_dtype=torch.float32)
+    return unet
 
 
 class PixelRecipe(Recipe):
@@ -91,9 +91,9 @@ class PixelRecipe(Recipe):
         self.source = open_source(c)
         self.views = Views.of(c, cached=False)
         if c.start_from:
-            self.unet = self.laid_out(load_pixel_unet(c.start_from, self.device))
+            self.unet = self.placed(load_pixel_unet(c.start_from))
         else:
-            self.unet = self.laid_out(make_pixel_unet(c))
+            self.unet = self.placed(make_pixel_unet(c))
         self.schedule = KarrasSchedule(
             sigma_min=c.sigma_min,
             sigma_max=c.sigma_max,

@@ -136,7 +136,7 @@ class Teacher(LatentRecipe):
             self._start()
         self.tokens = Tokens(self.tokenizer)
         self.text.to(self.device)
-        self.laid_out(self.unet)
+        self.placed(self.unet)
         self.schedule = NoiseSchedule.from_config(scheduler_config(c.prediction_type))
         return {"unet": self.unet, "text_encoder": self.text}
 
