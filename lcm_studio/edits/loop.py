@@ -11,7 +11,6 @@ from torch import Tensor
 from lcm_studio.edits.problem import Problem
 from lcm_studio.edits.tiles import tiled
 from lcm_studio.models.protocol import Cond, Model
-from lcm_studio.operators import project
 from lcm_studio.sampling import Ask, Decode, Encode, Noise, Steps, multistep
 
 
@@ -42,7 +41,7 @@ class Projection:
         if p.known is None or (last and not p.project_last):
             self.picture = u
             return x0_hat
-        projected = project(p.known.op, u, p.known.y.to(u), p.known.damping_at(k))
+        projected = p.known.project(u, k)
         if last:
             self.picture = projected
             return x0_hat

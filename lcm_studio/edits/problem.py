@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-from lcm_studio.operators import LinearOperator
+from lcm_studio.operators import Inverse, LinearOperator, project
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,11 +27,18 @@ class Known:
     """y = A x + noise: `op`, `y` for pictures `(1, 3, H, W)` in [-1, 1].
 
     `damping`: of each step's projection, one per level or one for all; 0 replaces the known part.
+    `inverse`: what brings a residual back into pixels, if not the operator's own A+.
     """
 
     op: LinearOperator
     y: Tensor
     damping: tuple[float, ...] = (0.0,)
+    inverse: Inverse | None = None
+
+    def project(self, x: Tensor, k: int) -> Tensor:
+        """`x` `(B, 3, H, W)` with the known part, as step `k` knows it."""
+        y = self.y.to(x)
+        return project(self.op, x, y, self.damping_at(k), inverse=self.inverse)
 
     def damping_at(self, k: int) -> float:
         return self.damping[min(k, len(self.damping) - 1)]
