@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 MASK_OPTIONS = ("grow", "feather", "invert", "context", "blend")
 BLENDS = ("poisson", "colour", "none")
 MAX_BORDER = 1024
+RING = 8  # pixels around a hole that its colours are matched on
 
 
 def inpaint(request: Edit, model: Model) -> Problem:
@@ -150,13 +151,15 @@ def _problem(
         work = fill(work, work_hole)
     frame = frame_for(height, width, model)
     full, full_hole = frame.pad(work), frame.pad(work_hole)
-    known = keep = None
+    known = keep = window = None
+    cell = model.info.height // model.sample_shape(model.info.width, model.info.height)[1]
     if not hole.all() and method in ("residual", "plain"):
         mask = torch.from_numpy(~full_hole).float()[None, None]
         known = Known(op=Mask(mask), y=mask * tensor(full))
     if not hole.all() and method == "latent":
-        cell = model.info.height // model.sample_shape(model.info.width, model.info.height)[1]
         keep = masks.latent_keep(full_hole, cell)
+    if model.latent and model.local_decoder and request.decoder == "default":
+        window = masks.window(full_hole, cell, RING)
     if (height, width) != (box.height, box.width):
         said = (*said, f"the part to paint was sampled at {width} x {height} and enlarged")
 
@@ -168,7 +171,7 @@ def _problem(
             patch = to_bytes(made)
         else:
             if blend != "none":
-                made = match_colour(made, part, crop_hole)
+                made = match_colour(made, part, crop_hole, RING)
             if blend == "poisson":
                 made = poisson(made, part, crop_hole)
             made = feathered(made, part, crop_hole, feather)
@@ -193,6 +196,7 @@ def _problem(
         keep=keep,
         method=method,
         project_last=False,
+        window=window,
         warnings=said,
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lcm_studio.edits.geometry import Box
 from lcm_studio.edits.problem import Problem
 from lcm_studio.edits.tiles import tiled
 from lcm_studio.models.protocol import Cond, Model
@@ -36,6 +37,9 @@ class Projection:
         wanted = p.known is not None and p.method in ("residual", "plain")
         if not last and not wanted:
             return x0_hat
+        if last and p.window is not None:
+            self.picture = yield from self._part(x0_hat, p.window)
+            return x0_hat
         u = yield Decode(x0_hat)
         u = u.clamp(-1, 1)
         if p.known is None or (last and not p.project_last):
@@ -53,6 +57,15 @@ class Projection:
         after, before = (yield Encode(torch.cat([projected.clamp(-1, 1), u]))).chunk(2)
         corrected: Tensor = x0_hat + after - before
         return corrected
+
+    def _part(self, x0_hat: Tensor, window: Box) -> Steps:
+        """The start's picture with what the cells of `window` decode to: around a hole nothing else is looked at."""
+        u = yield Decode(x0_hat[..., window.top : window.bottom, window.left : window.right])
+        cell = u.shape[-1] // window.width
+        picture = self.problem.start.to(u).repeat(len(u), 1, 1, 1)
+        rows = slice(window.top * cell, window.bottom * cell)
+        picture[..., rows, window.left * cell : window.right * cell] = u.clamp(-1, 1)
+        return picture
 
 
 def solve(problem: Problem, model: Model, cond: Cond, noise: Noise) -> Generator[Ask, Any, Tensor]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
+from lcm_studio.edits.geometry import Box
 from lcm_studio.operators import Inverse, LinearOperator, project
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Problem:
     `method`: how a projection comes back into latents: residual adds E(u') - E(u), plain takes E(u'),
     latent only replaces cells, end projects only at the end.
     `project_last`: False leaves the last estimate as the network made it, for a `finish` that blends.
+    `window`: the latent cells that the last estimate is decoded from, where `finish` needs no others; None = all.
     `finish`: float `(H, W, 3)` in [0, 255] -> the picture of the size that went in.
     `measure`: that picture -> fidelity figures. `tile`: side in pixels of overlapping tiles, or None.
     """
@@ -66,6 +68,7 @@ class Problem:
     keep: Tensor | None = None
     method: Method = "residual"
     project_last: bool = True
+    window: Box | None = None
     tile: tuple[int, int] | None = None
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
