@@ -7,6 +7,7 @@ from lcm_studio.operators.base import Identity, Inverse, LinearOperator, project
 from lcm_studio.operators.blocks import BlockMean
 from lcm_studio.operators.compose import Compose
 from lcm_studio.operators.convolution import Convolution
+from lcm_studio.operators.correlated import Correlated
 from lcm_studio.operators.histospline import Histospline
 from lcm_studio.operators.kernels import gaussian_kernel, motion_kernel, parse_kernel
 from lcm_studio.operators.pixel import LUMA, Luma, Mask
@@ -22,6 +23,7 @@ __all__ = [
     "BlockMean",
     "Compose",
     "Convolution",
+    "Correlated",
     "Histospline",
     "Identity",
     "Inverse",
