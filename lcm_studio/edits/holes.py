@@ -22,7 +22,7 @@ from lcm_studio.edits.prepare import (
     split,
     tensor,
 )
-from lcm_studio.edits.problem import Known, Method, Problem
+from lcm_studio.edits.problem import PIXELS, Known, Method, Problem
 from lcm_studio.edits.schedules import default_range, from_strength
 from lcm_studio.edits.seams import feathered, harmonic, match_colour, poisson, seam_score
 from lcm_studio.models.protocol import Model
@@ -139,8 +139,10 @@ def _problem(
     context = options.number("context", 0.5, 0.0, 4.0)
     feather = options.whole("feather", 0, 0, 128)
     blend = options.choice("blend", "poisson", BLENDS)
-    default: Method = "latent" if keep_start and not hole.all() else "residual"
-    method = method_of(options, default)
+    first, last = span or default_range(request.task, request.steps)
+    levels = levels_of(request, options, model, first, last)
+    default: Method | None = "latent" if keep_start and not hole.all() else None
+    method = method_of(options, levels, default)
     native = (model.info.height, model.info.width)
     box = Box(0, 0, *hole.shape) if hole.all() else around(hole, native, context)
     crop, crop_hole = box.of(rgb), box.of(hole)
@@ -153,7 +155,7 @@ def _problem(
     full, full_hole = frame.pad(work), frame.pad(work_hole)
     known = keep = window = None
     cell = model.info.height // model.sample_shape(model.info.width, model.info.height)[1]
-    if not hole.all() and method in ("residual", "plain"):
+    if not hole.all() and method in PIXELS:
         mask = torch.from_numpy(~full_hole).float()[None, None]
         known = Known(op=Mask(mask), y=mask * tensor(full))
     if not hole.all() and method == "latent":
@@ -186,10 +188,9 @@ def _problem(
             **errors(found[~hole], rgb[~hole]),
         } | ({} if hole.all() else {"seam": seam_score(found, hole)})
 
-    first, last = span or default_range(request.task, request.steps)
     return Problem(
         start=tensor(full),
-        levels=levels_of(request, options, model, first, last),
+        levels=levels,
         finish=finish,
         measure=measure,
         known=known,

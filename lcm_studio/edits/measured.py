@@ -93,13 +93,14 @@ def colorize(request: Edit, model: Model) -> Problem:
         found = split(result)[0].astype(np.float64) @ np.asarray(LUMA)
         return {"known": "luma", **errors(found, y)}
 
+    levels = levels_of(request, options, model, *default_range("colorize", request.steps))
     return Problem(
         start=tensor(np.repeat(full, 3, axis=2)),
-        levels=levels_of(request, options, model, *default_range("colorize", request.steps)),
+        levels=levels,
         finish=finish,
         measure=measure,
         known=Known(op=Luma(), y=known),
-        method=method_of(options, "residual"),
+        method=method_of(options, levels),
     )
 
 
@@ -153,9 +154,10 @@ def superres(request: Edit, model: Model) -> Problem:
             "seam": block_seam_score(split(result)[0], p),
         }
 
+    levels = levels_of(request, options, model, *default_range(f"superres{p}", request.steps))
     return Problem(
         start=tensor(start),
-        levels=levels_of(request, options, model, *default_range(f"superres{p}", request.steps)),
+        levels=levels,
         finish=finish,
         measure=measure,
         known=Known(
@@ -164,7 +166,7 @@ def superres(request: Edit, model: Model) -> Problem:
             damping=(damping,),
             inverse=Histospline(p) if name == "area" else None,
         ),
-        method=method_of(options, "residual"),
+        method=method_of(options, levels),
         tile=tile_for(frame, model),
         warnings=said,
     )
@@ -197,13 +199,14 @@ def denoise(request: Edit, model: Model) -> Problem:
             "residual_ratio": float(gap.std() / sigma),
         }
 
+    levels = levels_of(request, options, model, *denoise_range(sigma, request.steps))
     return Problem(
         start=known.project(tensor(smoothed(noisy, sigma)), 0).clamp(-1, 1),
-        levels=levels_of(request, options, model, *denoise_range(sigma, request.steps)),
+        levels=levels,
         finish=lambda x: join(to_bytes(frame.cut(x)), alpha),
         measure=measure,
         known=known,
-        method=method_of(options, "residual"),
+        method=method_of(options, levels),
         tile=tile_for(frame, model),
     )
 
@@ -230,13 +233,14 @@ def deblur(request: Edit, model: Model) -> Problem:
         found = picture(own.A(tensor(split(result)[0]).double())[0])
         return {"known": f"{kernel} blur", **errors(found, rgb)}
 
+    levels = levels_of(request, options, model, *default_range("deblur", request.steps))
     return Problem(
         start=start,
-        levels=levels_of(request, options, model, *default_range("deblur", request.steps)),
+        levels=levels,
         finish=finish,
         measure=measure,
         known=Known(op=op, y=y, damping=(SMOOTH_DAMPING,)),
-        method=method_of(options, "residual"),
+        method=method_of(options, levels),
         tile=tile_for(frame, model),
     )
 

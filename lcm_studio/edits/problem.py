@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-Method = Literal["residual", "plain", "latent", "end"]
-METHODS: tuple[Method, ...] = ("residual", "plain", "latent", "end")
+Method = Literal["residual", "once", "plain", "latent", "end"]
+METHODS: tuple[Method, ...] = ("residual", "once", "plain", "latent", "end")
+PIXELS: tuple[Method, ...] = (
+    "residual",
+    "once",
+    "plain",
+)  # that project decoded pixels at every level
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,7 +58,7 @@ class Problem:
     `known`: the part that each step's clean estimate is projected onto, or None.
     `keep`: latent cells that stay those of `start`, `(1, 1, h, w)`, or None.
     `method`: how a projection comes back into latents: residual adds E(u') - E(u), plain takes E(u'),
-    latent only replaces cells, end projects only at the end.
+    once takes E(u') and what the autoencoder loses of z0, z0 - E(u) at the first level; latent only replaces cells, end projects only at the end.
     `project_last`: False leaves the last estimate as the network made it, for a `finish` that blends.
     `window`: the latent cells that the last estimate is decoded from, where `finish` needs no others; None = all.
     `finish`: float `(H, W, 3)` in [0, 255] -> the picture of the size that went in.

@@ -32,7 +32,7 @@ class Correlated:
 def _cosines(size: int) -> Tensor:
     """The orthonormal DCT-II, float64 `(size, size)`."""
     j = torch.arange(size, dtype=torch.float64)
-    basis = torch.cos(torch.pi * j[:, None] * (j[None] + 0.5) / size) * (2 / size) ** 0.5
+    basis: Tensor = torch.cos(torch.pi * j[:, None] * (j[None] + 0.5) / size) * (2 / size) ** 0.5
     basis[0] /= 2**0.5
     return basis
 

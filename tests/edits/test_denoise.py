@@ -42,9 +42,9 @@ def test_a_denoised_scene_is_nearer_than_non_local_means(sigma):
             strength = 255 * sigma
             smooth = cv2.fastNlMeansDenoisingColored(noisy, None, strength, strength, 5, 15)
             classical.append(psnr(smooth, truth))
-            # what was removed is as much as what was put in, less what clipping took of it
+            # what was removed is nearly what was put in: the posterior mean keeps a part of the noise in the tones
             put_in = float((noisy.astype(float) - truth).std() / 255)
-            assert 0.85 < done.fidelity["residual"] / put_in < 1.15
+            assert 0.75 < done.fidelity["residual"] / put_in < 1.1
     assert np.mean(ours) > np.mean(classical) + 1
 
 
