@@ -34,16 +34,16 @@ from lcm_studio.sampling import SeededNoise
 CLASSICAL = ("aplus", "bicubic", "telea", "ns")
 OURS: dict[str, dict[str, Any]] = {
     "ours": {},
-    "plain": {"method": "plain"},
+    "residual": {"method": "residual"},
     "latent": {"method": "latent"},
     "paste": {"method": "end"},
 }
 METHODS = (
     *("aplus", "bicubic", "telea", "ns", "ours-4", "ours-8", "paste-4", "blend-4", "alg4-4"),
-    *("cm4ir-4", "latino-8", "plain-4", "latent-4", "repaint-100", "ddnm-100"),
+    *("cm4ir-4", "latino-8", "residual-4", "latent-4", "repaint-100", "ddnm-100"),
 )
 HOLE_ONLY = ("telea", "ns", "latent", "blend", "repaint")
-PLAIN_TASKS = ("inpaint", "colorize", "superres4")  # of the ablation that re-encodes plainly
+RESIDUAL_TASKS = ("inpaint", "colorize", "superres4")  # of the ablation that encodes twice a level
 SEEDS = 4
 Array = np.ndarray
 
@@ -63,8 +63,8 @@ def fits(task: str, method: str) -> bool:
         return task in ("inpaint", "outpaint")
     if name == "bicubic":
         return task.startswith("superres")
-    if name == "plain":
-        return task in PLAIN_TASKS
+    if name == "residual":
+        return task in RESIDUAL_TASKS
     if name in ("cm4ir", "latino"):
         return task not in ("colorize", "denoise")
     return not (task == "denoise" and name == "alg4")

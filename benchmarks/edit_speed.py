@@ -93,8 +93,8 @@ def speed(bench: Bench, rounds: int, results: Path) -> str:
         ),
         "inpaint, pixel-projected": lambda: edit_session(hole.request(STEPS, 1), model, (1,), 1),
         "4x, pixel-projected": lambda: edit_session(small.request(STEPS, 1), model, (1,), 1),
-        "4x, plain re-encoding": lambda: edit_session(
-            small.request(STEPS, 1, method="plain"), model, (1,), 1
+        "4x, residual re-encoding": lambda: edit_session(
+            small.request(STEPS, 1, method="residual"), model, (1,), 1
         ),
     }
     watches = {name: _Watch(model) for name in kinds}
@@ -128,7 +128,7 @@ def _run(watch: _Watch, session: Callable[[], Any]) -> None:
 
 def _singles(watches: dict[str, _Watch], kind: str) -> list[float]:
     """Times of one picture's call; pairs (the encodes of residual edits) are left out."""
-    name = "4x, plain re-encoding" if kind == "Encode" else "generation"
+    name = "4x, pixel-projected" if kind == "Encode" else "generation"
     return watches[name].seconds[kind]
 
 

@@ -26,7 +26,7 @@ score over that of the untouched picture (1 = no seam). *known*: errors of the k
 (for denoising: what was removed). *diversity*: mean feature distance of four seeds. *seconds*: of CPU time per picture,
 eight pictures per call. *evaluations*: predictions per picture (the teacher's take two passes each, for its guidance).
 
-ours-N: the studio's defaults; plain, latent: its other ways back into latents; paste: projected only at the end; aplus:
+ours-N: the studio's defaults; residual, latent: its other ways back into latents; paste: projected only at the end; aplus:
 the simplest answer with the known part; alg4: Consistency Models, Algorithm 4; blend: diffusers' mask blending; others
 by name. What is simplified in them is said in `benchmarks/edit_loops.py`."""
 
@@ -114,7 +114,7 @@ def compare(cells: Mapping[str, Mapping[str, Array]]) -> tuple[dict[str, dict], 
             row[few] = distance(cells[method], every)
     said = []
     for name in (m for m in ("ours-4", "ours-8") if m in rows):
-        rivals = [m for m in fast if not m.startswith(("ours", "plain", "latent"))]
+        rivals = [m for m in fast if not m.startswith(("ours", "residual", "latent"))]
         verdict: dict[str, Any] = {"method": name, "frechet": rows[name]["frechet"]}
         if rivals:
             best = min(rivals, key=lambda m: rows[m]["frechet"])

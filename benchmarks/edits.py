@@ -163,14 +163,16 @@ def _costs(bench: Any) -> Any:
 
     def cost(method: str) -> float:
         from benchmarks.edit_methods import steps_of
+        from lcm_studio.edits.prepare import ONCE
 
         name, n = method.partition("-")[0], steps_of(method)
         teacher = name in ("repaint", "ddnm")
         p, d, e = times["scenery-teacher" if teacher else "scenery-lcm"]
         calls = {
-            "ours": (n, 2 * n - 1),
+            "ours": (n, n + (n >= ONCE)),
+            "residual": (n, 2 * n - 1),
             "latino": (n + 1, n + 1),
-            **dict.fromkeys(("plain", "alg4", "cm4ir", "ddnm"), (n, n)),
+            **dict.fromkeys(("alg4", "cm4ir", "ddnm"), (n, n)),
             **dict.fromkeys(("paste", "latent", "blend", "repaint"), (1, 1)),
         }.get(name, (0, 0))
         return 0.04 + n * p + calls[0] * d + calls[1] * e

@@ -1,7 +1,7 @@
 """The last step of an edit: 8-bit pictures that meet their known part after rounding, not before it.
 
-Projecting, clipping and rounding is not enough: clipping undoes the projection. Here the picture is shifted
-along the operator's own row direction, by bisection, until the *clipped* picture meets y; then it is rounded.
+Projecting, clipping and rounding is not enough: clipping undoes the projection. Here the picture is moved until the
+*clipped* picture meets y, along the operator's own row direction or, for means of blocks, smoothly; then it is rounded.
 Pictures are float `(H, W, C)` in [0, 255]; results are uint8 of the same shape.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from lcm_studio.operators import LUMA, LinearOperator, project
+from lcm_studio.operators import LUMA, BlockMean, Histospline, LinearOperator, project
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 _HALVINGS = 28
+_ROUNDS = 8  # of smooth correction and clipping; each costs a few milliseconds at most
+_SMALL = 0.02  # levels that a shift of a block may be, unseen
 
 
 def to_bytes(x: Floats) -> Pixels:
@@ -54,28 +56,63 @@ def meet_luma(x: Floats, y: NDArray[np.floating], weights: tuple[float, ...] = L
 
 
 def meet_block_means(x: Floats, y: NDArray[np.floating], p: int) -> Pixels:
-    """The picture `(h p, w p, C)` nearest by a shift of each block whose p x p means are `y` `(h, w, C)`.
+    """A picture `(h p, w p, C)` near `x` whose p x p means are `y` `(h, w, C)`, without the grid of the blocks.
 
-    The shift of every block is bisected; of the rounded pixels those with the largest remainders are rounded
-    up, so that the sum of a block is the nearest integer to p^2 y: the mean errs by at most 1 / (2 p^2).
+    What the means lack is added as the smoothest picture that has them (`Histospline`), again for what clipping takes
+    away of it. What little is left then, at black and white, is a shift of single blocks. Of the rounded pixels those
+    with the largest remainders are rounded up, so that the sum of a block is the nearest integer to p^2 y: the mean
+    errs by at most 1 / (2 p^2).
     """
-    rows, columns, channels = y.shape
-    blocks = x.astype(np.float64).reshape(rows, p, columns, p, channels).transpose(0, 2, 4, 1, 3)
-    blocks = np.clip(blocks.reshape(rows, columns, channels, p * p), 0, 255)
-    low, high = np.full(y.shape, -255.0), np.full(y.shape, 255.0)
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        over = np.clip(blocks + middle[..., None], 0, 255).mean(axis=-1) > y
-        low, high = np.where(over, low, middle), np.where(over, middle, high)
-    met = np.clip(blocks + ((low + high) / 2)[..., None], 0, 255)
+    height, width, channels = x.shape
+    rows, columns = height // p, width // p
+    near = _smoothly_met(x, np.asarray(y, np.float32), p)
+    blocks = near.astype(np.float64).reshape(rows, p, columns, p, channels)
+    blocks = blocks.transpose(0, 2, 4, 1, 3).reshape(rows, columns, channels, p * p)
+    met = _shifted(blocks, np.asarray(y, np.float64))
     whole = np.floor(met)
     goal = np.clip(np.rint(y.astype(np.float64) * p * p), 0, 255 * p * p)
     missing = (goal - whole.sum(axis=-1))[..., None]
-    remainder = np.where(whole < 255, met - whole, -1.0)
-    rank = np.argsort(np.argsort(-remainder, axis=-1), axis=-1)
-    whole = np.where((rank < missing) & (whole < 255), whole + 1, whole)
+    order = np.argsort(np.where(whole < 255, whole - met, 1.0), axis=-1, kind="stable")
+    up = np.zeros(met.shape, bool)
+    np.put_along_axis(up, order, np.arange(p * p) < missing, axis=-1)
+    whole = np.where(up & (whole < 255), whole + 1, whole)
     out = whole.reshape(rows, columns, channels, p, p).transpose(0, 3, 1, 4, 2)
-    return to_bytes(out.reshape(rows * p, columns * p, channels))
+    return to_bytes(out.reshape(height, width, channels))
+
+
+def _smoothly_met(x: Floats, y: Floats, p: int) -> Floats:
+    """`x` in [0, 255] with the means `y` but for some blocks at the ends of the range."""
+    means, spline = BlockMean(p, *x.shape[:2]), Histospline(p)
+    near, known = _planes(x).clamp(0, 255), _planes(y)
+    for _ in range(_ROUNDS):
+        gap = known - means.A(near)
+        if float(gap.abs().max()) < _SMALL:
+            break
+        near = (near + spline.pinv(gap)).clamp(0, 255)
+    found: Floats = near[0].permute(1, 2, 0).numpy()
+    return found
+
+
+def _shifted(blocks: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Blocks `(..., n)` in [0, 255], each shifted and clipped so that its mean is `y` `(...)`, by bisection if need be."""
+    shift = y - blocks.mean(axis=-1)
+    moved = blocks + shift[..., None]
+    out = (moved.min(axis=-1) < 0) | (moved.max(axis=-1) > 255)
+    if not out.any():
+        return moved
+    tight, goal = blocks[out], y[out]
+    low, high = np.full(goal.shape, -255.0), np.full(goal.shape, 255.0)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        over = np.clip(tight + middle[..., None], 0, 255).mean(axis=-1) > goal
+        low, high = np.where(over, low, middle), np.where(over, middle, high)
+    moved[out] = np.clip(tight + ((low + high) / 2)[..., None], 0, 255)
+    return moved
+
+
+def _planes(x: Floats) -> torch.Tensor:
+    """`(H, W, C)` -> `(1, C, H, W)`."""
+    return torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1))[None])
 
 
 def meet_operator(
@@ -93,12 +130,8 @@ def meet_operator(
     For operators without a closed form in the box: blurs and smooth downsampling. Where the box is tight the
     least damping stalls, since it amplifies what clipping takes away; then it is tripled and tripled again.
     """
-
-    def tensor(a: Floats) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(a.transpose(2, 0, 1))[None]).double()
-
-    known = tensor(y)
-    best, least = tensor(x).clamp(0, 255), math.inf
+    known = _planes(y).double()
+    best, least = _planes(x).double().clamp(0, 255), math.inf
     for damped in (damping, 3 * damping, 10 * damping):
         ahead, pace, picture = best, 1.0, best
         for _ in range(iterations):

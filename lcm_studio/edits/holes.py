@@ -22,7 +22,7 @@ from lcm_studio.edits.prepare import (
     split,
     tensor,
 )
-from lcm_studio.edits.problem import Known, Method, Problem
+from lcm_studio.edits.problem import PIXELS, Known, Method, Problem
 from lcm_studio.edits.schedules import default_range, from_strength
 from lcm_studio.edits.seams import feathered, harmonic, match_colour, poisson, seam_score
 from lcm_studio.models.protocol import Model
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 MASK_OPTIONS = ("grow", "feather", "invert", "context", "blend")
 BLENDS = ("poisson", "colour", "none")
 MAX_BORDER = 1024
+RING = 8  # pixels around a hole that its colours are matched on
 
 
 def inpaint(request: Edit, model: Model) -> Problem:
@@ -138,8 +139,10 @@ def _problem(
     context = options.number("context", 0.5, 0.0, 4.0)
     feather = options.whole("feather", 0, 0, 128)
     blend = options.choice("blend", "poisson", BLENDS)
-    default: Method = "latent" if keep_start and not hole.all() else "residual"
-    method = method_of(options, default)
+    first, last = span or default_range(request.task, request.steps)
+    levels = levels_of(request, options, model, first, last)
+    default: Method | None = "latent" if keep_start and not hole.all() else None
+    method = method_of(options, levels, default)
     native = (model.info.height, model.info.width)
     box = Box(0, 0, *hole.shape) if hole.all() else around(hole, native, context)
     crop, crop_hole = box.of(rgb), box.of(hole)
@@ -150,13 +153,15 @@ def _problem(
         work = fill(work, work_hole)
     frame = frame_for(height, width, model)
     full, full_hole = frame.pad(work), frame.pad(work_hole)
-    known = keep = None
-    if not hole.all() and method in ("residual", "plain"):
+    known = keep = window = None
+    cell = model.info.height // model.sample_shape(model.info.width, model.info.height)[1]
+    if not hole.all() and method in PIXELS:
         mask = torch.from_numpy(~full_hole).float()[None, None]
         known = Known(op=Mask(mask), y=mask * tensor(full))
     if not hole.all() and method == "latent":
-        cell = model.info.height // model.sample_shape(model.info.width, model.info.height)[1]
         keep = masks.latent_keep(full_hole, cell)
+    if model.latent and model.local_decoder and request.decoder == "default":
+        window = masks.window(full_hole, cell, RING)
     if (height, width) != (box.height, box.width):
         said = (*said, f"the part to paint was sampled at {width} x {height} and enlarged")
 
@@ -168,7 +173,7 @@ def _problem(
             patch = to_bytes(made)
         else:
             if blend != "none":
-                made = match_colour(made, part, crop_hole)
+                made = match_colour(made, part, crop_hole, RING)
             if blend == "poisson":
                 made = poisson(made, part, crop_hole)
             made = feathered(made, part, crop_hole, feather)
@@ -183,16 +188,16 @@ def _problem(
             **errors(found[~hole], rgb[~hole]),
         } | ({} if hole.all() else {"seam": seam_score(found, hole)})
 
-    first, last = span or default_range(request.task, request.steps)
     return Problem(
         start=tensor(full),
-        levels=levels_of(request, options, model, first, last),
+        levels=levels,
         finish=finish,
         measure=measure,
         known=known,
         keep=keep,
         method=method,
         project_last=False,
+        window=window,
         warnings=said,
     )
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lcm_studio.edits.problem import Problem
+from lcm_studio.edits.geometry import Box
+from lcm_studio.edits.problem import PIXELS, Problem
 from lcm_studio.edits.tiles import tiled
 from lcm_studio.models.protocol import Cond, Model
-from lcm_studio.operators import project
 from lcm_studio.sampling import Ask, Decode, Encode, Noise, Steps, multistep
 
 
@@ -19,7 +19,8 @@ class Projection:
     """The refine hook: each clean estimate gets the known part, and the last one stays in pixels.
 
     Pixel models: x0 = project(x0). Latent models: u = D(z0), u' = project(u), z0 += E(u') - E(u), which leaves
-    z0 alone where the projection changes nothing. `picture` holds the last u', `(B, 3, H, W)` in [-1, 1].
+    z0 alone where the projection changes nothing; or z0 = E(u'), half the encoding, plus z0 - E(u) as the first level
+    had it. `picture` holds the last u', `(B, 3, H, W)` in [-1, 1].
     """
 
     def __init__(self, problem: Problem, start: Tensor, *, latent: bool) -> None:
@@ -27,6 +28,7 @@ class Projection:
         self.start = start
         self.latent = latent
         self.picture: Tensor | None = None
+        self.lost: Tensor | None = None  # by the autoencoder, of a clean estimate
 
     def __call__(self, x0_hat: Tensor, k: int, x_t: Tensor) -> Steps:
         p = self.problem
@@ -34,26 +36,44 @@ class Projection:
         if p.keep is not None:
             keep = p.keep.to(x0_hat)
             x0_hat = keep * self.start + (1 - keep) * x0_hat
-        wanted = p.known is not None and p.method in ("residual", "plain")
+        wanted = p.known is not None and p.method in PIXELS
         if not last and not wanted:
+            return x0_hat
+        if last and p.window is not None:
+            self.picture = yield from self._part(x0_hat, p.window)
             return x0_hat
         u = yield Decode(x0_hat)
         u = u.clamp(-1, 1)
         if p.known is None or (last and not p.project_last):
             self.picture = u
             return x0_hat
-        projected = project(p.known.op, u, p.known.y.to(u), p.known.damping_at(k))
+        projected = p.known.project(u, k)
         if last:
             self.picture = projected
             return x0_hat
         if not self.latent:
             return projected
-        if p.method == "plain":
-            encoded: Tensor = yield Encode(projected.clamp(-1, 1))
-            return encoded
-        after, before = (yield Encode(torch.cat([projected.clamp(-1, 1), u]))).chunk(2)
-        corrected: Tensor = x0_hat + after - before
-        return corrected
+        return (yield from self._encoded(x0_hat, u, projected.clamp(-1, 1)))
+
+    def _encoded(self, z0: Tensor, u: Tensor, projected: Tensor) -> Steps:
+        """The latents of `projected`, where z0 decodes to u."""
+        method = self.problem.method
+        if method == "residual" or (method == "once" and self.lost is None):
+            after, before = (yield Encode(torch.cat([projected, u]))).chunk(2)
+            self.lost = z0 - before
+        else:
+            after = yield Encode(projected)
+        kept: Tensor = after if self.lost is None else after + self.lost
+        return kept
+
+    def _part(self, x0_hat: Tensor, window: Box) -> Steps:
+        """The start's picture with what the cells of `window` decode to: around a hole nothing else is looked at."""
+        u = yield Decode(x0_hat[..., window.top : window.bottom, window.left : window.right])
+        cell = u.shape[-1] // window.width
+        picture = self.problem.start.to(u).repeat(len(u), 1, 1, 1)
+        rows = slice(window.top * cell, window.bottom * cell)
+        picture[..., rows, window.left * cell : window.right * cell] = u.clamp(-1, 1)
+        return picture
 
 
 def solve(problem: Problem, model: Model, cond: Cond, noise: Noise) -> Generator[Ask, Any, Tensor]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from lcm_studio.edits.geometry import Box
 from lcm_studio.spec.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -70,6 +71,27 @@ def hole_of(mask: Pixels) -> tuple[Bools, str]:
     if greys:
         said = f"{greys} grey pixels of the mask count as white (may change); use feather for a soft edge"
     return hole, said
+
+
+REACH = 2  # cells that a decoded pixel sees: further ones move few by more than a level with the bundled autoencoder
+_WORTH = 0.85  # of the grid: larger windows save too little
+
+
+def window(hole: Bools, cell: int, ring: int) -> Box | None:
+    """The cells that decide the pixels of a hole and the ones around it, or None where that is nearly the whole grid.
+
+    `ring`: pixels around the hole that are looked at too (for a colour match).
+    """
+    rows, columns = np.nonzero(hole.any(axis=1))[0], np.nonzero(hole.any(axis=0))[0]
+    margin = max(REACH * cell, ring)
+    ends = [(int(at[0]) - margin, int(at[-1]) + 1 + margin) for at in (rows, columns)]
+    sizes = [size // cell for size in hole.shape]
+    (top, bottom), (left, right) = (
+        (max(0, first // cell), min(size, -(-last // cell)))
+        for (first, last), size in zip(ends, sizes, strict=True)
+    )
+    box = Box(top, left, bottom, right)
+    return box if box.height * box.width < _WORTH * sizes[0] * sizes[1] else None
 
 
 def latent_keep(hole: Bools, cell: int, dilate: int = 1) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,8 +74,15 @@ def tile_for(frame: Frame, model: Model) -> tuple[int, int] | None:
     return model.info.height, model.info.width
 
 
-def method_of(options: Options, default: Method) -> Method:
-    value = options.choice("method", default, METHODS)
+# from so many levels on, one more encoding is within a twentieth of N predictions, decodings and encodings
+ONCE = 7
+
+
+def method_of(options: Options, levels: Sequence[float], default: Method | None = None) -> Method:
+    """The user's way back into latents; else `default`; else the best that encodes about once a level."""
+    value = options.choice(
+        "method", default or ("once" if len(levels) >= ONCE else "plain"), METHODS
+    )
     return next(m for m in METHODS if m == value)
 
 

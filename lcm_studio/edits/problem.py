@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-from lcm_studio.operators import LinearOperator
+from lcm_studio.edits.geometry import Box
+from lcm_studio.operators import Inverse, LinearOperator, project
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,8 +19,13 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-Method = Literal["residual", "plain", "latent", "end"]
-METHODS: tuple[Method, ...] = ("residual", "plain", "latent", "end")
+Method = Literal["residual", "once", "plain", "latent", "end"]
+METHODS: tuple[Method, ...] = ("residual", "once", "plain", "latent", "end")
+PIXELS: tuple[Method, ...] = (
+    "residual",
+    "once",
+    "plain",
+)  # that project decoded pixels at every level
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,11 +33,18 @@ class Known:
     """y = A x + noise: `op`, `y` for pictures `(1, 3, H, W)` in [-1, 1].
 
     `damping`: of each step's projection, one per level or one for all; 0 replaces the known part.
+    `inverse`: what brings a residual back into pixels, if not the operator's own A+.
     """
 
     op: LinearOperator
     y: Tensor
     damping: tuple[float, ...] = (0.0,)
+    inverse: Inverse | None = None
+
+    def project(self, x: Tensor, k: int) -> Tensor:
+        """`x` `(B, 3, H, W)` with the known part, as step `k` knows it."""
+        y = self.y.to(x)
+        return project(self.op, x, y, self.damping_at(k), inverse=self.inverse)
 
     def damping_at(self, k: int) -> float:
         return self.damping[min(k, len(self.damping) - 1)]
@@ -45,8 +58,9 @@ class Problem:
     `known`: the part that each step's clean estimate is projected onto, or None.
     `keep`: latent cells that stay those of `start`, `(1, 1, h, w)`, or None.
     `method`: how a projection comes back into latents: residual adds E(u') - E(u), plain takes E(u'),
-    latent only replaces cells, end projects only at the end.
+    once takes E(u') and what the autoencoder loses of z0, z0 - E(u) at the first level; latent only replaces cells, end projects only at the end.
     `project_last`: False leaves the last estimate as the network made it, for a `finish` that blends.
+    `window`: the latent cells that the last estimate is decoded from, where `finish` needs no others; None = all.
     `finish`: float `(H, W, 3)` in [0, 255] -> the picture of the size that went in.
     `measure`: that picture -> fidelity figures. `tile`: side in pixels of overlapping tiles, or None.
     """
@@ -59,6 +73,7 @@ class Problem:
     keep: Tensor | None = None
     method: Method = "residual"
     project_last: bool = True
+    window: Box | None = None
     tile: tuple[int, int] | None = None
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)

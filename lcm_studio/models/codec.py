@@ -24,6 +24,11 @@ class LatentCodec:
         self._decoders: dict[str, Any] = {"default": vae}
         self._current = "default"
 
+    @property
+    def local(self) -> bool:
+        """Whether a pixel of the model's own decoder depends on the cells around it alone: no attention, no group norm."""
+        return type(self.vae).__name__ == "AutoencoderTiny"
+
     def use(self, name: str) -> None:
         """Decodes with `name` from now on. Raises ModelError where it does not fit the latents."""
         if name not in self._decoders:

@@ -62,6 +62,11 @@ class LatentModel:
     def device(self) -> str:
         return self.placement.device
 
+    @property
+    def local_decoder(self) -> bool:
+        """Whether a part of the latents decodes to that part of the picture."""
+        return self.codec.local
+
     def use(self, *, loras: tuple[LoraSpec, ...] = (), decoder: str = "default") -> None:
         """Switches to a set of LoRAs and a decoder for the calls that follow.
 

@@ -22,6 +22,7 @@ class PixelModel:
     """f(x, sigma) = c_skip x + c_out F(c_in x, 250 ln sigma), clipped to [-1, 1]."""
 
     latent = False
+    local_decoder = True
 
     def __init__(
         self, *, info: ModelInfo, unet: Any, scheduler: Mapping[str, Any], placement: Placement

@@ -3,10 +3,12 @@
 Tensors are `(B, C, H, W)`, float32 or float64, of any range; operators are plain objects without weights.
 """
 
-from lcm_studio.operators.base import Identity, LinearOperator, project, solve_normal
+from lcm_studio.operators.base import Identity, Inverse, LinearOperator, project, solve_normal
 from lcm_studio.operators.blocks import BlockMean
 from lcm_studio.operators.compose import Compose
 from lcm_studio.operators.convolution import Convolution
+from lcm_studio.operators.correlated import Correlated
+from lcm_studio.operators.histospline import Histospline
 from lcm_studio.operators.kernels import gaussian_kernel, motion_kernel, parse_kernel
 from lcm_studio.operators.pixel import LUMA, Luma, Mask
 from lcm_studio.operators.separable import (
@@ -21,7 +23,10 @@ __all__ = [
     "BlockMean",
     "Compose",
     "Convolution",
+    "Correlated",
+    "Histospline",
     "Identity",
+    "Inverse",
     "LinearOperator",
     "Luma",
     "Mask",

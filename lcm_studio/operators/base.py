@@ -33,13 +33,30 @@ class LinearOperator(Protocol):
         ...
 
 
-def project(op: LinearOperator, x: Tensor, y: Tensor, damping: float = 0.0) -> Tensor:
+class Inverse(Protocol):
+    """A way back from a known part into images: `pinv` with A pinv(y) = y, of which A+ is the one of least norm."""
+
+    def pinv(self, y: Tensor, damping: float = 0.0) -> Tensor:
+        """An image whose known part is y, up to the damping."""
+        ...
+
+
+def project(
+    op: LinearOperator,
+    x: Tensor,
+    y: Tensor,
+    damping: float = 0.0,
+    *,
+    inverse: Inverse | None = None,
+) -> Tensor:
     """x + A+ (y - A x): the nearest image to `x` `(B, C, H, W)` whose known part is `y`.
 
     With `damping` = sigma_y^2 / sigma^2 it is the proximal step of a known part with noise sigma_y
     against an estimate with error sigma. Source: DDNM, eq. 13; OpenAI's three editors equal it.
+    With another right inverse S in place of A+ it is the nearest in another metric: for S = K A^T (A K A^T)^-1
+    that of K^-1, where K says how errors of the estimate go together.
     """
-    return x + op.pinv(y - op.A(x), damping)
+    return x + (op if inverse is None else inverse).pinv(y - op.A(x), damping)
 
 
 class Identity:

@@ -200,7 +200,7 @@ def _sampling(info: ModelInfo) -> Controls:
             elem_id=f"{TAB}-levels",
         )
         c["method"] = gr.Dropdown(
-            ["default", "residual", "plain", "latent", "end"], value="default", label="How the known part comes back",
+            ["default", "residual", "once", "plain", "latent", "end"], value="default", label="How the known part comes back",
             elem_id=f"{TAB}-method",
         )  # fmt: skip
     return c

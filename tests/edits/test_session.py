@@ -6,14 +6,17 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lcm_studio.edits import TASKS
 from lcm_studio.edits.finish import to_bytes
 from lcm_studio.edits.measured import luma_of
 from lcm_studio.edits.noise_level import estimate_sigma
+from lcm_studio.edits.run import edit_session
 from lcm_studio.engine import Engine, EngineConfig
 from lcm_studio.operators import LUMA
+from lcm_studio.sampling import Decode, Encode, Predict, drive
 from lcm_studio.spec.events import Done, Failed
 from lcm_studio.spec.requests import Edit
 from lcm_studio.ui.edit_form import read_out
@@ -57,7 +60,7 @@ def reread(pixels):
     return np.asarray(Image.open(buffer))
 
 
-@pytest.mark.parametrize("method", ["residual", "plain", "latent", "end"])
+@pytest.mark.parametrize("method", ["residual", "once", "plain", "latent", "end"])
 @pytest.mark.parametrize("model", ["lcm", "cm"])
 def test_inpaint_keeps_every_known_byte(engine, model, method):
     size = 64 if model == "lcm" else 16
@@ -219,3 +222,26 @@ def test_noise_is_estimated(sigma):
     clean = np.full((128, 128, 3), 127.0)
     noisy = to_bytes((clean + rng.normal(0, sigma * 255, clean.shape)).astype(np.float32))
     assert abs(estimate_sigma(noisy) / 255 - sigma) < 0.15 * sigma
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 6, 7, 8])
+@pytest.mark.parametrize("task", ["superres", "inpaint", "denoise"])
+def test_an_edit_encodes_and_decodes_about_once_a_level(engine, task, steps):
+    """At most as often as it predicts; from seven levels on once more, to learn what the autoencoder loses."""
+    options = {"levels": [2.0 - 0.2 * k for k in range(steps)]}
+    mask = square() if task == "inpaint" else None
+    image = scene(16, 16) if task == "superres" else scene()  # small enough for one tile
+    request = Edit(task=task, image=image, mask=mask, prompt="", steps=steps, options=options)
+    counts = {Predict: 0, Decode: 0, Encode: 0}
+
+    def count(ask):
+        match ask:
+            case Predict(x, _, _) | Decode(x) | Encode(x):
+                counts[type(ask)] += len(x)
+
+    with torch.inference_mode():
+        drive(
+            edit_session(request, engine.model("lcm"), (3,), 1), engine.model("lcm"), on_ask=count
+        )
+    assert counts[Predict] == counts[Decode] == steps
+    assert counts[Encode] == steps + (steps >= 7)
