@@ -170,7 +170,15 @@ def distil(browser: Any, url: str, out: Path) -> None:
     page = opened(browser, url, viewport={"width": 1360, "height": 920}, color_scheme="light")
     page.get_by_role("tab", name="Distil").click()
     page.wait_for_timeout(4000)
-    page.screenshot(path=out / "distil-light.png")
+    if page.locator(".distil-empty").count():
+        page.screenshot(path=out / "distil-light.png")
+        return
+    page.set_viewport_size({"width": 1360, "height": 1340})  # a studio that has a run to show
+    film = page.locator(".distil-film")
+    if film.count():
+        film.evaluate("film => film.scrollTo(film.scrollWidth, 0)")
+    page.wait_for_timeout(2500)
+    page.screenshot(path=out / "distil-run.png")
 
 
 def create(browser: Any, url: str, out: Path) -> None:
