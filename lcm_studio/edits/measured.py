@@ -182,10 +182,12 @@ def denoise(request: Edit, model: Model) -> Problem:
     sigma = max(sigma, 1 / 255)
     frame = frame_for(rgb.shape[0], rgb.shape[1], model)
     noisy = frame.pad(rgb)
+    levels = levels_of(request, options, model, *denoise_range(sigma, request.steps))
+    damping = (2 * sigma) ** 2 / ESTIMATE_POWER
     known = Known(
         op=Identity(),
         y=tensor(noisy),
-        damping=((2 * sigma) ** 2 / ESTIMATE_POWER,),
+        damping=(*(damping for _ in levels[1:]), LAST * damping),
         inverse=Correlated(),
     )
 
@@ -199,7 +201,6 @@ def denoise(request: Edit, model: Model) -> Problem:
             "residual_ratio": float(gap.std() / sigma),
         }
 
-    levels = levels_of(request, options, model, *denoise_range(sigma, request.steps))
     return Problem(
         start=known.project(tensor(smoothed(noisy, sigma)), 0).clamp(-1, 1),
         levels=levels,
@@ -248,6 +249,9 @@ def deblur(request: Edit, model: Model) -> Problem:
 # of a clean estimate's error, in the unit of `Correlated`: variance per cosine of pixels in [-1, 1]. Measured: .015 at
 # sigma .25 to .03 at 1.2
 ESTIMATE_POWER = 0.025
+# times the damping at the last level: the errors lie at edges, so that what is let through in flat parts is noise, and
+# no prediction follows that would take it for such; four times halves the grain there, and the PSNR rises
+LAST = 4.0
 
 
 def denoise_range(sigma: float, steps: int) -> tuple[float, float]:
