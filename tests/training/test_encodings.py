@@ -160,7 +160,8 @@ class TestTexts:
             recipe: Any = made.recipe
             for encoder in recipe.prompts.encoders:
                 encoder.register_forward_hook(lambda *call, calls=calls: calls.append(1))
-            losses.append([made.optimizer_step().item() for made.step in range(3)])
+            # gradients alone: the optimizer would enlarge what captions of another batch differ by
+            losses.append([made.gradients().item() for made.step in range(3)])
             assert bool(calls) == (how == "online")
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
