@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lcm_studio.cli import main
 from tests import tiny
 from tests.hub import DROP, Hub, run
 
@@ -92,7 +91,10 @@ def test_a_hub_model_is_the_folder_that_was_published(
     assert offline.returncode == 0, offline.stderr
     assert len(hub.log) == asked
 
-    assert main([*picture(str(repository), "--sampler", "auto")]) == 0
+    folder = run(
+        hub.environment(home), "lcm_studio", *picture(str(repository), "--sampler", "auto")
+    )
+    assert folder.returncode == 0, folder.stderr
     made = [np.asarray(Image.open(tmp_path / f"{n}.png")).astype(int) for n in (0, 1, 2)]
     assert np.abs(made[0] - made[2]).max() == np.abs(made[1] - made[2]).max() == 0
 
