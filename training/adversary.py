@@ -94,8 +94,8 @@ class LatentCritic(nn.Module):
 
     Isola et al. 2017 (PatchGAN) with the projection of the caption of Miyato & Koyama 2018. What a small
     student lacks is sharpness, which is local: on the bundled models it tells blurred estimates from
-    data within a hundred steps, where heads on a teacher's features need far more and cost 15 times as
-    much.
+    data within a hundred steps, at a quarter of the time of heads on a teacher's features, which learn
+    more slowly.
     """
 
     def __init__(self, channels: int, context: int, width: int = 96) -> None:
