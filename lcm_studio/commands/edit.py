@@ -46,7 +46,8 @@ def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         parser.add_argument("--prompt", default="", help="what it should show")
         _own_arguments(parser, task)
         parser.add_argument("--levels", metavar="S,S,...", help="falling noise levels (sigma)")
-        parser.add_argument("--method", help="residual, plain, latent or end")
+        parser.add_argument("--method", help="residual, once, plain, latent or end")
+        parser.add_argument("--eta", type=float, help="share of fresh noise at each level, 0 to 1")
         add_sampling_arguments(parser)
         parser.set_defaults(run=run)
 
@@ -86,8 +87,19 @@ def _own_arguments(parser: argparse.ArgumentParser, task: str) -> None:
 
 
 OPTIONS = (
-    *("levels", "method", "grow", "feather", "context", "blend", "invert", "borders", "scale"),
-    *("operator", "sigma", "kernel", "strength", "frames", "path", "kind", "prompt_b", "seed_b"),
+    *("levels", "method", "eta", "grow", "feather", "context", "blend", "invert", "borders"),
+    *(
+        "scale",
+        "operator",
+        "sigma",
+        "kernel",
+        "strength",
+        "frames",
+        "path",
+        "kind",
+        "prompt_b",
+        "seed_b",
+    ),
 )
 
 

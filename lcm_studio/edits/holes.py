@@ -14,6 +14,7 @@ from lcm_studio.edits.geometry import Box, around, check_size, resize
 from lcm_studio.edits.options import Options
 from lcm_studio.edits.prepare import (
     errors,
+    eta_of,
     frame_for,
     join,
     levels_of,
@@ -196,6 +197,7 @@ def _problem(
         known=known,
         keep=keep,
         method=method,
+        eta=eta_of(options, request.task),
         project_last=False,
         window=window,
         warnings=said,

@@ -14,7 +14,7 @@ from torch import Tensor
 from lcm_studio.edits.finish import to_bytes
 from lcm_studio.edits.geometry import check_size, resize
 from lcm_studio.edits.options import Options
-from lcm_studio.edits.prepare import frame_for, levels_of, picture, room, split, tensor
+from lcm_studio.edits.prepare import eta_of, frame_for, levels_of, picture, room, split, tensor
 from lcm_studio.edits.problem import Outcome
 from lcm_studio.edits.schedules import from_strength
 from lcm_studio.models.protocol import Cond, Model
@@ -58,6 +58,7 @@ def interpolate_session(
     frames = options.whole("frames", 9, 2, MAX_FRAMES)
     kind = options.choice("kind", "pictures", KINDS)
     path = options.choice("path", "slerp", ("slerp", "linear"))
+    eta = eta_of(options, "interpolate")
     mix = slerp if path == "slerp" else torch.lerp
     weights = [i / (frames - 1) for i in range(frames)]
     rgb_a, _ = split(request.image)
@@ -105,6 +106,7 @@ def interpolate_session(
             schedule=model.schedule,
             noise=_Same(state, len(part)),
             deterministic=settled.deterministic,
+            eta=eta,
         )
         decoded = yield Decode(latents)
         made += [resize(frame.cut(picture(d)), height, width) for d in decoded]
@@ -128,7 +130,7 @@ def interpolate_session(
         flagged=(False,) * frames,
         fidelity=fidelity,
         warnings=said,
-        settings={"levels": [model.schedule.ve_sigma(t) for t in levels]},
+        settings={"levels": [model.schedule.ve_sigma(t) for t in levels], "eta": eta},
     )
 
 

@@ -92,6 +92,7 @@ def solve(problem: Problem, model: Model, cond: Cond, noise: Noise) -> Generator
         schedule=model.schedule,
         noise=noise,
         refine=hook,
+        eta=problem.eta,
     )
     if problem.tile is not None:
         cells = model.sample_shape(problem.tile[1], problem.tile[0])

@@ -16,6 +16,7 @@ from lcm_studio.edits.noise_level import estimate_sigma
 from lcm_studio.edits.options import Options
 from lcm_studio.edits.prepare import (
     errors,
+    eta_of,
     frame_for,
     join,
     levels_of,
@@ -101,6 +102,7 @@ def colorize(request: Edit, model: Model) -> Problem:
         measure=measure,
         known=Known(op=Luma(), y=known),
         method=method_of(options, levels),
+        eta=eta_of(options, "colorize"),
     )
 
 
@@ -167,6 +169,7 @@ def superres(request: Edit, model: Model) -> Problem:
             inverse=Histospline(p) if name == "area" else None,
         ),
         method=method_of(options, levels),
+        eta=eta_of(options, f"superres{p}"),
         tile=tile_for(frame, model),
         warnings=said,
     )
@@ -208,6 +211,7 @@ def denoise(request: Edit, model: Model) -> Problem:
         measure=measure,
         known=known,
         method=method_of(options, levels),
+        eta=eta_of(options, "denoise"),
         tile=tile_for(frame, model),
     )
 
@@ -242,6 +246,7 @@ def deblur(request: Edit, model: Model) -> Problem:
         measure=measure,
         known=Known(op=op, y=y, damping=(SMOOTH_DAMPING,)),
         method=method_of(options, levels),
+        eta=eta_of(options, "deblur"),
         tile=tile_for(frame, model),
     )
 

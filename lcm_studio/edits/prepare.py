@@ -12,7 +12,7 @@ from torch import Tensor
 from lcm_studio.edits.geometry import Frame, align
 from lcm_studio.edits.options import Options
 from lcm_studio.edits.problem import METHODS, Method
-from lcm_studio.edits.schedules import check_levels, geometric, on_grid
+from lcm_studio.edits.schedules import check_levels, default_eta, geometric, on_grid
 from lcm_studio.models.protocol import Model
 from lcm_studio.spec.errors import BadRequest
 
@@ -84,6 +84,11 @@ def method_of(options: Options, levels: Sequence[float], default: Method | None 
         "method", default or ("once" if len(levels) >= ONCE else "plain"), METHODS
     )
     return next(m for m in METHODS if m == value)
+
+
+def eta_of(options: Options, task: str) -> float:
+    """The user's share of fresh noise, else the task's own."""
+    return options.number("eta", default_eta(task), 0.0, 1.0)
 
 
 def levels_of(

@@ -58,6 +58,7 @@ def edit_session(
         settings={
             "levels": [round(model.schedule.ve_sigma(t), 4) for t in problem.levels],
             "method": problem.method,
+            "eta": problem.eta,
             **problem.settings,
         },
     )

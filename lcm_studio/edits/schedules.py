@@ -49,10 +49,11 @@ def on_grid(levels: Sequence[float], model: Model) -> list[float]:
     if not model.latent:
         return [float(v) for v in dict.fromkeys(model.schedule.nearest_timestep(v) for v in levels)]
     grid = model.grid(model.info.max_steps) if model.info.consistency else _every(model)
-    sigmas = [model.schedule.ve_sigma(t) for t in grid]
+    logs = [_log(model.schedule.ve_sigma(t)) for t in grid]
 
     def nearest(wanted: float) -> int:
-        return min(range(len(grid)), key=lambda i: abs(_log(sigmas[i]) - math.log(wanted)))
+        at = math.log(wanted)
+        return min(range(len(grid)), key=lambda i: abs(logs[i] - at))
 
     chosen: list[int] = []
     for wanted in levels:
@@ -113,3 +114,13 @@ def default_range(task: str, steps: int) -> Range:
     """
     name = task if task in RANGES else "superres8" if task.startswith("superres") else "inpaint"
     return RANGES[name][steps >= LONG]
+
+
+# Below 1, some of the noise that a level held goes on to the next: in holes and large enlargements what was begun is
+# kept; colours must be free to change.
+ETAS = {"inpaint": 0.9, "outpaint": 0.9, "superres8": 0.85}
+
+
+def default_eta(task: str) -> float:
+    """Share of fresh noise of a task; found with its range."""
+    return ETAS.get(task, 1.0)

@@ -14,8 +14,11 @@ from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import splu
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    Indices = NDArray[np.intp]
     Floats = NDArray[np.float32]
     Bools = NDArray[np.bool_]
 
@@ -39,12 +42,11 @@ def match_colour(made: Floats, known: Floats, hole: Bools, width: int = 8) -> Fl
     around = ring(hole, width, inside=False)
     if around.sum() < 16:
         return made
-    out = made.copy()
-    for c in range(made.shape[2]):
-        a, b = made[..., c][around], known[..., c][around]
-        gain = np.clip(np.cov(a, b)[0, 1] / max(float(a.var()), 1.0), 0.8, 1.25)
-        out[..., c] = (made[..., c] - a.mean()) * gain + b.mean()
-    return out
+    a, b = made[around].astype(np.float64), known[around].astype(np.float64)  # (N, C)
+    mean_a, mean_b = a.mean(0), b.mean(0)
+    covariance = ((a - mean_a) * (b - mean_b)).sum(0) / (len(a) - 1)
+    gain = np.clip(covariance / np.maximum(a.var(0), 1.0), 0.8, 1.25)
+    return ((made - mean_a) * gain + mean_b).astype(made.dtype)
 
 
 def harmonic(values: Floats, hole: Bools) -> Floats:
@@ -129,29 +131,32 @@ def _gap(made: Floats, known: Floats, hole: Bools) -> Floats:
     total, count = np.zeros_like(gap), np.zeros((*hole.shape, 1), np.float32)
     for axis in (0, 1):
         for way in (1, -1):
-            first, second, back = (_moved(hole.shape[axis], way * k) for k in (1, 2, -1))
-            known_back, inside = np.take(known, back, axis), np.take(hole, first, axis)
-            crosses = ~hole & inside
+            crosses = ~hole & _shifted(hole, way, axis)
+            at = np.nonzero(crosses)  # few pixels: those of the border alone are worked on
+            first, second, back = (_neighbours(at, way * k, axis, hole) for k in (1, 2, -1))
             # at the picture's edge there is no step before or after
-            behind = ~np.take(hole, back, axis) & _along(back != np.arange(len(back)), axis)
-            ahead = np.take(hole, second, axis) & _along(second != first, axis)
-            a = np.where(behind[..., None], known - known_back, 0)
-            b = np.where(
-                ahead[..., None], np.take(made, second, axis) - np.take(made, first, axis), 0
-            )
-            steps = (a + b) / np.maximum(behind.astype(np.float32) + ahead, 1)[..., None]
-            total += np.where(crosses[..., None], known + steps - np.take(made, first, axis), 0)
-            count += crosses[..., None]
+            behind = ~hole[back] & (back[axis] != at[axis])
+            ahead = hole[second] & (second[axis] != first[axis])
+            a = np.where(behind[:, None], known[at] - known[back], 0)
+            b = np.where(ahead[:, None], made[second] - made[first], 0)
+            steps = (a + b) / np.maximum(behind.astype(np.float32) + ahead, 1)[:, None]
+            total[at] += known[at] + steps - made[first]
+            count[at] += 1
     return np.where(count > 0, total / np.maximum(count, 1), gap)
 
 
-def _moved(size: int, by: int) -> NDArray[np.intp]:
-    """Indices of the pixels `by` further, held to the picture."""
-    return np.clip(np.arange(size) + by, 0, size - 1)
+def _shifted(hole: Bools, by: int, axis: int) -> Bools:
+    """`hole` at the pixel `by` further along `axis`; the last one's own at the picture's edge."""
+    size = hole.shape[axis]
+    return np.take(hole, np.clip(np.arange(size) + by, 0, size - 1), axis)
 
 
-def _along(there: Bools, axis: int) -> Bools:
-    return there[:, None] if axis == 0 else there
+def _neighbours(at: Sequence[Indices], by: int, axis: int, hole: Bools) -> tuple[Indices, Indices]:
+    """The pixels `by` further along `axis`, held to the picture."""
+    y, x = at
+    if axis == 0:
+        return np.clip(y + by, 0, hole.shape[0] - 1), x
+    return y, np.clip(x + by, 0, hole.shape[1] - 1)
 
 
 def _nearest(values: Floats, hole: Bools) -> tuple[Floats, Floats]:

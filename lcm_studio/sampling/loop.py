@@ -38,6 +38,7 @@ def multistep(
     noise: Noise,
     refine: Refine | None = None,
     deterministic: bool = False,
+    eta: float = 1.0,
 ) -> Steps:
     """Samples from `x_t` `(B, C, H, W)` at level `timesteps[0]`; returns the last x0_hat, of the same shape.
 
@@ -46,6 +47,8 @@ def multistep(
     `deterministic`: up to the next level with the noise that x_t holds already instead (DDIM, for plain
     diffusion models and teachers); where the schedule does not end clean, what is returned is at its lowest
     level, as diffusers' DDIM has it. Starting in the middle is passing x_t noised to `timesteps[0]`.
+    `eta` in [0, 1]: below 1, the noise is eta fresh and sqrt(1 - eta^2) what the network took x_t to hold, before
+    `refine` (Wang et al. 2023 (DDNM), eq. 10): less is drawn anew at every level, and the whole drifts less.
 
     Raises BadRequest where `timesteps` is empty or does not fall.
     """
@@ -59,7 +62,7 @@ def multistep(
     x0_hat = x_t
     for k, level in enumerate(timesteps):
         t = schedule.level_tensor(level, len(x_t))
-        x0_hat = yield Predict(x_t, t, cond)
+        x0_hat = own = yield Predict(x_t, t, cond)
         if refine is not None:
             x0_hat = yield from refine(x0_hat, k, x_t)
         yield Estimate(k + 1, total, x0_hat)
@@ -70,15 +73,23 @@ def multistep(
         if deterministic:
             x_t = _carry_noise(x_t, x0_hat, t, timesteps[k + 1], schedule)
         else:
-            x_t = schedule.renoise(x0_hat, noise.draw(), timesteps[k + 1])
+            z = noise.draw()
+            if eta < 1:
+                z = eta * z + (1 - eta * eta) ** 0.5 * _noise_in(x_t, own, t, schedule)
+            x_t = schedule.renoise(x0_hat, z, timesteps[k + 1])
     return x0_hat
+
+
+def _noise_in(x_t: Tensor, x0_hat: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
+    """eps with x_t = alpha x0_hat + sigma eps."""
+    alpha, sigma = schedule.alpha_sigma(t, x_t)
+    return (x_t - alpha * x0_hat) / sigma.clamp(min=torch.finfo(sigma.dtype).tiny)
 
 
 def _carry_noise(
     x_t: Tensor, x0_hat: Tensor, t: Tensor, next_level: float, schedule: Schedule
 ) -> Tensor:
     """The DDIM step to `next_level` with the eps that (x_t, x0_hat) imply."""
-    alpha, sigma = schedule.alpha_sigma(t, x_t)
-    eps = (x_t - alpha * x0_hat) / sigma.clamp(min=torch.finfo(sigma.dtype).tiny)
+    eps = _noise_in(x_t, x0_hat, t, schedule)
     alpha_next, sigma_next = schedule.alpha_sigma(schedule.level_tensor(next_level, len(x_t)), x_t)
     return ddim_step(x0_hat, eps, alpha_next, sigma_next)

@@ -203,4 +203,9 @@ def _sampling(info: ModelInfo) -> Controls:
             ["default", "residual", "once", "plain", "latent", "end"], value="default", label="How the known part comes back",
             elem_id=f"{TAB}-method",
         )  # fmt: skip
+        c["eta"] = gr.Number(
+            label="Fresh noise (eta)", value=None, minimum=0, maximum=1, step=0.05,
+            info="0 keeps the noise of the first level, 1 draws all of it anew. Empty: the tool's own.",
+            elem_id=f"{TAB}-eta",
+        )  # fmt: skip
     return c

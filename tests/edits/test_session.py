@@ -137,6 +137,22 @@ def test_interpolation_ends_in_its_pictures(engine):
     assert np.array_equal(reread(done.images[0]), a) and np.array_equal(reread(done.images[-1]), b)
 
 
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_eta_is_heard_and_reported(engine, task):
+    more = {"mask": square()} if task == "inpaint" else {}
+    more |= {"image_b": scene(seed=1)} if task == "interpolate" else {}
+    own = {"kernel": "gaussian:1"} if task == "deblur" else {}
+    own |= {"borders": (8, 0, 0, 0)} if task == "outpaint" else {}
+    image = scene(16, 16) if task == "superres" else scene()
+    made = [
+        run(engine, task=task, image=image, options={**own, "eta": eta}, **more)
+        for eta in (0, 0.5, 1)
+    ]
+    assert [done.settings["eta"] for done in made] == [0, 0.5, 1]
+    inner = 1 if task == "interpolate" else 0
+    assert not np.array_equal(made[0].images[inner], made[2].images[inner])
+
+
 def test_alpha_comes_back_unchanged(engine):
     alpha = np.arange(64 * 64, dtype=np.uint64).reshape(64, 64).astype(np.uint8)
     image = np.dstack([scene(), alpha])
@@ -189,6 +205,8 @@ BAD = [
     ({"task": "outpaint", "options": {"borders": (0, 0, 0, 0)}}, "borders"),
     ({"task": "outpaint", "options": {"borders": "x"}}, "borders"),
     ({"task": "interpolate"}, "second picture"),
+    ({"task": "colorize", "options": {"eta": 1.5}}, "from 0 to 1"),
+    ({"task": "interpolate", "image_b": scene(), "options": {"eta": "much"}}, "from 0 to 1"),
     ({"task": "inpaint", "mask": square(), "options": {"levels": [1, 2]}}, "below"),
 ]
 

@@ -95,6 +95,47 @@ def test_ddim_follows_the_ode_to_the_same_end() -> None:
     assert errors[2] < 0.02
 
 
+def halved(x0_hat: torch.Tensor, k: int, x_t: torch.Tensor) -> Generator[Any, Any, torch.Tensor]:
+    """A refinement that asks for nothing."""
+    yield from ()
+    return x0_hat / 2
+
+
+@SCHEDULES
+def test_without_fresh_noise_it_is_ddim_and_with_all_of_it_as_before(schedule: Any) -> None:
+    toy = GaussianToy(schedule)
+    x = exact_start(toy, toy.grid(4)[0], Normal((2, 3, 8, 8)))
+
+    def end(**more: Any) -> torch.Tensor:
+        noise, cond = Normal((2, 3, 8, 8)), toy.embed([Prompt()] * 2)
+        return drive(multistep(x, toy.grid(4), cond, schedule=schedule, noise=noise, **more), toy)
+
+    assert torch.equal(end(eta=1.0), end())
+    assert torch.equal(end(eta=1.0, refine=halved), end(refine=halved))
+    if schedule is VP:  # the VE loop takes sigma_min off what it adds, DDIM does not
+        assert torch.allclose(end(eta=0.0), end(deterministic=True), atol=1e-6)
+    assert 0 < (end(eta=1e-3) - end(eta=0.0)).norm() < (end() - end(eta=0.0)).norm()
+
+
+def test_carried_noise_is_what_the_network_saw_before_the_refinement() -> None:
+    toy, seen = GaussianToy(VP), []
+    x = exact_start(toy, 999.0, Normal((1, 3, 8, 8)))
+
+    def refine(
+        x0_hat: torch.Tensor, k: int, x_t: torch.Tensor
+    ) -> Generator[Any, Any, torch.Tensor]:
+        seen.append((x0_hat, x_t))
+        return (yield from halved(x0_hat, k, x_t))
+
+    noise = Normal((1, 3, 8, 8))
+    fresh = Normal((1, 3, 8, 8)).draw()
+    cond = toy.embed([Prompt()])
+    drive(multistep(x, [999.0, 499.0], cond, schedule=VP, noise=noise, refine=refine, eta=0.8), toy)
+    alpha, sigma = VP.alpha_sigma(torch.tensor([999.0]), x)
+    z = 0.8 * fresh + 0.6 * (x - alpha * seen[0][0]) / sigma
+    assert torch.allclose(seen[1][1], VP.renoise(seen[0][0] / 2, z, 499.0))
+
+
 def test_noise_is_that_of_the_seed_alone_and_of_a_stock_generator() -> None:
     batch = SeededNoise((5, 6, 7), (4, 8, 8))
     alone = SeededNoise((6,), (4, 8, 8))

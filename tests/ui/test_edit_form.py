@@ -1,0 +1,28 @@
+"""The Edit tab's values as options of an edit, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lcm_studio.ui import edit_form
+
+FORM: dict[str, Any] = {"tool": "colorize", "levels": "", "method": "default", "eta": None}
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"), [(None, {}), ("", {}), (0, {"eta": 0}), (0.85, {"eta": 0.85})]
+)
+def test_zero_fresh_noise_is_something_else_than_none_given(typed: Any, sent: Any) -> None:
+    assert edit_form.options("colorize", FORM | {"eta": typed}) == sent
+
+
+def test_the_schedule_survives_the_way_through_a_picture_file() -> None:
+    said = FORM | {"levels": "3; 1, 0.4", "method": "once", "eta": 0}
+    options = edit_form.options("colorize", said)
+    assert options == {"levels": ["3", "1", "0.4"], "method": "once", "eta": 0}
+    again = edit_form.from_settings({"task": "colorize", "options": options})
+    assert edit_form.options("colorize", FORM | again) == options
+    bare = edit_form.from_settings({"task": "colorize", "options": {}})
+    assert edit_form.options("colorize", said | bare) == {}
