@@ -44,10 +44,10 @@ def save(path: Path, cell: Mapping[str, Array]) -> None:
     part.replace(path)
 
 
-def merged(folder: Path) -> dict[tuple[str, str], dict[str, Array]]:
+def merged(*folders: Path) -> dict[tuple[str, str], dict[str, Array]]:
     """(task, method) -> arrays over all cells, in the order of the scenes; a scene counts once."""
     parts: dict[tuple[str, str], list[dict[str, Array]]] = {}
-    for path in sorted(folder.glob("*.npz")):
+    for path in sorted(found for folder in folders for found in folder.glob("*.npz")):
         if path.name.endswith(".part.npz"):
             continue
         task, method, *_ = path.stem.split("--")
@@ -133,9 +133,9 @@ def compare(cells: Mapping[str, Mapping[str, Array]]) -> tuple[dict[str, dict], 
     return rows, said
 
 
-def write(folder: Path, results: Path, settings: Mapping[str, Any]) -> str:
-    """Writes RESULTS.json and RESULTS.md of all cells in `folder`; returns the markdown."""
-    cells = merged(folder)
+def write(folders: Sequence[Path], results: Path, settings: Mapping[str, Any]) -> str:
+    """Writes RESULTS.json and RESULTS.md of all cells in `folders`; returns the markdown."""
+    cells = merged(*folders)
     data: list[dict[str, Any]] = []
     summary: list[dict[str, Any]] = []
     lines: list[str] = []

@@ -7,8 +7,9 @@
     --speed                an edit against the same generation, in turn
     --pictures FILE.png    before, known part and result of each task
 
-A cell (task, method, fifty scenes) is kept under OUT/cells-WEIGHTS and skipped when it is there, so a killed run goes
-on and a larger count adds to a smaller one; other weights or default ranges make other cells. The table goes to benchmarks/results/edits.md and edits.json.
+A cell (task, method, fifty scenes) is kept under OUT/cells-NAME and skipped when it is there, so a killed run goes on
+and a larger count adds to a smaller one. Other weights make other cells of the methods that use them, other defaults
+other cells of the studio's own; other code does not: delete the cells then. The table goes to benchmarks/results/edits.md and edits.json.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import hashlib
 import sys
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from benchmarks.edit_scenes import TASKS
 
-MODELS = ("scenery-lcm", "scenery-teacher", "scenery-features")
 SEEDED = 4  # scenes with four seeds, not for the slow methods
 CHUNK, SLOW_CHUNK = 50, 8  # scenes of a cell
 
@@ -135,11 +136,10 @@ def _run(bench: Any, args: argparse.Namespace, out: Path) -> None:
     from benchmarks.edit_methods import SEEDS
     from benchmarks.edit_table import file_of, save
 
-    folder = out / f"cells-{_weights(args)}"
     costs = _costs(bench)
     todo = []
     for task, method, scenes, seeded in _jobs(args):
-        file = file_of(folder, task, method, scenes)
+        file = file_of(_folder(out, method, args.models_dir), task, method, scenes)
         if not file.is_file():
             cost = costs(method) * (len(scenes) + (SEEDS - 1) * len(seeded))
             todo.append((task, method, scenes, seeded, file, cost))
@@ -201,27 +201,44 @@ def _plan(bench: Any, args: argparse.Namespace) -> str:
     return "\n".join([*lines, f"| all | | | | {sum(r[1] for r in rows.values()):.1f} |"])
 
 
-def _weights(args: argparse.Namespace) -> str:
-    """Eight letters that change with the weights and the default ranges."""
+def _folder(out: Path, method: str, models: Sequence[str]) -> Path:
+    """Where the cells of a method lie: its name changes with the weights it uses, for ours with its defaults too."""
+    from benchmarks.edit_loops import TEACHER_LOOPS
+    from benchmarks.edit_methods import CLASSICAL, OURS
     from lcm_studio.edits import schedules
 
-    digest = hashlib.sha256(repr(sorted(vars(schedules)["RANGES"].items())).encode())
-    for name in MODELS:
-        for folder in (*map(Path, args.models_dir), Path("assets/models")):
-            files = sorted((folder / name).rglob("*.safetensors"))
-            for file in files:
-                digest.update(file.read_bytes())
-            if files:
-                break
-    return digest.hexdigest()[:8]
+    name = method.partition("-")[0]
+    used = "" if name in CLASSICAL else "-teacher" if name in TEACHER_LOOPS else "-lcm"
+    digest = hashlib.sha256(_weights("scenery-features", tuple(models)))
+    if used:
+        digest.update(_weights(f"scenery{used}", tuple(models)))
+    if name in OURS:
+        defaults = (sorted(schedules.RANGES.items()), sorted(schedules.ETAS.items()))
+        digest.update(repr(defaults).encode())
+        used = "-ours"
+    return out / f"cells{used}-{digest.hexdigest()[:8]}"
+
+
+@cache
+def _weights(name: str, models: tuple[str, ...]) -> bytes:
+    digest = hashlib.sha256()
+    for folder in (*map(Path, models), Path("assets/models")):
+        files = sorted((folder / name).rglob("*.safetensors"))
+        for file in files:
+            digest.update(file.read_bytes())
+        if files:
+            break
+    return digest.digest()
 
 
 def _write(out: Path, results: Path, args: argparse.Namespace) -> str:
+    from benchmarks.edit_methods import METHODS
     from benchmarks.edit_table import write
     from benchmarks.timing import machine
 
     settings = {"machine": machine()}
-    text: str = write(out / f"cells-{_weights(args)}", results, settings)
+    folders = dict.fromkeys(_folder(out, method, args.models_dir) for method in METHODS)
+    text: str = write(tuple(folders), results, settings)
     return text
 
 
