@@ -3,7 +3,8 @@
 An example of a path is a point x_t on it and the end x_0 that the ODE leads to: the value of the true
 consistency function at x_t, where distillation otherwise has the student's own estimate (Luhman & Luhman
 2021 train on pairs of this kind). Half of the paths or so start from noise, as sampling does, the others
-from estimates that were noised anew, as every further step of it does.
+from estimates that were noised anew, as every further step of it does, or from where zero-shot edits get to:
+their estimates hold a known part, and no noised picture of the data looks like them.
 
 What a path is follows from (seed, its number) alone; solving goes by blocks, and what is there is not
 solved again.
@@ -31,6 +32,8 @@ BLOCK = 32  # paths that are solved together; they start at one level
 STRIDE = 3  # levels of the grid that a step of the solver spans
 KEPT = 6  # points of a path that are kept; the first is its start
 OWN_CHAINS = (2, 4, 8)  # steps of the student's sampler, where paths start from its estimates
+EDIT_CHAINS = (4, 8)  # levels of an edit
+EDIT_TOP, EDIT_BOTTOM = 0.3, 0.08  # least first and last level of an edit, as shares of the grid
 _GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -39,7 +42,7 @@ class PathOptions:
     """Which paths there are. Levels are those of a grid, t = skip (i + 1) - 1 for i < grid.
 
     `noise`: share that starts from pure noise at the highest level; `own`: share of the others that
-    starts from the student's estimates instead of the data.
+    starts from the student's estimates instead of the data; `edits`: share that starts from its edits of the data.
     """
 
     count: int
@@ -48,6 +51,7 @@ class PathOptions:
     skip: int
     noise: float
     own: float
+    edits: float
     w_min: float
     w_max: float
     w_power: float
@@ -58,10 +62,10 @@ class Block:
     """What the paths of one block are, in order; `w` (BLOCK,), `examples` (index, epoch) of each."""
 
     number: int
-    start: str  # "noise", "data" or "own"
-    first: int  # grid index of the start; for "own" the one that its chain had come to
-    chain: int  # "own": steps of the student's chain
-    stop: int  # "own": estimates made before the path starts
+    start: str  # "noise", "data", "own" or "edit"
+    first: int  # grid index of the start; for "own" and "edit" the one that the chain had come to
+    chain: tuple[int, ...]  # "own", "edit": grid indices of the student's chain
+    stop: int  # "own", "edit": estimates made before the path starts
     w: Tensor
     examples: tuple[tuple[int, int], ...]
 
@@ -82,16 +86,29 @@ def block(options: PathOptions, number: int, length: int) -> Block:
     """The block of that number, for data of `length` examples."""
     g = generator(options.seed, "path-block", number)
     place = ((number + 1) * _GOLDEN) % 1
-    start, first, chain, stop = "noise", options.grid - 1, 0, 0
+    top = options.grid - 1
+    start, first, stop = "noise", top, 0
+    chain: tuple[int, ...] = ()
     if place >= options.noise:
         rest = (place - options.noise) / (1 - options.noise)
-        start = "own" if rest < options.own else "data"
+        told = options.own + options.edits
+        start = "own" if rest < options.own else "edit" if rest < told else "data"
     if start == "data":
         first = 1 + int(torch.randint(0, options.grid - 1, (), generator=g))
     elif start == "own":
-        chain = OWN_CHAINS[int(torch.randint(0, len(OWN_CHAINS), (), generator=g))]
-        stop = int(torch.randint(1, chain, (), generator=g))
-        first = options.grid - 1 - int(np.floor(stop * options.grid / chain))
+        steps = OWN_CHAINS[int(torch.randint(0, len(OWN_CHAINS), (), generator=g))]
+        chain = tuple(top - int(np.floor(i * options.grid / steps)) for i in range(steps))
+        stop = int(torch.randint(1, steps, (), generator=g))
+        first = chain[stop]
+    elif start == "edit":
+        steps = EDIT_CHAINS[int(torch.randint(0, len(EDIT_CHAINS), (), generator=g))]
+        u, v = torch.rand(2, generator=g).tolist()
+        high = top * (EDIT_TOP + (1 - EDIT_TOP) * u)
+        low = top * EDIT_BOTTOM + v * max(0.0, 0.6 * high - top * EDIT_BOTTOM)
+        even = [round(high + (low - high) * i / (steps - 1)) for i in range(steps)]
+        chain = tuple(dict.fromkeys(max(1, i) for i in even))
+        stop = int(torch.randint(0, len(chain), (), generator=g))
+        first = chain[stop]
     spread = options.w_max - options.w_min
     w = options.w_min + spread * torch.rand(BLOCK, generator=g) ** options.w_power
     examples = [(number * BLOCK + i) for i in range(BLOCK)]
@@ -118,6 +135,9 @@ class Guide(Protocol):
         self, block: Block
     ) -> Callable[[Tensor, Tensor], Tensor]: ...  # (x, t) -> guided x0
     def student(self, block: Block) -> Callable[[Tensor, Tensor], Tensor]: ...  # (x, t) -> f(x, t)
+    def edit(
+        self, block: Block, g: torch.Generator
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]: ...  # start; estimate -> with the known part
 
 
 class Paths:
@@ -137,7 +157,7 @@ class Paths:
     ) -> None:
         self.options = options
         self._guide, self._student = guide, student
-        same = replace(options, count=0, own=0.0)
+        same = replace(options, count=0, own=0.0, edits=0.0)
         told = f"paths-{key}-{same}-{BLOCK}-{STRIDE}-{KEPT}"
         self._name = hashlib.sha256(told.encode()).hexdigest()
         self._store = Encodings(folder, self._name, (KEPT + 1, *guide.shape))
@@ -157,7 +177,7 @@ class Paths:
 
     def _key(self, path: int) -> str:
         start = self.blocks[path // BLOCK].start
-        return f"{self._name}/{path}/{start}{self._student if start == 'own' else ''}"
+        return f"{self._name}/{path}/{start}{self._student if start in ('own', 'edit') else ''}"
 
     def _solve(self, wanted: Sequence[int]) -> np.ndarray:
         rows: dict[int, np.ndarray] = {}
@@ -202,11 +222,14 @@ class Paths:
             return schedule.renoise(
                 self._guide.data(block.examples), noise(), self._level(block.first)
             )
-        student, x = self._guide.student(block), noise()
-        grid, chain = self.options.grid, block.chain
-        levels = [self._level(grid - 1 - int(np.floor(i * grid / chain))) for i in range(chain)]
+        student, levels = self._guide.student(block), [self._level(i) for i in block.chain]
+        if block.start == "edit":
+            filled, known = self._guide.edit(block, g)
+            x = schedule.renoise(filled, noise(), levels[0])
+        else:
+            x, known = noise(), lambda estimate: estimate
         for level, after in pairwise(levels[: block.stop + 1]):
-            estimate = student(x, torch.full((BLOCK,), level, device=device))
+            estimate = known(student(x, torch.full((BLOCK,), level, device=device)))
             x = schedule.renoise(estimate, noise(), after)
         return x
 

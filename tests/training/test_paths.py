@@ -16,7 +16,9 @@ from torch import Tensor
 from lcm_studio.maths.grids import lcm_timesteps
 from lcm_studio.maths.schedule import NoiseSchedule
 from lcm_studio.maths.solvers import dpmpp_2m_step
+from lcm_studio.operators import LUMA
 from tests import tiny
+from training.known import known_part
 from training.losses import consistency_output, distance
 from training.paths import BLOCK, KEPT, Block, PathOptions, Paths, block
 from training.recipes import find
@@ -25,7 +27,7 @@ from training.trainer import Trainer
 
 SCHEDULE = NoiseSchedule.from_config({"prediction_type": "v_prediction"})
 OPTIONS = PathOptions(
-    count=6 * BLOCK, seed=1, grid=50, skip=20, noise=0.5, own=0.5, w_min=0, w_max=4, w_power=1.5
+    count=6 * BLOCK, seed=1, grid=50, skip=20, noise=0.5, own=0.5, edits=0.0, w_min=0, w_max=4, w_power=1.5
 )  # fmt: skip
 DATA_SIGMA = 0.7
 
@@ -158,7 +160,8 @@ def test_own_paths_start_where_the_students_sampler_is() -> None:
     for number in range(300):
         found = block(OPTIONS, number, 40)
         if found.start == "own":
-            levels = lcm_timesteps(found.chain)
+            levels = lcm_timesteps(len(found.chain))
+            assert [20 * (i + 1) - 1 for i in found.chain] == list(levels)
             assert levels[found.stop] == 20 * (found.first + 1) - 1
             seen.add((found.chain, found.stop))
     assert len(seen) > 8
@@ -248,3 +251,95 @@ def test_a_run_with_own_paths_stops_and_goes_on_the_same(
 def test_own_paths_without_a_student_are_refused() -> None:
     with pytest.raises(ValidationError, match="start_from"):
         find("lcd").Config(teacher="x", path_share=0.5, path_own=0.5)
+
+
+def test_edit_blocks_start_within_an_edit() -> None:
+    options = replace(OPTIONS, noise=0.1, own=0.2, edits=0.6)
+    found = [block(options, number, 40) for number in range(300)]
+    kinds = [b.start for b in found]
+    assert abs(kinds.count("edit") - 162) < 8
+    assert abs(kinds.count("own") - 54) < 8
+    for b in found:
+        if b.start == "edit":
+            assert b.first == b.chain[b.stop]
+            assert b.chain == tuple(sorted(set(b.chain), reverse=True))
+            assert 1 <= b.chain[-1] <= b.chain[0] <= 49
+    deep, shallow = ([b.chain[k] for b in found if b.start == "edit"] for k in (0, -1))
+    assert max(deep) > 44
+    assert min(deep) < 20
+    assert min(shallow) < 8
+
+
+def test_estimates_on_the_way_get_the_known_part(tmp_path: Path) -> None:
+    """The start is noised from what `known` gave back, never from the student's estimate."""
+
+    class Edits(Gaussian):
+        def edit(
+            self, block: Block, g: torch.Generator
+        ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+            zero = torch.zeros((BLOCK, *self.shape))
+            return zero, lambda estimate: estimate * 0 + 3.0
+
+    options = replace(OPTIONS, noise=0.0, own=0.0, edits=1.0, count=20 * BLOCK)
+    found = paths(tmp_path, options, Edits())
+    means = {}
+    for b in found.blocks:
+        start = found.solve(b)[:, 0]
+        alpha, sigma = SCHEDULE.alpha_sigma(torch.tensor([20 * (b.first + 1) - 1]), start)
+        x0, spread = 3.0 if b.stop else 0.0, float(sigma) / start.numel() ** 0.5
+        means[b.stop] = abs(float(start.mean()) - float(alpha) * x0) / spread
+    assert len(means) > 3
+    assert max(means.values()) < 4
+
+
+def test_known_parts_are_kept() -> None:
+    pictures = torch.rand(3, 3, 32, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    kinds = set()
+    for seed in range(12):
+        start, project = known_part(pictures, torch.Generator().manual_seed(seed))
+        assert start.shape == pictures.shape
+        assert start.abs().max() < 1.2
+        out = project(torch.zeros_like(pictures))
+        same = (out - pictures).abs().amax(1) < 1e-5
+        if torch.allclose(start[:, 0], start[:, 1]):
+            kinds.add("colours")
+            luma = torch.tensor(LUMA)[:, None, None]
+            assert ((out - pictures) * luma).sum(1).abs().max() < 1e-5
+            assert ((start - pictures) * luma).sum(1).abs().max() < 1e-5
+        else:
+            kinds.add("holes")
+            assert 0.05 < float((~same).float().mean()) < 0.7
+            assert torch.equal(
+                start[same[:, None].expand_as(start)], pictures[same[:, None].expand_as(start)]
+            )
+    assert kinds == {"colours", "holes"}
+    again = known_part(pictures, torch.Generator().manual_seed(11))[0]
+    assert torch.equal(again, start)
+
+
+def test_a_run_learns_from_edits(fields: dict[str, Any], tmp_path: Path) -> None:
+    student = tmp_path / "student"
+    recipe = find("lcd")
+    first = Trainer(recipe(recipe.Config(**fields), torch.device("cpu")), student, quiet=True)
+    first.prepare()
+    first.run()
+    first.export()
+    made = built(
+        fields, path_share=0.5, path_noise=0.0, path_edits=1.0, start_from=str(student / "output")
+    )
+    assert {b.start for b in made.paths.blocks} == {"edit"}
+    batch = drawn(made)
+    assert len(batch["ends"]) == 2
+    assert torch.isfinite(made.loss(batch))
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"path_edits": 0.5}, "path_edits=0.5 needs a student"),
+        ({"path_edits": 0.6, "path_own": 0.5, "start_from": "x"}, "more than 1 together"),
+    ],
+)
+def test_shares_of_edits_that_cannot_be_are_refused(more: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        find("lcd").Config(teacher="x", path_share=0.5, **more)

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from training.data.latents import Examples, to_signed, weights_key
 from training.errors import TrainingFault
 from training.recipes.base import Draw, Recipe
 from training.rng import order
@@ -61,7 +63,7 @@ class LatentRecipe(Recipe):
         """Source and latents; encodes what the cache does not hold. `sized`: x0 has sizes beside it."""
         from diffusers import AutoencoderKL
 
-        from training.data.latents import open_latents, weights_key
+        from training.data.latents import open_latents
         from training.data.load import open_source
         from training.data.views import Views
 
@@ -70,10 +72,11 @@ class LatentRecipe(Recipe):
         self.source = open_source(self.config)
         self.spread = isinstance(self.vae, AutoencoderKL)
         key = weights_key(self.vae) if cached else ""
+        self.views = Views.of(self.config, cached=cached)
         self.latents = open_latents(
             self.source,
             lambda x: posterior(self.vae, x),
-            views=Views.of(self.config, cached=cached),
+            views=self.views,
             size=self.config.resolution,
             spread=self.spread,
             key=f"{key}-posterior" if self.spread else key,
@@ -96,6 +99,11 @@ class LatentRecipe(Recipe):
         found = self.latents(draw.examples)
         x0 = sample(found.rows, draw.generator, spread=self.spread)
         return self.laid_out(x0), found.sizes.to(self.device)
+
+    def pictures(self, examples: Examples) -> Tensor:
+        """Pictures (B, 3, H, W) in [-1, 1] of examples, each in its view."""
+        views = [self.source.item(i, self.views.at(i, epoch)) for i, epoch in examples]
+        return to_signed(np.stack([view.image for view in views])).to(self.device)
 
     def every_caption(self) -> Iterator[str]:
         """The empty caption, and every caption that the run will draw, in its order."""

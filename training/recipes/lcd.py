@@ -136,6 +136,14 @@ class LatentDistillationConfig(DistillationConfig):
         "noised anew as its sampler does, and not from the data",
     )
 
+    path_edits: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the other paths that start where zero-shot edits of the data by the student in "
+        "start_from come to, of colours and holes; with path_own at most 1",
+    )
+
     @model_validator(mode="after")
     def _critics_are_whole(self) -> LatentDistillationConfig:
         if self.adversarial_weight and self.sharding == "full":
@@ -147,9 +155,15 @@ class LatentDistillationConfig(DistillationConfig):
 
     @model_validator(mode="after")
     def _own_paths_need_a_student(self) -> LatentDistillationConfig:
-        if self.path_own and self.path_share and not self.start_from:
+        for name in ("path_own", "path_edits"):
+            if getattr(self, name) and self.path_share and not self.start_from:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} needs a student; name one in start_from, or set it to 0"
+                )
+        if self.path_own + self.path_edits > 1:
             raise ValueError(
-                f"path_own={self.path_own} needs a student; name one in start_from, or set it to 0"
+                f"path_own={self.path_own} and path_edits={self.path_edits} are more than 1 together; "
+                "lower one of them"
             )
         return self
 

@@ -8,14 +8,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lcm_studio.maths.guidance import cfg_w
 from lcm_studio.maths.parameterization import to_x0
 from training.data.latents import weights_key
 from training.features import autocast
+from training.known import known_part
 from training.losses import consistency_output
 from training.paths import Block, PathOptions, Paths
+from training.recipes.latents import posterior
 
 
 class RecipeGuide:
@@ -73,6 +76,22 @@ class RecipeGuide:
 
         return output
 
+    def edit(self, block: Block, g: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Latents of the filled start of an edit of the block's pictures; what gives an estimate their known part."""
+        recipe = self._recipe
+        pictures = recipe.pictures(block.examples)
+        filled, project = known_part(pictures, g)
+
+        def encode(u: Tensor) -> Tensor:
+            rows = posterior(recipe.vae, u.clamp(-1, 1)).to(self.device)
+            return rows.chunk(2, 1)[0] if recipe.spread else rows
+
+        def known(estimate: Tensor) -> Tensor:
+            u = recipe.vae.decode(recipe.laid_out(estimate) / recipe.vae.config.scaling_factor)
+            return encode(project(u.sample.float().clamp(-1, 1)))
+
+        return encode(filled), known
+
 
 def open_paths(recipe: Any) -> Paths:
     """The paths of a built `lcd` recipe; nothing is solved yet."""
@@ -84,6 +103,7 @@ def open_paths(recipe: Any) -> Paths:
         skip=recipe.skip,
         noise=c.path_noise,
         own=c.path_own,
+        edits=c.path_edits,
         w_min=c.w_min,
         w_max=c.w_max,
         w_power=c.w_power,
@@ -92,7 +112,7 @@ def open_paths(recipe: Any) -> Paths:
     named.append([recipe.source.caption(i, 0) for i in range(min(64, recipe.data_length()))])
     named += [recipe.data_length(), sorted(recipe.scheduler.items())]
     key = hashlib.sha256(json.dumps(named, default=str).encode()).hexdigest()[:24]
-    student = weights_key(recipe.student) if c.path_own else ""
+    student = weights_key(recipe.student) if c.path_own or c.path_edits else ""
     return Paths(
         options, RecipeGuide(recipe), recipe.data_length(), Path(c.data.cache), key, student
     )
