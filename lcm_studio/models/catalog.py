@@ -231,8 +231,10 @@ def _own_words(folder: Path, info: ModelInfo) -> ModelInfo:
     said = read_json(folder / "studio.json")
     guidance = said.get("guidance") or {}
     low, high = guidance.get("range", info.guidance_range)
+    edit = guidance.get("edit", info.guidance_edit)
     return replace(
         info,
+        guidance_edit=None if edit is None else float(edit),
         guidance_default=float(guidance.get("default", info.guidance_default)),
         guidance_range=(float(low), float(high)),
         steps_default=int(said.get("steps", info.steps_default)),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lcm_studio.models.protocol import Model, Prompt
-from lcm_studio.spec.requests import Sampling
+from lcm_studio.spec.requests import Edit, Sampling
 
 if TYPE_CHECKING:
     from lcm_studio.spec.models import ModelInfo
@@ -37,12 +37,15 @@ def plan(request: Sampling, model: Model, width: int, height: int) -> Plan:
     Raises BadRequest where the model's grid does not have these steps.
     """
     consistency = uses_consistency(request, model.info)
+    guidance = request.guidance
+    if guidance is None:
+        guidance = model.info.guidance_for(editing=isinstance(request, Edit))
     return Plan(
         levels=tuple(model.grid(request.steps, request.timesteps, consistency=consistency)),
         prompt=Prompt(
             text=request.prompt,
             negative=request.negative,
-            guidance=request.guidance,
+            guidance=guidance,
             label=request.class_label,
             width=width,
             height=height,

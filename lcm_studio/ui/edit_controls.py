@@ -180,7 +180,7 @@ def _sampling(info: ModelInfo) -> Controls:
     with gr.Group(elem_classes="lcm-card"):
         c["steps"] = gr.Slider(1, 16, value=4, step=1, label="Steps", elem_id=f"{TAB}-steps")
         c["guidance"] = gr.Slider(
-            low, max(high, low + 1), value=info.guidance_default, step=0.1, label=title, info=hint,
+            low, max(high, low + 1), value=info.guidance_for(editing=True), step=0.1, label=title, info=hint,
             visible=info.guidance != "none", elem_id=f"{TAB}-guidance",
         )  # fmt: skip
         with gr.Row():

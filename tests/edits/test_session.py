@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ from lcm_studio.engine import Engine, EngineConfig
 from lcm_studio.operators import LUMA
 from lcm_studio.sampling import Decode, Encode, Predict, drive
 from lcm_studio.spec.events import Done, Failed
-from lcm_studio.spec.requests import Edit
+from lcm_studio.spec.requests import Edit, Generate
+from lcm_studio.spec.settings import to_settings
 from lcm_studio.ui.edit_form import read_out
 
 
@@ -151,6 +154,21 @@ def test_eta_is_heard_and_reported(engine, task):
     assert [done.settings["eta"] for done in made] == [0, 0.5, 1]
     inner = 1 if task == "interpolate" else 0
     assert not np.array_equal(made[0].images[inner], made[2].images[inner])
+
+
+def test_a_model_may_have_another_guidance_for_edits(tiny_models, tmp_path):
+    shutil.copytree(tiny_models / "lcm", tmp_path / "own")
+    said = {"guidance": {"default": 2, "edit": 6, "range": [1, 9]}}
+    (tmp_path / "own" / "studio.json").write_text(json.dumps(said))
+    with Engine(EngineConfig(models_dirs=(tmp_path,), device="cpu")) as own:
+        silent, six, two = (
+            run(own, task="colorize", model="own", guidance=g).images[0] for g in (None, 6, 2)
+        )
+        assert np.array_equal(silent, six)
+        assert not np.array_equal(silent, two)
+        request = Edit(task="colorize", image=scene(), model="own")
+        assert to_settings(request, own.info("own"))["guidance"] == 6
+        assert to_settings(Generate(model="own"), own.info("own"))["guidance"] == 2
 
 
 def test_alpha_comes_back_unchanged(engine):

@@ -142,6 +142,7 @@ def test_foreign_folders_are_refused(
         ("cm", "unet/config.json", {"time_embedding_type": "none of them"}),
         ("cm", "studio.json", {"guidance": 8}),
         ("cm", "studio.json", {"guidance": {"range": [1, 2, 3]}}),
+        ("cm", "studio.json", {"guidance": {"edit": "much"}}),
         ("cm", "studio.json", {"steps": 0}),
         ("lcm", "scheduler/scheduler_config.json", {"beta_schedule": "steep"}),
         ("lcm", "scheduler/scheduler_config.json", {"beta_start": []}),
@@ -204,10 +205,13 @@ def test_a_broken_folder_does_not_hide_the_others(tiny_models: Path, tmp_path: P
 def test_what_a_folder_says_of_itself(tiny_models: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_models / "lcm", folder)
-    said = {"guidance": {"default": 6, "range": [2, 9]}, "steps": 2, "note": "small"}
+    said = {"guidance": {"default": 6, "edit": 7, "range": [2, 9]}, "steps": 2, "note": "small"}
     (folder / "studio.json").write_text(json.dumps(said))
     info = read_info(folder)
     assert (info.guidance_default, info.guidance_range, info.steps_default) == (6, (2, 9), 2)
+    assert info.guidance_for(editing=True) == info.guidance_edit == 7
+    assert info.guidance_for(editing=False) == 6
+    assert read_info(tiny_models / "lcm").guidance_for(editing=True) == 8
     assert info.vocabulary[0][0] == "all"
     assert info.kind == "lcm"
     assert info.guidance == "embedded"
