@@ -24,7 +24,7 @@ from tests.training import toy
 from training import checkpoint, shards
 from training.errors import TrainingFault
 from training.ranks import Ranks
-from training.recipes import find, lcd
+from training.recipes import distillation, find
 from training.recipes.base import Draw
 from training.recipes.consistency import Cd, Ict
 from training.recipes.lcd import LatentDistillation
@@ -68,7 +68,7 @@ def monkeypatch() -> Iterator[pytest.MonkeyPatch]:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Teachers, and a cache that is filled: what the processes make of them is not what is tested."""
-    monkeypatch.setattr(lcd, "TEACHER_STEPS", 2)
+    monkeypatch.setattr(distillation, "TEACHER_STEPS", 2)
     folder = tmp_path_factory.mktemp("shards")
     for kind in ("sd-plain", "cm"):
         tiny.save(kind, folder / kind)

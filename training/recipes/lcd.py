@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 
 from lcm_studio.maths.grids import lcm_timesteps
 from lcm_studio.maths.guidance import guidance_embedding
-from lcm_studio.maths.schedule import NoiseSchedule
 from training import ema
 from training.adversary import (
     CRITIC_SHARE,
@@ -30,62 +28,17 @@ from training.adversary import (
 )
 from training.ahead import at_once
 from training.config import TrainConfig
-from training.errors import TrainingFault
 from training.features import autocast
 from training.losses import consistency_output, guided_ddim, lcd_loss
 from training.recipes.base import Draw
-from training.recipes.latents import LatentRecipe, load_vae
-from training.recipes.prompts import Conditions, Prompts, join, unet_arguments
+from training.recipes.distillation import Distillation, DistillationConfig
 from training.recipes.students import continued, student_of
 
 if TYPE_CHECKING:
-    from training.data.texts import CachedTexts
     from training.paths import Paths
 
 
 OWN_STEPS = 4  # of the student's sampler, where it trains on its own estimates
-TEACHER_STEPS = 25  # of the teacher's own sampler, for its pictures
-
-
-class DistillationConfig(TrainConfig):
-    """Fields that `lcd` and `lcm-lora` share."""
-
-    teacher: str = Field("", description="folder of the teacher, a Stable Diffusion pipeline")
-    ddim_steps: int = Field(50, ge=2, description="levels of the grid; saved with the model")
-    w_min: float = Field(0.0, ge=0, description="least w; w = guidance scale - 1")
-    w_max: float = Field(7.0, ge=0, description="greatest w")
-    w_power: float = Field(
-        1.0, gt=0, description="w = w_min + (w_max - w_min) u^w_power, u uniform"
-    )
-    loss_type: Literal["huber", "l2"] = Field("huber", description="distance of two outputs")
-    huber_c: float = Field(1e-3, gt=0, description="pseudo-Huber constant, in latents")
-    timestep_scaling: float = Field(10.0, gt=0, description="of the boundary scalings")
-    high_share: float = Field(
-        0.0, ge=0, le=1, description="share of examples drawn from the upper fifth of the levels"
-    )
-    low_share: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of examples drawn from the lowest fifth of the levels, where the target is "
-        "the teacher and not the student; with high_share at most 1",
-    )
-    level_weight: Literal["one", "inverse_sigma"] = Field(
-        "one",
-        description="weight of an example: 1 as published, or 1 / sigma_t, which for v-prediction "
-        "gives an error of the network the same pull at every level; the mean over the levels is 1",
-    )
-    proportion_empty_prompts: float = Field(0.0, ge=0, le=1, description="share without caption")
-    validation_guidance: float = Field(2.0, ge=1, description="guidance scale of the pictures")
-
-    @model_validator(mode="after")
-    def _shares_are_parts_of_a_whole(self) -> DistillationConfig:
-        if self.high_share + self.low_share > 1:
-            raise ValueError(
-                f"high_share={self.high_share} and low_share={self.low_share} are more than 1 "
-                "together; lower one of them"
-            )
-        return self
 
 
 class LatentDistillationConfig(DistillationConfig):
@@ -166,197 +119,6 @@ class LatentDistillationConfig(DistillationConfig):
                 "lower one of them"
             )
         return self
-
-
-class Distillation(LatentRecipe):
-    """A teacher's folder, its noise levels in steps of k, and its guided ODE."""
-
-    config: Any
-    teacher: Any
-
-    def open_teacher(self) -> Any:
-        """VAE, prompts, schedule, data and the teacher's UNet, all frozen; returns the UNet."""
-        from diffusers import UNet2DConditionModel
-
-        c, root = self.config, Path(self.config.teacher)
-        if not c.teacher or not (root / "model_index.json").is_file():
-            raise TrainingFault(
-                "missing_weights",
-                f"teacher={c.teacher!r} holds no model_index.json; give a diffusers pipeline folder",
-            )
-        fields = json.loads((root / "scheduler" / "scheduler_config.json").read_text())
-        self.scheduler: dict[str, Any] = fields
-        self.schedule = NoiseSchedule.from_config(fields)
-        if len(self.schedule) % c.ddim_steps:
-            raise TrainingFault(
-                "config",
-                f"ddim_steps={c.ddim_steps} does not divide the {len(self.schedule)} levels of the "
-                "schedule, so the grid would not end where inference starts; use 20, 25, 40 or 50",
-            )
-        self.skip = len(self.schedule) // c.ddim_steps
-        unet = UNet2DConditionModel.from_pretrained(root / "unet", torch_dtype=torch.float32)
-        if unet.config.time_cond_proj_dim is not None:
-            raise TrainingFault(
-                "config", f"{c.teacher} is a consistency model; distil the model it was made from"
-            )
-        self.vae = load_vae(str(root / "vae"), self.device)
-        self.prompts = Prompts(root, self.device)
-        self.empty = self.prompts.empty()
-        self.open_data(sized=self.prompts.xl)
-        self.texts = self.open_texts()
-        unet.requires_grad_(False).eval()
-        return self.placed(unet)
-
-    def open_texts(self) -> Prompts | CachedTexts:
-        """What gives embeddings of captions; encodes those of the run that the cache does not hold."""
-        data = self.config.data
-        if data.text == "online":
-            return self.prompts
-        from training.data.texts import CachedTexts
-
-        texts = CachedTexts(self.prompts, Path(data.cache), limit_mb=data.text_cache_mb)
-        lacking = texts.fill(
-            self.every_caption(), lambda done: print(f"encoded {done} captions", flush=True)
-        )
-        if lacking:
-            print(
-                f"{lacking} captions are encoded in the step: text_cache_mb={data.text_cache_mb}, or "
-                "half of the free disk, is less than they take",
-                flush=True,
-            )
-        return texts
-
-    def levels(self, n: int, g: torch.Generator) -> Tensor:
-        """Noise levels t of `n` examples, int64, spread over the grid as the shares say."""
-        c = self.config
-        u = (torch.arange(n) + torch.rand(n, generator=g)) / n
-        where = torch.rand(n, generator=g)
-        u = torch.where(where < c.high_share, 0.8 + 0.2 * u, u)
-        u = torch.where(where >= 1 - c.low_share, 0.2 * u, u)
-        index = (u * c.ddim_steps).long().clamp(max=c.ddim_steps - 1)
-        return index * self.skip + self.skip - 1
-
-    def weights(self, t: Tensor) -> Tensor:
-        """Weight of examples at levels `t` (B,), float32, as `level_weight` says.
-
-        f = alpha x - sigma v moves by sigma for each unit of the prediction v (by sigma / alpha for
-        epsilon, which is nearly that at low levels). At the lowest levels, which hold the whole chain
-        of targets in place, an error is therefore hardly felt, and the student's gain drifts.
-        """
-        if self.config.level_weight == "one":
-            return torch.ones(len(t), device=t.device)
-        grid = torch.arange(self.skip - 1, len(self.schedule), self.skip)
-        inverse = (1 - self.schedule.alphas_cumprod[grid]).rsqrt()
-        return (inverse / inverse.mean())[(t // self.skip).cpu()].float().to(t.device)
-
-    def batch(self, draw: Draw) -> dict[str, Tensor]:
-        c, g = self.config, draw.generator
-        x0, sizes = self.sized_x0(draw)
-        n = len(x0)
-        t = self.levels(n, g)
-        w = c.w_min + (c.w_max - c.w_min) * torch.rand(n, generator=g) ** c.w_power
-        eps = torch.randn(x0.shape, generator=g).to(x0)
-        texts = self.captions(draw, c.proportion_empty_prompts)
-        return {
-            "x0": x0,
-            "x_t": self.schedule.add_noise(x0, eps, t),
-            "t": t.to(self.device),
-            "s": (t - self.skip).clamp(min=0).to(self.device),
-            "w": w.to(self.device),
-            **({"sizes": sizes} if self.prompts.xl else {}),
-            **self.texts(texts),
-        }
-
-    def conditions(self, batch: dict[str, Tensor]) -> Conditions:
-        """The text part of a batch."""
-        return {k: batch[k] for k in ("context", "pooled") if k in batch}
-
-    def arguments(self, batch: dict[str, Tensor]) -> dict[str, Any]:
-        """What the UNet is told of a batch beside x and t."""
-        return unet_arguments(self.conditions(batch), self.config.resolution, batch.get("sizes"))
-
-    def guided(self, unet: Any, batch: dict[str, Tensor], x: Tensor, t: Tensor) -> Any:
-        """The teacher's predictions with and without the prompt, in one doubled call."""
-        both = join(self.conditions(batch), self.empty)
-        arguments = unet_arguments(both, self.config.resolution, batch.get("sizes"))
-        return unet(torch.cat([x, x]), torch.cat([t, t]), **arguments).sample.chunk(2)
-
-    def lcm_scheduler(self) -> Any:
-        """LCMScheduler on the teacher's noise levels; the grid is in its config."""
-        from diffusers import LCMScheduler
-
-        wanted = (
-            "beta_start",
-            "beta_end",
-            "beta_schedule",
-            "prediction_type",
-            "trained_betas",
-            "rescale_betas_zero_snr",
-        )
-        return LCMScheduler(
-            num_train_timesteps=len(self.schedule),
-            clip_sample=False,
-            set_alpha_to_one=False,
-            original_inference_steps=self.config.ddim_steps,
-            timestep_scaling=self.config.timestep_scaling,
-            **{k: self.scheduler[k] for k in wanted if k in self.scheduler},
-        )
-
-    def options(self) -> dict[str, Any]:
-        """What `lcd_loss` takes from the config."""
-        c = self.config
-        return {
-            "schedule": self.schedule,
-            "kind": c.loss_type,
-            "c": c.huber_c,
-            "timestep_scaling": c.timestep_scaling,
-        }
-
-    def make_pipeline(self, unet: Any, *, guided: bool) -> Any:
-        """`guided`: w goes into the network (LCM); else classifier-free guidance (LoRA), or SDXL."""
-        import diffusers
-
-        parts = {"vae": self.vae, "unet": unet, "scheduler": self.lcm_scheduler()}
-        for i, suffix in enumerate(("", "_2")[: len(self.prompts.encoders)]):
-            parts[f"text_encoder{suffix}"] = self.prompts.encoders[i]
-            parts[f"tokenizer{suffix}"] = self.prompts.tokenizers[i]
-        if self.prompts.xl:
-            zero = self.prompts.zero_empty
-            return diffusers.StableDiffusionXLPipeline(**parts, force_zeros_for_empty_prompt=zero)
-        name = "LatentConsistencyModelPipeline" if guided else "StableDiffusionPipeline"
-        return getattr(diffusers, name)(
-            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-        )
-
-    def draw_sheet(self, pipe: Any, path: Path, guidance: float) -> None:
-        """Fixed captions and seeds at 1, 2 and 4 steps."""
-        from training.pictures import sheet
-
-        sheet(pipe, self.sheet_prompts(), path, steps=(1, 2, 4), guidance=guidance)
-
-    def sheet_prompts(self) -> list[str]:
-        """Captions of the validation pictures."""
-        return [self.source.caption(i, 0) for i in range(min(8, len(self.source)))]
-
-    def teacher_pipeline(self) -> Any:
-        """The teacher with the sampler of its folder."""
-        import diffusers
-
-        unet, name = self.teacher, self.scheduler.get("_class_name", "DDIMScheduler")
-        pipe = self.make_pipeline(unet, guided=False)
-        pipe.scheduler = getattr(diffusers, name).from_config(self.scheduler)
-        return pipe
-
-    def draw_teacher(self, path: Path) -> None:
-        """Guided as the student's pictures are, or at the middle of w where it is given no w."""
-        from training.pictures import sheet
-
-        c = self.config
-        guidance = c.validation_guidance
-        if guidance <= 1:
-            guidance = 1 + (c.w_min + c.w_max) / 2
-        pipe = self.teacher_pipeline()
-        sheet(pipe, self.sheet_prompts(), path, steps=(TEACHER_STEPS,), guidance=guidance)
 
 
 def open_rows(batch: dict[str, Tensor]) -> dict[str, Tensor]:

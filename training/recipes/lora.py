@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from training.config import TrainConfig
 from training.losses import lcd_loss
-from training.recipes.lcd import Distillation, DistillationConfig
+from training.recipes.distillation import Distillation, DistillationConfig
 
 TARGETS = (
     "to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2",
