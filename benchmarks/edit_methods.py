@@ -197,7 +197,11 @@ def _published(
     height, width = problem.start.shape[-2:]
     noise = SeededNoise((seed,), model.sample_shape(width, height))
     prompt = Prompt(
-        text=scene.caption, width=width, height=height, consistency=name not in TEACHER_LOOPS
+        text=scene.caption,
+        guidance=model.info.guidance_for(editing=True),
+        width=width,
+        height=height,
+        consistency=name not in TEACHER_LOOPS,
     )
     more: dict[str, Any] = {}
     if name == "ddnm":

@@ -27,7 +27,7 @@ _TITLES = {
 }
 _GUIDANCE: dict[str, dict[str, Any]] = {
     "teacher": {"guidance": {"default": 3, "range": [1, 8]}, "steps": 20},
-    "lcd": {"guidance": {"default": 3, "range": [1, 8]}, "steps": 4},
+    "lcd": {"guidance": {"default": 3, "edit": 5, "range": [1, 8]}, "steps": 4},
 }
 
 
@@ -109,31 +109,49 @@ def _forget_origin(about: Path) -> None:
 
 
 def bundle(
-    run: Path, name: str, into: Path, figures: str = "", note: str = "", other: Path | None = None
+    run: Path,
+    name: str,
+    into: Path,
+    figures: str = "",
+    note: str = "",
+    other: Path | None = None,
+    share: float = 0.5,
 ) -> Path:
     """Copies `run/output` to `into/name` with its card; an older one is replaced once the new one is whole.
 
-    With `other`, the network is the mean of both runs; raises ValueError where they do not fit.
+    With `other`, a run or a model's folder, the network is `share` of the run's and the rest of the other's;
+    raises ValueError where they do not fit.
     """
     into.mkdir(parents=True, exist_ok=True)
     target = into / name
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=into) as folder:
         part = Path(folder) / name
-        _make(part, run, name, figures, note, other)
+        _make(part, run, name, figures, note, other, share)
         if target.exists():
             target.rename(Path(folder) / "old")
         part.rename(target)
     return target
 
 
-def _make(target: Path, run: Path, name: str, figures: str, note: str, other: Path | None) -> None:
+def _make(
+    target: Path,
+    run: Path,
+    name: str,
+    figures: str,
+    note: str,
+    other: Path | None,
+    share: float,
+) -> None:
     from training.scenery.captions import VOCABULARY
 
     shutil.copytree(run / "output", target)
     if other is not None:
-        average(target, other / "output")
-        both = " and ".join(str(_state(one)["step"]) for one in (other, run))
-        note = f"The weights are the mean of those after {both} steps (`--average`). {note}".strip()
+        ran = (other / "output").is_dir()
+        average(target, other / "output" if ran else other, share)
+        first = f"after {_state(other)['step']} steps" if ran else f"of the earlier {other.name}"
+        after = f"after {_state(run)['step']} steps"
+        said = f"The weights are {1 - share:g} of those {first} and {share:g} of those {after}"
+        note = f"{said} (`--average`). {note}".strip()
     for about in target.rglob("config.json"):
         _forget_origin(about)
     (target / "README.md").write_text(card(run, name, figures, note))
@@ -145,12 +163,13 @@ def _make(target: Path, run: Path, name: str, figures: str, note: str, other: Pa
         (target / "studio.json").write_text(json.dumps(_GUIDANCE[recipe], indent=1) + "\n")
 
 
-def average(folder: Path, other: Path) -> None:
-    """Makes the network in `folder` the mean of itself and the one in `other`, of equal shapes.
+def average(folder: Path, other: Path, share: float = 0.5) -> None:
+    """Makes the network in `folder` `share` of itself and the rest of the one in `other`, of equal shapes.
 
     Late in a distillation one-step pictures still improve while those of several steps get rougher;
     the mean of an early and a late state keeps most of both. The mean of two runs that went on from one state with
-    other seeds has less of the noise of either.
+    other seeds has less of the noise of either. A fine-tuned one and what it started from: most of what
+    was learnt, and less of what was forgotten (Wortsman et al. 2022, WiSE-FT).
     """
     from safetensors.torch import load_file, save_file
 
@@ -159,7 +178,10 @@ def average(folder: Path, other: Path) -> None:
     shapes = [{k: v.shape for k, v in one.items()} for one in (mine, theirs)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"{other} holds another network than {folder}; give a run of the same")
-    mean = {k: ((v.float() + theirs[k].float()) / 2).to(v.dtype) for k, v in mine.items()}
+    mean = {
+        k: v.float().mul(share).add(theirs[k].float(), alpha=1 - share).to(v.dtype)
+        for k, v in mine.items()
+    }
     save_file(mean, folder / name, metadata={"format": "pt"})
 
 
@@ -170,16 +192,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", required=True)
     parser.add_argument("--into", type=Path, default=Path("assets/models"))
     parser.add_argument("--figures", type=Path, help="markdown file with the measured quality")
-    parser.add_argument("--average", type=Path, help="another run, to take the mean of both")
+    parser.add_argument(
+        "--average", type=Path, help="another run or model, to take the mean of both"
+    )
+    parser.add_argument("--share", type=float, default=0.5, help="share of RUN in that mean (0.5)")
     parser.add_argument("--note", default="", help="one more line of the card")
     args = parser.parse_args(argv)
     for run in (args.run, args.average):
-        if run is not None and not (run / "output").is_dir():
+        model = run is args.average and run is not None and (run / "model_index.json").is_file()
+        if run is not None and not model and not (run / "output").is_dir():
             print(f"{run} has no output; let the run finish, or use --export", file=sys.stderr)
             return 2
+    if not 0 < args.share < 1:
+        print(f"--share {args.share} is no part of a mean; use 0 to 1", file=sys.stderr)
+        return 2
     figures = args.figures.read_text() if args.figures else ""
     try:
-        print(bundle(args.run, args.name, args.into, figures, args.note, args.average))
+        print(bundle(args.run, args.name, args.into, figures, args.note, args.average, args.share))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

@@ -25,6 +25,8 @@ def test_the_mean_of_two_networks(tmp_path: Path) -> None:
     b = network(tmp_path / "b", w=torch.tensor([3.0, 6.0]).half())
     average(a, b)
     assert torch.equal(load_file(a / NAME)["w"], torch.tensor([2.0, 4.0]).half())
+    average(a, b, share=0.75)
+    assert torch.equal(load_file(a / NAME)["w"], torch.tensor([2.25, 4.5]).half())
     with pytest.raises(ValueError, match="another network"):
         average(a, network(tmp_path / "c", w=torch.zeros(3)))
 
@@ -56,8 +58,31 @@ def test_an_older_model_stays_until_the_new_one_is_whole(
     assert main([str(fits), "--name", "x", "--into", str(into), "--average", str(first)]) == 0
     assert torch.equal(load_file(into / "x" / NAME)["w"], torch.full((2,), 2.0))
     card = (into / "x" / "README.md").read_text()
-    assert "after 5 and 9 steps" in card and "vocabulary" not in card and "of/mine" not in card
+    assert "0.5 of those after 5 steps and 0.5 of those after 9 steps" in card
+    assert "vocabulary" not in card and "of/mine" not in card
     assert [path.name for path in into.iterdir()] == ["x"]
+
+
+def test_a_model_is_averaged_with_what_it_started_from(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", 9, w=torch.full((2,), 3.0))
+    start = network(tmp_path / "models" / "x", w=torch.ones(2))
+    (start / "model_index.json").write_text("{}")
+    options = ["--name", "x", "--into", str(tmp_path / "models"), "--average", str(start)]
+    assert main([str(run), *options, "--share", "0.25"]) == 0
+    assert torch.equal(load_file(start / NAME)["w"], torch.full((2,), 1.5))
+    assert (
+        "0.75 of those of the earlier x and 0.25 of those after 9 steps"
+        in (start / "README.md").read_text()
+    )
+
+
+def test_a_share_that_is_none_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished(tmp_path / "run", 9, w=torch.ones(2))
+    options = ["--name", "x", "--into", str(tmp_path), "--average", str(run), "--share", "1"]
+    assert main([str(run), *options]) == 2
+    assert "no part of a mean" in capsys.readouterr().err
 
 
 def test_a_run_without_output_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
