@@ -205,7 +205,7 @@ def _folder(out: Path, method: str, models: Sequence[str]) -> Path:
     """Where the cells of a method lie: its name changes with the weights it uses, for ours with its defaults too."""
     from benchmarks.edit_loops import TEACHER_LOOPS
     from benchmarks.edit_methods import CLASSICAL, OURS
-    from lcm_studio.edits import schedules
+    from lcm_studio.edits import prepare, schedules
 
     name = method.partition("-")[0]
     used = "" if name in CLASSICAL else "-teacher" if name in TEACHER_LOOPS else "-lcm"
@@ -213,7 +213,11 @@ def _folder(out: Path, method: str, models: Sequence[str]) -> Path:
     if used:
         digest.update(_weights(f"scenery{used}", tuple(models)))
     if name in OURS:
-        defaults = (sorted(schedules.RANGES.items()), sorted(schedules.ETAS.items()))
+        defaults = (
+            sorted(schedules.RANGES.items()),
+            sorted(schedules.ETAS.items()),
+            prepare.ONCE_SCALE,
+        )
         digest.update(repr(defaults).encode())
         used = "-ours"
     return out / f"cells{used}-{digest.hexdigest()[:8]}"

@@ -15,6 +15,7 @@ from lcm_studio.edits.geometry import Frame, check_size, resize
 from lcm_studio.edits.noise_level import estimate_sigma
 from lcm_studio.edits.options import Options
 from lcm_studio.edits.prepare import (
+    ONCE_SCALE,
     errors,
     eta_of,
     frame_for,
@@ -168,7 +169,7 @@ def superres(request: Edit, model: Model) -> Problem:
             damping=(damping,),
             inverse=Histospline(p) if name == "area" else None,
         ),
-        method=method_of(options, levels),
+        method=method_of(options, levels, "once" if p >= ONCE_SCALE else None),
         eta=eta_of(options, f"superres{p}"),
         tile=tile_for(frame, model),
         warnings=said,

@@ -76,6 +76,8 @@ def tile_for(frame: Frame, model: Model) -> tuple[int, int] | None:
 
 # from so many levels on, one more encoding is within a twentieth of N predictions, decodings and encodings
 ONCE = 7
+# scales from which that encoding is worth more than a twentieth: a Frechet distance a seventh less at 8x in 4 steps
+ONCE_SCALE = 8
 
 
 def method_of(options: Options, levels: Sequence[float], default: Method | None = None) -> Method:

@@ -89,13 +89,13 @@ def from_strength(strength: float, model: Model) -> float:
 
 Range = tuple[float, float]
 RANGES: dict[str, tuple[Range, Range]] = {
-    "inpaint": ((22.0, 0.44), (22.0, 0.44)),
+    "inpaint": ((22.0, 0.44), (8.0, 0.6)),
     "outpaint": ((4.0, 0.8), (4.0, 0.44)),
-    "colorize": ((2.8, 0.6), (5.0, 0.6)),
+    "colorize": ((2.8, 1.0), (5.0, 0.6)),
     "superres2": ((0.33, 0.2), (0.33, 0.2)),
     "superres3": ((0.63, 0.33), (0.63, 0.33)),
     "superres4": ((1.2, 0.54), (1.2, 0.54)),
-    "superres8": ((2.5, 0.72), (2.5, 0.72)),
+    "superres8": ((4.0, 0.72), (2.5, 0.72)),
     "denoise": ((0.6, 0.2), (0.6, 0.2)),
     "deblur": ((0.25, 0.17), (0.45, 0.17)),
     "sketch": ((3.0, 0.3), (3.0, 0.3)),

@@ -91,7 +91,10 @@ class TestPosterior:
         with torch.no_grad():
             found = sample(posterior(vae, x), g, spread=False)
             wanted = vae.encode(x).latents * vae.config.scaling_factor
-        assert torch.equal(found, wanted) and torch.equal(g.get_state(), before)
+        torch.testing.assert_close(
+            found, wanted, rtol=1e-5, atol=1e-6
+        )  # two convolutions: rounding
+        assert torch.equal(g.get_state(), before)
 
     @pytest.mark.parametrize("name", ["sd-plain", "sdxl"])
     def test_cached_and_online_draw_the_same_latents(
@@ -339,7 +342,7 @@ class TestViews:
         for epoch in range(8):
             a, b = (r.latents([(i, epoch) for i in range(4)]).rows for r in (plain, both))
             for i in range(4):
-                equal = torch.equal(a[i], b[i])
+                equal = torch.allclose(a[i], b[i], rtol=1e-4, atol=1e-5)
                 assert equal != both.latents._views.at(i, epoch).flip
                 changed, same = changed + (not equal), same + equal
         assert changed and same
