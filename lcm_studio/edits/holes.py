@@ -25,7 +25,7 @@ from lcm_studio.edits.prepare import (
 )
 from lcm_studio.edits.problem import PIXELS, Known, Method, Problem
 from lcm_studio.edits.schedules import default_range, from_strength
-from lcm_studio.edits.seams import feathered, harmonic, match_colour, poisson, seam_score
+from lcm_studio.edits.seams import feathered, harmonic, match_colour, near, poisson, seam_score
 from lcm_studio.models.protocol import Model
 from lcm_studio.operators import Mask
 from lcm_studio.spec.errors import BadRequest
@@ -168,18 +168,20 @@ def _problem(
 
     def finish(x: Floats) -> Pixels:
         made = resize(frame.cut(x), box.height, box.width)
-        part = crop.astype(np.float32)
         out = rgb.copy()
+        patch = out[box.top : box.bottom, box.left : box.right]
         if crop_hole.all():
-            patch = to_bytes(made)
+            patch[:] = to_bytes(made)
         else:
+            part = near(crop_hole, RING + 4)
+            made, kept, inside = made[part], crop[part], crop_hole[part]
+            before = kept.astype(np.float32)
             if blend != "none":
-                made = match_colour(made, part, crop_hole, RING)
+                made = match_colour(made, before, inside, RING)
             if blend == "poisson":
-                made = poisson(made, part, crop_hole)
-            made = feathered(made, part, crop_hole, feather)
-            patch = keep_pixels(made, crop, ~crop_hole)
-        out[box.top : box.bottom, box.left : box.right] = patch
+                made = poisson(made, before, inside)
+            made = feathered(made, before, inside, feather)
+            patch[part] = keep_pixels(made, kept, ~inside)
         return join(out, alpha)
 
     def measure(result: Pixels) -> dict[str, Any]:

@@ -34,6 +34,16 @@ def ring(hole: Bools, width: int, *, inside: bool) -> Bools:
     return found
 
 
+def near(hole: Bools, margin: int) -> tuple[slice, slice]:
+    """Rows and columns within `margin` pixels of the hole: nothing beyond changes what happens at its border."""
+    spans = []
+    for axis in (1, 0):
+        touched = np.flatnonzero(hole.any(axis=axis))
+        first, last = (int(touched[0]), int(touched[-1])) if len(touched) else (0, -1)
+        spans.append(slice(max(first - margin, 0), last + 1 + margin))
+    return spans[0], spans[1]
+
+
 def match_colour(made: Floats, known: Floats, hole: Bools, width: int = 8) -> Floats:
     """`made` with each channel's mean and spread on the ring around the hole brought to those of `known`.
 
@@ -55,9 +65,11 @@ def harmonic(values: Floats, hole: Bools) -> Floats:
         return values
     if hole.sum() > _MOST_UNKNOWNS:
         return _coarse(values, hole)
-    right = _border_sums(np.where(hole[..., None], 0, values), hole)
     out = values.copy()
-    out[hole] = _laplacian(hole.tobytes(), hole.shape).solve(right)
+    part = near(hole, 1)
+    found, inside = out[part], hole[part]
+    right = _border_sums(np.where(inside[..., None], 0, found), inside)
+    found[inside] = _laplacian(inside.tobytes(), inside.shape).solve(right)
     return out
 
 
@@ -186,15 +198,16 @@ def seam_score(picture: NDArray[np.generic], hole: Bools) -> float:
     Steps beside run in the direction of the step that they are compared with: a landscape changes more downwards than
     sideways, so that an upright border would seem smoother than it is. NaN where the hole has no border within the picture.
     """
-    x = np.asarray(picture, np.float32)
+    part = near(hole, 4)
+    hole, x = hole[part], np.asarray(picture[part], np.float32)
     across: list[NDArray[np.float32]] = []
     beside: list[NDArray[np.float32]] = []
     for axis in (0, 1):
         step = np.abs(np.diff(x, axis=axis)).mean(axis=-1)
         crosses = np.diff(hole, axis=axis)
-        near = cv2.dilate(crosses.astype(np.uint8), np.ones((5, 1) if axis == 0 else (1, 5))) > 0
+        close = cv2.dilate(crosses.astype(np.uint8), np.ones((5, 1) if axis == 0 else (1, 5))) > 0
         across.append(step[crosses])
-        found = step[near & ~crosses]
+        found = step[close & ~crosses]
         share = crosses.sum() / max(len(found), 1)
         beside.append(found * share)
     crossed, ran = np.concatenate(across), np.concatenate(beside)
