@@ -93,7 +93,7 @@ class TestPosterior:
             wanted = vae.encode(x).latents * vae.config.scaling_factor
         torch.testing.assert_close(
             found, wanted, rtol=1e-5, atol=1e-6
-        )  # two convolutions: rounding
+        )  # channels last there
         assert torch.equal(g.get_state(), before)
 
     @pytest.mark.parametrize("name", ["sd-plain", "sdxl"])
