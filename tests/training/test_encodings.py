@@ -91,9 +91,7 @@ class TestPosterior:
         with torch.no_grad():
             found = sample(posterior(vae, x), g, spread=False)
             wanted = vae.encode(x).latents * vae.config.scaling_factor
-        torch.testing.assert_close(
-            found, wanted, rtol=1e-5, atol=1e-6
-        )  # channels last there
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)  # channels last there
         assert torch.equal(g.get_state(), before)
 
     @pytest.mark.parametrize("name", ["sd-plain", "sdxl"])
