@@ -122,11 +122,12 @@ def build_options(info: ModelInfo) -> Controls:
             )
     with gr.Row(visible=False, elem_classes="lcm-card") as c["scale_group"]:
         c["scale"] = gr.Radio(
-            [("2 x", 2), ("4 x", 4), ("8 x", 8)], value=4, label="Enlarge", elem_id=f"{TAB}-scale"
-        )
+            [("2 x", 2), ("4 x", 4), ("8 x", 8)], value=4, label="Enlarge", elem_id=f"{TAB}-scale",
+            scale=3,
+        )  # fmt: skip
         c["operator"] = gr.Dropdown(
             ["area", "bicubic", "blur:1.0"], value="area", label="It was shrunk by", allow_custom_value=True,
-            elem_id=f"{TAB}-operator",
+            elem_id=f"{TAB}-operator", scale=2, min_width=110,
         )  # fmt: skip
     with gr.Group(visible=False, elem_classes="lcm-card") as c["noise_group"]:
         c["sigma"] = gr.Textbox(

@@ -192,7 +192,8 @@ def read_out(fidelity: Mapping[str, Any], timing: Mapping[str, float], bound: fl
     if fidelity.get("known") == "nothing":
         words.append("nothing was held fixed")
     if "max_error" in fidelity:
-        words.append(f"known part kept: max error {fidelity['max_error']:.2g}/255")
+        error = round(fidelity["max_error"], 3)  # less is what float32 leaves of a mean of bytes
+        words.append(f"known part kept: max error {error:.2g}/255")
         if bound is not None and fidelity["max_error"] > bound:
             words.append(f"more than {bound:g}: some of it lies outside what 8 bits can hold")
     if "residual_ratio" in fidelity:

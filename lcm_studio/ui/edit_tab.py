@@ -43,7 +43,7 @@ def build(studio: Studio) -> None:
             kept = gr.HTML(elem_id="edit-kept")
             slider = gr.ImageSlider(
                 label="Before and after", show_label=False, interactive=False, elem_id="edit-slider",
-                visible=False, buttons=[],
+                visible=False, buttons=[], format="png",
             )  # fmt: skip
             film = gr.HTML(elem_id="edit-film")
             parts.history(TAB)

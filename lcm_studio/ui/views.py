@@ -65,6 +65,9 @@ def done(event: Done, store: PictureStore) -> View:
         | ({"note": "hidden by the safety checker"} if bad else {})
         for pixels, seed, bad in zip(event.images, event.seeds, flagged, strict=True)
     ]
+    if event.settings.get("task") == "interpolate":
+        for number, one in enumerate(frames, 1):
+            one["label"] = f"frame {number}"
     value: View = {
         "phase": "done",
         "frames": frames,

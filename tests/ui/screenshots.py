@@ -130,8 +130,11 @@ def tools(page: Any, files: dict[str, Path]) -> dict[str, Callable[[], None]]:
 
     def inpaint() -> None:
         opened_picture(page, files["first"])
-        stroke(page, (0.5, 0.62), (0.75, 0.62), (0.75, 0.75), (0.55, 0.75), (0.62, 0.55))
-        applied(page, "Repaint", "day, sand, sea, a few clouds", "#edit-vary")
+        page.locator(".lcm-brushes input[type=range]").fill("90")
+        left, right, levels = 0.4, 0.74, (0.47, 0.56, 0.65, 0.74)
+        ends = [(x, y) for i, y in enumerate(levels) for x in (left, right)[:: (-1) ** i]]
+        stroke(page, *ends)
+        applied(page, "Repaint", "day, many clouds, sand, one palm tree", "#edit-vary")
 
     def morph() -> None:
         opened_picture(page, files["first"])
