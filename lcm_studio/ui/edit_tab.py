@@ -138,7 +138,7 @@ def wire_go(studio: Studio, c: dict[str, Any], painted: gr.Textbox, shown: dict[
             if view["phase"] == "running" and view.get("frames"):
                 film.append(view["frames"][0]["src"])
             if found:
-                yield view, said["seed"], *finished(asked[0], found[0], desk, film)
+                yield view, said["seed"], *finished(asked[0], found[0], desk, film, studio)
             else:
                 yield view, said["seed"], gr.skip(), *rest
 
@@ -160,7 +160,9 @@ def wire_go(studio: Studio, c: dict[str, Any], painted: gr.Textbox, shown: dict[
     parts.wire_stop(studio, c["actions"], TAB)
 
 
-def finished(request: Any, done: Done, desk: Desk, film: list[str]) -> tuple[Any, ...]:
+def finished(
+    request: Any, done: Done, desk: Desk, film: list[str], studio: Studio
+) -> tuple[Any, ...]:
     """(desk, read-out, slider, filmstrip, choice) of a finished edit."""
     words = edit_form.read_out(done.fidelity, done.timing, TASKS[request.task].bound)
     line = f'<p class="lcm-about" role="status">{html.escape(words[0].upper() + words[1:])}</p>'
@@ -171,6 +173,8 @@ def finished(request: Any, done: Done, desk: Desk, film: list[str]) -> tuple[Any
         start = before(request, first)
         pair = gr.update(value=(start, first[..., :3]), visible=True)
     frames = filmstrip([*film, views.jpeg(first, largest=views.PREVIEW_SIZE)], done)
+    if request.task == "interpolate":
+        frames = moving(done, studio) + frames
     choices = [str(i + 1) for i in range(len(done.images))]
     pick = gr.update(choices=choices, value="1", visible=len(choices) > 1)
     return (
@@ -179,6 +183,21 @@ def finished(request: Any, done: Done, desk: Desk, film: list[str]) -> tuple[Any
         pair,
         frames,
         pick,
+    )
+
+
+def moving(done: Done, studio: Studio) -> str:
+    """The frames of a morph one after the other, as GIF and MP4."""
+    gif, mp4 = (
+        studio.pictures.add_video(done.images, done.settings, kind).url for kind in ("gif", "mp4")
+    )
+    files = "".join(
+        f'<a class="lcm-tool" href="{url}" download="lcm-studio-morph.{url[-3:]}">{url[-3:].upper()}</a>'
+        for url in (gif, mp4)
+    )
+    return (
+        f'<figure class="lcm-moving"><img src="{gif}" alt="All frames, one after the other">'
+        f'<figcaption class="lcm-tools">{files}</figcaption></figure>'
     )
 
 

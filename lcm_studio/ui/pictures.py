@@ -1,4 +1,4 @@
-"""Finished pictures: a JPEG for the eye at once, a PNG with its settings off the critical path.
+"""Finished pictures and animations: a JPEG for the eye at once, files off the critical path.
 
 A picture is reached by a random id, never by a name or path. Without ``--outputs`` the files live in a private
 folder of this run, which the next start sweeps.
@@ -11,7 +11,7 @@ import io
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,19 +53,19 @@ def png(pixels: Pixels) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """`path`: its PNG, written when `written` is done."""
+    """`path`: its PNG (of frames a GIF or MP4), written when `written` is done."""
 
     id: str
     path: Path
-    written: Future[None]
+    written: Future[Any]
 
     @property
     def url(self) -> str:
-        return f"studio/picture/{self.id}.png"
+        return f"studio/picture/{self.id}{self.path.suffix}"
 
 
 class PictureStore:
-    """Writes PNGs in one background thread and finds them again by id; forgets the oldest above `limit`."""
+    """Writes files in one background thread and finds them again by id; forgets the oldest above `limit`."""
 
     def __init__(self, folder: Path, *, keep: bool, limit: int = 2000) -> None:
         self.folder, self._keep, self._limit = folder, keep, limit
@@ -75,14 +75,24 @@ class PictureStore:
 
     def add(self, pixels: Pixels, settings: Mapping[str, Any]) -> Picture:
         """Register a picture and start writing it."""
+        return self._keep_as(".png", settings, lambda path: self._write(path, pixels, settings))
+
+    def add_video(
+        self, frames: Sequence[Pixels], settings: Mapping[str, Any], kind: str
+    ) -> Picture:
+        """Register frames as an animation, `kind` gif or mp4, and start writing it."""
+        from lcm_studio.edits.video import write_video
+
+        return self._keep_as(f".{kind}", settings, lambda path: write_video(path, frames))
+
+    def _keep_as(
+        self, suffix: str, settings: Mapping[str, Any], write: Callable[[Path], Any]
+    ) -> Picture:
         id_ = secrets.token_urlsafe(16)
         now = datetime.now()
         folder = self.folder / f"{now:%Y-%m-%d}" if self._keep else self.folder
-        name = f"{now:%H%M%S}-{settings.get('seed', 0)}-{id_[:6]}.png"
-        path = folder / name
-        picture = Picture(
-            id=id_, path=path, written=self._writer.submit(self._write, path, pixels, settings)
-        )
+        path = folder / f"{now:%H%M%S}-{settings.get('seed', 0)}-{id_[:6]}{suffix}"
+        picture = Picture(id=id_, path=path, written=self._writer.submit(write, path))
         with self._lock:
             self._pictures[id_] = picture
             old = [

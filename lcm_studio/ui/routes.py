@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
 STATIC = Path(__file__).parent / "static"
+MEDIA = {".png": "image/png", ".gif": "image/gif", ".mp4": "video/mp4"}
 MAX_SETTINGS_FILE = 32 * 1024 * 1024
 
 
@@ -29,7 +30,7 @@ def routes(studio: Studio) -> list[BaseRoute]:
     live = Live(studio)
     own = [
         Route("/state", State(studio).get),
-        Route("/picture/{id}.png", Pictures(studio).get),
+        Route("/picture/{id}.{kind}", Pictures(studio).get),
         Route("/settings", settings, methods=["POST"]),
         Route("/live", live.live, methods=["POST"]),
         Route("/check", live.check, methods=["POST"]),
@@ -70,9 +71,9 @@ class Pictures:
         self.studio = studio
 
     async def get(self, http: Http) -> Response:
-        """A finished picture's PNG by its random id; waits for it to be written."""
+        """A finished picture's PNG, or an animation, by its random id; waits for it to be written."""
         picture = self.studio.pictures.find(http.path_params["id"])
-        if picture is None:
+        if picture is None or picture.path.suffix != f".{http.path_params['kind']}":
             return JSONResponse(
                 {"detail": "This picture is no longer kept; make it again from its settings."}, 404
             )
@@ -82,8 +83,11 @@ class Pictures:
             return JSONResponse(
                 {"detail": f"The picture could not be written: {error.strerror}."}, 507
             )
+        except StudioError as error:
+            return JSONResponse({"detail": str(error)}, 507)
         headers = {"Cache-Control": "private, max-age=31536000, immutable"}
-        return FileResponse(picture.path, media_type="image/png", headers=headers)
+        media = MEDIA[picture.path.suffix]
+        return FileResponse(picture.path, media_type=media, headers=headers)
 
 
 class Loras:

@@ -313,6 +313,26 @@ def test_tools_show_what_they_use(page: Any) -> None:
     )  # strokes have no inverse
 
 
+def test_a_morph_shows_its_frames_and_moves(page: Any) -> None:
+    tool(page, "Morph", "interpolate")
+    with page.expect_file_chooser() as chooser:
+        page.click("#edit-open-second")
+    chooser.value.set_files(EXAMPLES[1])
+    says(page, "second picture")
+    put(page, "frames", 3)
+    put(page, "steps", 1)
+    first, _, last = (pixels(data) for data in run(page, count=3))
+    assert np.array_equal(first, example(1)) and np.array_equal(last, example(2))
+    names = page.locator("#edit-stage figcaption strong").all_inner_texts()
+    assert names == ["frame 1", "frame 2", "frame 3"]
+    page.wait_for_function("document.querySelector('.lcm-moving img').naturalWidth > 0")
+    files = page.eval_on_selector_all(".lcm-moving a", "all => all.map(a => a.href)")
+    gif, mp4 = (page.request.get(url) for url in files)
+    assert Image.open(io.BytesIO(gif.body())).n_frames == 3
+    assert mp4.headers["content-type"] == "video/mp4" and mp4.body()[4:8] == b"ftyp"
+    assert page.request.get(files[0].replace(".gif", ".png")).status == 404
+
+
 def test_stop_ends_an_edit_and_the_next_one_runs(page: Any) -> None:
     tool(page, "Colour", "colorize")
     put(page, "steps", 16)

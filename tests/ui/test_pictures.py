@@ -38,6 +38,16 @@ def test_the_oldest_are_forgotten_and_deleted_unless_kept(tmp_path: Path) -> Non
         assert made[4].path.exists()
 
 
+def test_animations_lie_beside_the_pictures(tmp_path: Path) -> None:
+    store = PictureStore(tmp_path, keep=True)
+    made = [store.add_video([GREY, GREY // 2], {"seed": 5}, kind) for kind in ("gif", "mp4")]
+    for video in made:
+        video.written.result(20)
+        assert "-5-" in video.path.name and store.find(video.id) == video
+    assert Image.open(made[0].path).n_frames == 2  # type: ignore[attr-defined]
+    assert [video.url[-4:] for video in made] == [".gif", ".mp4"]
+
+
 def test_previews_are_small_jpegs_and_alpha_lies_on_white() -> None:
     clear = np.zeros((64, 128, 4), np.uint8)
     data = jpeg(clear, largest=32)

@@ -273,6 +273,8 @@ const CSS = `
 .lcm-film { display: flex; gap: 8px; overflow-x: auto; padding: 6px 0; }
 .lcm-film figure { margin: 0; flex: none; text-align: center; font-size: 12px; }
 .lcm-film img { width: 96px; border-radius: 4px; }
+.lcm-moving { margin: 14px auto; display: flex; flex-direction: column; align-items: center; gap: 8px; }
+.lcm-moving img { width: min(100%, 320px); border-radius: 6px; image-rendering: auto; }
 .lcm-pair { display: grid !important; grid-template-columns: minmax(0, 1fr); gap: 16px !important; align-items: start; }
 .lcm-pair > * { min-width: 0 !important; width: 100%; }
 .lcm-pair .lcm-stage { min-height: 0; padding: 14px; }
