@@ -84,7 +84,7 @@ def speed(bench: Bench, rounds: int, results: Path) -> str:
     """
     model = bench.engine.model("scenery-lcm")
     hole = bench.scenes("inpaint", [0])[0]
-    small = bench.scenes("superres4", [0])[0]
+    small, tiny = (bench.scenes(task, [0])[0] for task in ("superres4", "superres8"))
     generate = Generate(prompt=hole.caption, steps=STEPS, seed=1)
     kinds: dict[str, Any] = {
         "generation": lambda: generate_session(generate, model, (1,), 1),
@@ -93,6 +93,7 @@ def speed(bench: Bench, rounds: int, results: Path) -> str:
         ),
         "inpaint, pixel-projected": lambda: edit_session(hole.request(STEPS, 1), model, (1,), 1),
         "4x, pixel-projected": lambda: edit_session(small.request(STEPS, 1), model, (1,), 1),
+        "8x, pixel-projected": lambda: edit_session(tiny.request(STEPS, 1), model, (1,), 1),
         "4x, residual re-encoding": lambda: edit_session(
             small.request(STEPS, 1, method="residual"), model, (1,), 1
         ),
