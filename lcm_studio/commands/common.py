@@ -149,7 +149,8 @@ def save_all(done: Done, out: str) -> list[Path]:
 
     target = Path(out)
     try:
-        paths = _names(target, done.seeds)
+        frames = done.settings.get("task") == "interpolate"
+        paths = _frames(target, done.seeds) if frames else _names(target, done.seeds)
         for path, pixels, seed in zip(paths, done.images, done.seeds, strict=True):
             write_png(path, pixels, {**done.settings, "seed": seed, "count": 1})
     except OSError as error:
@@ -171,6 +172,17 @@ def _names(target: Path, seeds: Sequence[int]) -> list[Path]:
             path, n = target / f"{seed}-{n}.png", n + 1
         names.append(path)
     return names
+
+
+def _frames(target: Path, seeds: Sequence[int]) -> list[Path]:
+    """Numbered names, so that a listing has the frames in order: 0-001.png of seed 0, or x-001.png for x.png."""
+    single = target.suffix.lower() == ".png"
+    folder = target.parent if single else target
+    start = target.stem if single else str(seeds[0])
+    stem, n = start, 2
+    while not single and any(folder.glob(f"{stem}-[0-9][0-9][0-9].png")):
+        stem, n = f"{start}-{n}", n + 1
+    return [folder / f"{stem}-{number:03d}.png" for number in range(1, len(seeds) + 1)]
 
 
 def report(args: argparse.Namespace, done: Done, paths: list[Path], **more: Any) -> None:

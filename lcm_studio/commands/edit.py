@@ -15,7 +15,7 @@ from lcm_studio.commands.common import (
     sampling,
     save_all,
 )
-from lcm_studio.spec.errors import BadRequest, StudioError
+from lcm_studio.spec.errors import BadImage, BadRequest, StudioError
 
 if TYPE_CHECKING:
     from lcm_studio.engine import Engine
@@ -128,20 +128,23 @@ def _many(args: argparse.Namespace, engine: Engine, folder: Path) -> int:
         try:
             _one(args, engine, str(file), str(target))
         except StudioError as error:
-            failed.append(f"{file.name}: {error}")
+            said = str(error)
+            failed.append(said if said.startswith(file.name) else f"{file.name}: {said}")
     for line in failed:
         print(f"not edited: {line}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def _one(args: argparse.Namespace, engine: Engine, image: str | None, out: str) -> None:
-    from lcm_studio.edits.video import write_video
+    from lcm_studio.edits.video import check_name, write_video
 
+    videos = [Path(video) for video in getattr(args, "video", [])]
+    for video in videos:
+        check_name(video)
     request = make_request(args, engine, image)
     done = execute(engine, request, progress=not args.json)
     paths = save_all(done, out)
-    for video in getattr(args, "video", []):
-        paths.append(write_video(Path(video), done.images))
+    paths += [write_video(video, done.images) for video in videos]
     fidelity = {k: round(v, 4) if isinstance(v, float) else v for k, v in done.fidelity.items()}
     report(args, done, paths, fidelity=fidelity)
     if not args.json:
@@ -182,7 +185,11 @@ def make_request(args: argparse.Namespace, engine: Engine, image: str | None) ->
 def _read(path: str) -> Pixels:
     from lcm_studio.images import read_image
 
-    return read_image(path, alpha="keep")
+    try:
+        return read_image(path, alpha="keep")
+    except BadImage as error:  # of the two or three files of an edit, which one
+        name = Path(path).name
+        raise BadImage(str(error) if name in str(error) else f"{name}: {error}") from error
 
 
 def _grey(pixels: Pixels) -> Pixels:

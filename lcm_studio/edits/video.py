@@ -16,15 +16,19 @@ FPS = 8
 
 def write_video(path: Path, frames: Sequence[Pixels], fps: int = FPS) -> Path:
     """Writes `.gif` or `.mp4` by the file's ending. Raises BadRequest for another one or where it cannot."""
-    kind = path.suffix.lower()
-    if kind not in (".gif", ".mp4"):
-        raise BadRequest(f"video {path.name}: use a name that ends in .gif or .mp4")
+    check_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        (_write_gif if kind == ".gif" else _write_mp4)(path, frames, fps)
+        (_write_gif if path.suffix.lower() == ".gif" else _write_mp4)(path, frames, fps)
     except OSError as error:
         raise BadRequest(f"video {path}: cannot be written ({error.strerror or error})") from error
     return path
+
+
+def check_name(path: Path) -> None:
+    """Raises BadRequest for a name that `write_video` cannot write, before anything is made."""
+    if path.suffix.lower() not in (".gif", ".mp4"):
+        raise BadRequest(f"video {path.name}: use a name that ends in .gif or .mp4")
 
 
 def _write_gif(path: Path, frames: Sequence[Pixels], fps: int) -> None:

@@ -140,7 +140,7 @@ class _Run:
             settings=to_settings(self.request, self.lane.model.info, **extra),
             timing=self._timing(),
             fidelity=fidelity,
-            warnings=(*self._warnings(), *getattr(outcome, "warnings", ())),
+            warnings=self._warnings(),
             flagged=flagged,
         )
 
