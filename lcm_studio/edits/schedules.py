@@ -89,9 +89,9 @@ def from_strength(strength: float, model: Model) -> float:
 
 Range = tuple[float, float]
 RANGES: dict[str, tuple[Range, Range]] = {
-    "inpaint": ((22.0, 0.44), (8.0, 0.6)),
+    "inpaint": ((22.0, 0.44), (6.0, 0.8)),
     "outpaint": ((4.0, 0.8), (4.0, 0.44)),
-    "colorize": ((2.8, 1.0), (5.0, 0.6)),
+    "colorize": ((1.8, 1.0), (1.8, 0.6)),
     "superres2": ((0.33, 0.2), (0.33, 0.2)),
     "superres3": ((0.63, 0.33), (0.63, 0.33)),
     "superres4": ((1.2, 0.54), (1.2, 0.54)),
