@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from training.features import autocast
 from training.recipes.lcd import LatentDistillation
 from training.recipes.students import student_of
 
@@ -123,7 +124,11 @@ class PublishedStep:
         return loss.detach() if self.savings.no_host_sync else loss.detach().item()
 
     def loss(self, pictures: Tensor, drawn: Drawn) -> Tensor:
-        """Algorithm 1 of Luo et al. 2023 on one batch."""
+        """Algorithm 1 of Luo et al. 2023 on one batch, under the autocast of the config."""
+        with autocast(self.config, self.device):
+            return self._loss(pictures, drawn)
+
+    def _loss(self, pictures: Tensor, drawn: Drawn) -> Tensor:
         c, saved = self.config, self.savings
         latents = drawn.x0 if saved.cached_latents else self._encode(pictures, drawn.x0)
         context = (
