@@ -83,7 +83,9 @@ def interpolate_session(
         first = from_strength(strength, model) / (1.0 if model.latent else 0.5)
         levels = levels_of(request, options, model, first, min(0.3, first / 2))
         shared = noise.draw()
-        ends = torch.cat([tensor(frame.pad(resize(x, *small))) for x in (rgb_a, rgb_b)])
+        ends = torch.cat([tensor(frame.pad(resize(x, *small))) for x in (rgb_a, rgb_b)]).to(
+            model.device
+        )
         if model.latent:
             ends = yield Encode(ends)
         x_a, x_b = model.schedule.renoise(ends.to(shared), shared, levels[0]).chunk(2)

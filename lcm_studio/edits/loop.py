@@ -81,7 +81,9 @@ def solve(problem: Problem, model: Model, cond: Cond, noise: Noise) -> Generator
 
     Source: Song et al. 2023, Algorithm 4, with the known part projected after instead of before the network.
     """
-    start = (yield Encode(problem.start)) if model.latent else problem.start
+    start = problem.start.to(model.device)
+    if model.latent:
+        start = yield Encode(start)
     first = noise.draw()
     start = start.to(first).expand_as(first)
     hook = Projection(problem, start, latent=model.latent)

@@ -63,7 +63,7 @@ class LatentCodec:
         upcast = vae.dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
         if upcast:
             vae.to(torch.float32)
-        out = vae.encode(images.to(vae.dtype))
+        out = vae.encode(images.to(self.placement.device, vae.dtype))
         if upcast:
             vae.to(torch.float16)
         z = out.latents if hasattr(out, "latents") else out.latent_dist.mode()
