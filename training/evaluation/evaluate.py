@@ -122,9 +122,9 @@ class _Maker:
         features: list[np.ndarray] = []
         samples: list[np.ndarray] = []
         for images in batches:
-            features.append(self.net.embed(images).numpy())
+            features.append(self.net.embed(images).cpu().numpy())
             if sum(len(some) for some in samples) < SHEET_COLUMNS:
-                pixels = (images.clamp(0, 1) * 255 + 0.5).byte().permute(0, 2, 3, 1).numpy()
+                pixels = (images.clamp(0, 1) * 255 + 0.5).byte().permute(0, 2, 3, 1).cpu().numpy()
                 samples.append(pixels[:SHEET_COLUMNS])
         return np.concatenate(features), np.concatenate(samples)[:SHEET_COLUMNS]
 

@@ -169,7 +169,7 @@ class Autoencoder(Recipe):
         z = self.vae.encoder(x)
         y = self.vae.decoder(z).clamp(-1, 1)
         pairs = torch.cat([torch.cat([a, b], 1) for a, b in zip(x[:8], y[:8], strict=True)], 2)
-        sheet = pairs.add(1).mul(127.5).round().byte().permute(1, 2, 0).numpy()
+        sheet = pairs.add(1).mul(127.5).round().byte().permute(1, 2, 0).cpu().numpy()
         Image.fromarray(sheet).save(folder / f"step-{step:06d}.png")
         return {"psnr": psnr(y, x).mean().item(), "latent_std": z.std().item()}
 
