@@ -92,6 +92,12 @@ class PixelRecipe(Recipe):
         self.views = Views.of(c, cached=False)
         if c.start_from:
             self.unet = self.placed(load_pixel_unet(c.start_from))
+            there = self.unet.config.num_class_embeds or 0
+            if there != c.classes:
+                raise TrainingFault(
+                    "config",
+                    f"classes={c.classes} but the model in {c.start_from} has {there}; set classes to {there}",
+                )
         else:
             self.unet = self.placed(make_pixel_unet(c))
         self.schedule = KarrasSchedule(

@@ -191,7 +191,7 @@ class Teacher(LatentRecipe):
         return {
             "x0": x0,
             "eps": torch.randn(x0.shape, generator=g).to(x0),
-            "t": (u * len(self.schedule)).long(),
+            "t": (u * len(self.schedule)).long().to(self.device),
             "ids": self.tokens(texts).to(self.device),
         }
 
