@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROMPT = "sunset, snowy mountains, lake"
 EDITS: dict[str, dict[str, Any]] = {
     "inpaint": {},
+    "outpaint": {"options": {"borders": (16, 16, 16, 16)}},
     "colorize": {},
     "superres": {"options": {"scale": 4}},
     "denoise": {"options": {"sigma": 0.2}},

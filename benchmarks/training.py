@@ -299,7 +299,10 @@ def main(argv: Sequence[str]) -> int:
         worst = apart["same weights"]
         parts: dict[str, list[dict[str, Any]]] = {"step": [row]}
         far = {f"relative difference, {name}": f"{value:.1e}" for name, value in apart.items()}
-        parts["losses"] = [{**far, "allowed at the same weights": f"{RTOL:.0e}"}]
+        # autocast rounds one doubled call otherwise than two calls: the bound is for exact float32
+        exact = args.precision == "no"
+        allowed = {"allowed at the same weights": f"{RTOL:.0e}"} if exact else {}
+        parts["losses"] = [{**far, **allowed}]
         if "savings" not in args.skip:
             parts["each saving by itself"] = savings(bench, max(3, args.rounds // 2))
         if "memory" not in args.skip:
@@ -307,7 +310,6 @@ def main(argv: Sequence[str]) -> int:
             parts["peak memory"] = [{f"{side} MB": value for side, value in found.items()}]
     title = f"training, {args.teacher.name}, {fields['resolution']} px, batch {args.batch}, {PRECISIONS[args.precision]}"
     print(write(args.out, title, parts))
-    exact = args.precision == "no"  # autocast rounds a doubled call otherwise than two calls
     if exact and worst > RTOL:
         print(f"the losses differ by {worst:.1e}, more than {RTOL:.0e}", file=sys.stderr)
     return 1 if exact and worst > RTOL else 0
