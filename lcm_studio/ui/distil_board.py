@@ -94,9 +94,14 @@ def wire_board(board: Board) -> None:
 
 
 def refresh(chosen: str | None, seen: Mapping[str, str]) -> list[Any]:
-    """Updates of `Board.outputs`, skips for what the page shows already."""
+    """Updates of `Board.outputs`, skips for what the page shows already.
+
+    A choice is answered only where it has to change: a look that began before the user chose another run, or
+    started one, would else set the picker back.
+    """
     found = look(chosen)
     marks = found.marks()
+    choice = {} if found.chosen == chosen else {"value": found.chosen}
 
     def unless_seen(name: str, update: Callable[[], Any]) -> Any:
         return gr.skip() if seen.get(name) == marks[name] else update()
@@ -105,9 +110,7 @@ def refresh(chosen: str | None, seen: Mapping[str, str]) -> list[Any]:
     return [
         unless_seen(
             "picker",
-            lambda: gr.update(
-                choices=list(found.choices), value=found.chosen, visible=bool(found.choices)
-            ),
+            lambda: gr.update(choices=list(found.choices), visible=bool(found.choices), **choice),
         ),
         *(
             unless_seen(name, partial(getattr, found, name))

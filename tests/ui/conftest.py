@@ -125,9 +125,10 @@ def open_page(chromium: Any, server: Server) -> Iterator[Callable[..., Any]]:
     """Opens the studio as a new user; errors in the page's scripts fail the test."""
     contexts, errors = [], []
 
-    def opened(**options: Any) -> Any:
+    def opened(*, init_script: str = "", **options: Any) -> Any:
         options = {"viewport": {"width": 1280, "height": 900}, **options}
         context = chromium.new_context(**options)
+        context.add_init_script(init_script)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE)

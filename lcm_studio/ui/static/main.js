@@ -1,4 +1,5 @@
 // The page's own scripts: draws what gr.HTML mounts ask for, one module per kind.
+import "./stream.js"; // first: Gradio sends events as soon as it is drawn
 import { mountStage } from "./stage.js";
 import { mountHistory } from "./history.js";
 import { mountChips } from "./chips.js";
