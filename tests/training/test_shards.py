@@ -175,8 +175,8 @@ def test_gradients_norm_and_memory(recipe: Any, root: Path, tmp_path: Path) -> N
     largest = max(value.abs().max().item() for value in wanted.values())
     for rank in (0, 1):
         found = load_file(tmp_path / f"{rank}.safetensors")
-        torch.testing.assert_close(found.pop("loss"), loss)
-        torch.testing.assert_close(found.pop("norm"), norm)
+        for key, value in (("loss", loss), ("norm", norm)):  # sums over all gradients below
+            torch.testing.assert_close(found.pop(key), value, rtol=2e-5, atol=1e-5)
         assert found.keys() == wanted.keys()
         for key, value in wanted.items():
             torch.testing.assert_close(found[key], value, rtol=1e-4, atol=2e-5 * largest)
