@@ -1,4 +1,4 @@
-"""Which noise range suits a task: candidates around the default, on scenes that the table does not use."""
+"""Which noise levels suit a task: candidates around the default, on scenes that the table does not use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks.timing import table
-from lcm_studio.edits.schedules import default_range, geometric
+from lcm_studio.edits.schedules import Anchors, along, default_anchors
 from training.evaluation.metrics import frechet, psnr
 
 if TYPE_CHECKING:
@@ -19,48 +19,58 @@ if TYPE_CHECKING:
 
 FIRST_SCENE = 10_000
 FACTOR = 1.8  # between neighbouring candidates
-MOST = 8  # candidates at 4 evaluations
+MOST = 8  # candidates per number of evaluations
 
 
 def tune(bench: Bench, tasks: Sequence[str], count: int, out: Path) -> str:
-    """Per task a descent over (first, last level) at 4 evaluations from the default, then two ranges at 8 from there.
+    """Per task a descent over first and last level at 4 evaluations from the default, then at 8.
+
+    What lies between moves along with the ends.
 
     Ranked by Frechet distance to the untouched pictures in the feature network. Writes OUT.json after each task and
     returns the table.
     """
     rows: list[dict[str, Any]] = []
-    best: dict[str, dict[str, list[float]]] = {}
+    best: dict[str, dict[str, str]] = {}
     out.parent.mkdir(parents=True, exist_ok=True)
     for task in tasks:
-        tried = _descend(bench, task, count)
-        lead = min(tried, key=lambda r: r["frechet"])
-        first, last = lead["first"], lead["last"]
-        longer = [_score(bench, task, f, last, 8, count) for f in (first, FACTOR * first)]
-        lead_8 = min(longer, key=lambda r: r["frechet"])
-        rows += [*tried, *longer]
-        best[task] = {"4": [first, last], "8": [lead_8["first"], lead_8["last"]]}
-        print(table([*tried, *longer]), "\nbest:", best[task], flush=True)
+        few, many = (_descend(bench, task, n, count) for n in (4, 8))
+        tried = [*few, *many]
+        rows += tried
+        best[task] = {
+            str(r[0]["evaluations"]): min(r, key=lambda one: one["frechet"])["levels"]
+            for r in (few, many)
+        }
+        print(table(tried), "\nbest:", best[task], flush=True)
         saved = {"count": count, "rows": rows, "best": best}
         out.with_suffix(".json").write_text(json.dumps(saved, indent=1) + "\n", encoding="utf-8")
     return f"\n{table(rows)}\n\n{json.dumps(best, indent=1)}"
 
 
-def _descend(bench: Bench, task: str, count: int) -> list[dict[str, Any]]:
-    """Candidates at 4 evaluations, from the default to the better neighbour until none is better."""
-    first, last = default_range(task, 4)
+def _descend(bench: Bench, task: str, steps: int, count: int) -> list[dict[str, Any]]:
+    """Candidates, from the default to the better neighbour until none is better."""
     here = (0, 0)
-    tried = {here: _score(bench, task, first, last, 4, count)}
+    tried = {here: _score(bench, task, here, steps, count)}
     ahead = _around(here)
     while ahead and len(tried) < MOST:
         place = ahead.pop(0)
         if place in tried:
             continue
-        a, b = place
-        tried[place] = _score(bench, task, first * FACTOR**a, last * FACTOR**b, 4, count)
+        tried[place] = _score(bench, task, place, steps, count)
         if tried[place]["frechet"] < tried[here]["frechet"]:
-            further = (2 * a - here[0], 2 * b - here[1])
+            further = (2 * place[0] - here[0], 2 * place[1] - here[1])
             here, ahead = place, [further, *_around(place)]
     return list(tried.values())
+
+
+def moved(anchors: Anchors, place: tuple[int, int]) -> Anchors:
+    """The first anchor by FACTOR to the power of `place[0]`, the last by that of `place[1]`, others in proportion."""
+    falls = []
+    for i, anchor in enumerate(anchors):
+        share = i / (len(anchors) - 1)
+        level = anchor * FACTOR ** ((1 - share) * place[0] + share * place[1])
+        falls.append(min(level, falls[-1] / 1.02) if falls else level)
+    return tuple(falls)
 
 
 def _around(place: tuple[int, int]) -> list[tuple[int, int]]:
@@ -69,19 +79,18 @@ def _around(place: tuple[int, int]) -> list[tuple[int, int]]:
 
 
 def _score(
-    bench: Bench, task: str, first: float, last: float, steps: int, count: int
+    bench: Bench, task: str, place: tuple[int, int], steps: int, count: int
 ) -> dict[str, Any]:
     scenes = bench.scenes(task, range(FIRST_SCENE, FIRST_SCENE + count))
-    last = min(last, first / 1.5)
-    made, _ = bench.make(scenes, f"ours-{steps}", levels=geometric(first, last, steps))
+    levels = along(moved(default_anchors(task, steps), place), steps)
+    made, _ = bench.make(scenes, f"ours-{steps}", levels=levels)
     truths = np.stack([s.truth for s in scenes])
     a, b = (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255 for x in (made, truths))
     features, wanted = bench.embed(made), bench.embed(truths)
     return {
         "task": task,
-        "steps": steps,
-        "first": round(first, 3),
-        "last": round(last, 3),
+        "evaluations": steps,
+        "levels": " ".join(f"{level:.3g}" for level in levels),
         "frechet": frechet(features, wanted),
         "feature": float(np.linalg.norm(features - wanted, axis=1).mean()),
         "psnr": float(psnr(a, b).clamp(max=99).mean()),

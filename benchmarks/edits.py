@@ -8,7 +8,7 @@
     --pictures FILE.png    before, known part and result of each task
 
 A cell (task, method, fifty scenes) is kept under OUT/cells-NAME and skipped when it is there, so a killed run goes on
-and a larger count adds to a smaller one. Other weights make other cells of the methods that use them, other defaults
+and a larger count adds to a smaller one. Other weights or guidance make other cells of the methods that use them, other defaults
 other cells of the studio's own; other code does not: delete the cells then. The table goes to benchmarks/results/edits.md and edits.json.
 """
 
@@ -214,9 +214,9 @@ def _folder(out: Path, method: str, models: Sequence[str]) -> Path:
         digest.update(_weights(f"scenery{used}", tuple(models)))
     if name in OURS:
         defaults = (
-            sorted(schedules.RANGES.items()),
+            sorted(schedules.ANCHORS.items()),
             sorted(schedules.ETAS.items()),
-            prepare.ONCE_SCALE,
+            prepare.ONCE,
         )
         digest.update(repr(defaults).encode())
         used = "-ours"
@@ -228,6 +228,7 @@ def _weights(name: str, models: tuple[str, ...]) -> bytes:
     digest = hashlib.sha256()
     for folder in (*map(Path, models), Path("assets/models")):
         files = sorted((folder / name).rglob("*.safetensors"))
+        files += sorted((folder / name).glob("studio.json"))  # guidance
         for file in files:
             digest.update(file.read_bytes())
         if files:

@@ -27,7 +27,7 @@ _TITLES = {
 }
 _GUIDANCE: dict[str, dict[str, Any]] = {
     "teacher": {"guidance": {"default": 3, "range": [1, 8]}, "steps": 20},
-    "lcd": {"guidance": {"default": 3, "edit": 5, "range": [1, 8]}, "steps": 4},
+    "lcd": {"guidance": {"default": 3, "edit": 8, "range": [1, 8]}, "steps": 4},
 }
 
 

@@ -13,7 +13,7 @@ from lcm_studio.edits.finish import keep_pixels, to_bytes
 from lcm_studio.edits.geometry import Box, around, check_size, resize
 from lcm_studio.edits.options import Options
 from lcm_studio.edits.prepare import (
-    errors,
+    errors_outside,
     eta_of,
     frame_for,
     join,
@@ -24,7 +24,7 @@ from lcm_studio.edits.prepare import (
     tensor,
 )
 from lcm_studio.edits.problem import PIXELS, Known, Method, Problem
-from lcm_studio.edits.schedules import default_range, from_strength
+from lcm_studio.edits.schedules import default_anchors, from_strength
 from lcm_studio.edits.seams import feathered, harmonic, match_colour, near, poisson, seam_score
 from lcm_studio.models.protocol import Model
 from lcm_studio.operators import Mask
@@ -86,7 +86,7 @@ def sketch(request: Edit, model: Model) -> Problem:
     if request.mask is not None:
         hole, said = _hole(request.mask, rgb.shape[:2], options)
     first = from_strength(strength, model) / (1.0 if model.latent else 0.5)
-    last = min(default_range("sketch", request.steps)[1], first / 2)
+    last = min(default_anchors("sketch", request.steps)[-1], first / 2)
     return _problem(request, model, options, rgb, alpha, hole, said, (first, last), keep_start=True)
 
 
@@ -140,8 +140,8 @@ def _problem(
     context = options.number("context", 0.5, 0.0, 4.0)
     feather = options.whole("feather", 0, 0, 128)
     blend = options.choice("blend", "poisson", BLENDS)
-    first, last = span or default_range(request.task, request.steps)
-    levels = levels_of(request, options, model, first, last)
+    anchors = span or default_anchors(request.task, request.steps)
+    levels = levels_of(request, options, model, anchors)
     default: Method | None = "latent" if keep_start and not hole.all() else None
     method = method_of(options, levels, default)
     native = (model.info.height, model.info.width)
@@ -188,7 +188,7 @@ def _problem(
         found, _ = split(result)
         return {
             "known": "nothing" if hole.all() else "pixels",
-            **errors(found[~hole], rgb[~hole]),
+            **errors_outside(found, rgb, hole),
         } | ({} if hole.all() else {"seam": seam_score(found, hole)})
 
     return Problem(
@@ -199,7 +199,7 @@ def _problem(
         known=known,
         keep=keep,
         method=method,
-        eta=eta_of(options, request.task),
+        eta=eta_of(options, request.task, levels),
         project_last=False,
         window=window,
         warnings=said,

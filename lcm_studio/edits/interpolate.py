@@ -58,7 +58,7 @@ def interpolate_session(
     frames = options.whole("frames", 9, 2, MAX_FRAMES)
     kind = options.choice("kind", "pictures", KINDS)
     path = options.choice("path", "slerp", ("slerp", "linear"))
-    eta = eta_of(options, "interpolate")
+    eta = eta_of(options, "interpolate", ())
     mix = slerp if path == "slerp" else torch.lerp
     weights = [i / (frames - 1) for i in range(frames)]
     rgb_a, _ = split(request.image)
@@ -81,7 +81,7 @@ def interpolate_session(
     if kind == "pictures":
         strength = options.number("strength", 0.5, 0.0, 1.0)
         first = from_strength(strength, model) / (1.0 if model.latent else 0.5)
-        levels = levels_of(request, options, model, first, min(0.3, first / 2))
+        levels = levels_of(request, options, model, (first, min(0.3, first / 2)))
         shared = noise.draw()
         ends = torch.cat([tensor(frame.pad(resize(x, *small))) for x in (rgb_a, rgb_b)]).to(
             model.device

@@ -15,7 +15,6 @@ from lcm_studio.edits.geometry import Frame, check_size, resize
 from lcm_studio.edits.noise_level import estimate_sigma
 from lcm_studio.edits.options import Options
 from lcm_studio.edits.prepare import (
-    ONCE_SCALE,
     errors,
     eta_of,
     frame_for,
@@ -29,7 +28,7 @@ from lcm_studio.edits.prepare import (
     tile_for,
 )
 from lcm_studio.edits.problem import Known, Problem
-from lcm_studio.edits.schedules import default_range
+from lcm_studio.edits.schedules import default_anchors
 from lcm_studio.edits.seams import block_seam_score
 from lcm_studio.models.protocol import Model
 from lcm_studio.operators import (
@@ -95,7 +94,7 @@ def colorize(request: Edit, model: Model) -> Problem:
         found = split(result)[0].astype(np.float64) @ np.asarray(LUMA)
         return {"known": "luma", **errors(found, y)}
 
-    levels = levels_of(request, options, model, *default_range("colorize", request.steps))
+    levels = levels_of(request, options, model, default_anchors("colorize", request.steps))
     return Problem(
         start=tensor(np.repeat(full, 3, axis=2)),
         levels=levels,
@@ -103,7 +102,7 @@ def colorize(request: Edit, model: Model) -> Problem:
         measure=measure,
         known=Known(op=Luma(), y=known),
         method=method_of(options, levels),
-        eta=eta_of(options, "colorize"),
+        eta=eta_of(options, "colorize", levels),
     )
 
 
@@ -157,7 +156,7 @@ def superres(request: Edit, model: Model) -> Problem:
             "seam": block_seam_score(split(result)[0], p),
         }
 
-    levels = levels_of(request, options, model, *default_range(f"superres{p}", request.steps))
+    levels = levels_of(request, options, model, default_anchors(f"superres{p}", request.steps))
     return Problem(
         start=tensor(start),
         levels=levels,
@@ -169,8 +168,8 @@ def superres(request: Edit, model: Model) -> Problem:
             damping=(damping,),
             inverse=Histospline(p) if name == "area" else None,
         ),
-        method=method_of(options, levels, "once" if p >= ONCE_SCALE else None),
-        eta=eta_of(options, f"superres{p}"),
+        method=method_of(options, levels),
+        eta=eta_of(options, f"superres{p}", levels),
         tile=tile_for(frame, model),
         warnings=said,
     )
@@ -186,7 +185,7 @@ def denoise(request: Edit, model: Model) -> Problem:
     sigma = max(sigma, 1 / 255)
     frame = frame_for(rgb.shape[0], rgb.shape[1], model)
     noisy = frame.pad(rgb)
-    levels = levels_of(request, options, model, *denoise_range(sigma, request.steps))
+    levels = levels_of(request, options, model, denoise_range(sigma, request.steps))
     damping = (2 * sigma) ** 2 / ESTIMATE_POWER
     known = Known(
         op=Identity(),
@@ -212,7 +211,7 @@ def denoise(request: Edit, model: Model) -> Problem:
         measure=measure,
         known=known,
         method=method_of(options, levels),
-        eta=eta_of(options, "denoise"),
+        eta=eta_of(options, "denoise", levels),
         tile=tile_for(frame, model),
     )
 
@@ -239,7 +238,7 @@ def deblur(request: Edit, model: Model) -> Problem:
         found = picture(own.A(tensor(split(result)[0]).double())[0])
         return {"known": f"{kernel} blur", **errors(found, rgb)}
 
-    levels = levels_of(request, options, model, *default_range("deblur", request.steps))
+    levels = levels_of(request, options, model, default_anchors("deblur", request.steps))
     return Problem(
         start=start,
         levels=levels,
@@ -247,7 +246,7 @@ def deblur(request: Edit, model: Model) -> Problem:
         measure=measure,
         known=Known(op=op, y=y, damping=(SMOOTH_DAMPING,)),
         method=method_of(options, levels),
-        eta=eta_of(options, "deblur"),
+        eta=eta_of(options, "deblur", levels),
         tile=tile_for(frame, model),
     )
 
@@ -262,7 +261,7 @@ LAST = 4.0
 
 def denoise_range(sigma: float, steps: int) -> tuple[float, float]:
     """First and last level for pixel noise `sigma`: high enough to repaint what the noise has hidden."""
-    first, last = default_range("denoise", steps)
+    first, *_, last = default_anchors("denoise", steps)
     return max(first * sigma / 0.1, 0.4), max(last * min(sigma / 0.1, 1.0), 0.2)
 
 

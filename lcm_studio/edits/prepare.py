@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,7 +14,7 @@ from torch import Tensor
 from lcm_studio.edits.geometry import Frame, align
 from lcm_studio.edits.options import Options
 from lcm_studio.edits.problem import METHODS, Method
-from lcm_studio.edits.schedules import check_levels, default_eta, geometric, on_grid
+from lcm_studio.edits.schedules import Anchors, along, check_levels, default_eta, on_grid
 from lcm_studio.models.protocol import Model
 from lcm_studio.spec.errors import BadRequest
 
@@ -76,8 +78,6 @@ def tile_for(frame: Frame, model: Model) -> tuple[int, int] | None:
 
 # from so many levels on, one more encoding is within a twentieth of N predictions, decodings and encodings
 ONCE = 7
-# scales from which that encoding is worth more than a twentieth: a Frechet distance a seventh less at 8x in 4 steps
-ONCE_SCALE = 8
 
 
 def method_of(options: Options, levels: Sequence[float], default: Method | None = None) -> Method:
@@ -88,17 +88,15 @@ def method_of(options: Options, levels: Sequence[float], default: Method | None 
     return next(m for m in METHODS if m == value)
 
 
-def eta_of(options: Options, task: str) -> float:
-    """The user's share of fresh noise, else the task's own."""
-    return options.number("eta", default_eta(task), 0.0, 1.0)
+def eta_of(options: Options, task: str, levels: Sequence[float]) -> float:
+    """The user's share of fresh noise, else the task's own for so many levels."""
+    return options.number("eta", default_eta(task, len(levels)), 0.0, 1.0)
 
 
-def levels_of(
-    request: Edit, options: Options, model: Model, first: float, last: float
-) -> tuple[float, ...]:
-    """The user's levels (`timesteps`, then the option `levels`), else `steps` of them from `first` to `last`.
+def levels_of(request: Edit, options: Options, model: Model, anchors: Anchors) -> tuple[float, ...]:
+    """The user's levels (`timesteps`, then the option `levels`), else `steps` of them along `anchors`.
 
-    `first`, `last`: sigmas for data of unit spread (latents); pixel models have a spread of 1/2.
+    `anchors`: sigmas for data of unit spread (latents); pixel models have a spread of 1/2.
     """
     if request.timesteps is not None:
         return tuple(model.grid(len(request.timesteps), request.timesteps))
@@ -106,7 +104,18 @@ def levels_of(
     if given is not None:
         return tuple(on_grid(check_levels(given), model))
     scale = 1.0 if model.latent else 0.5
-    return tuple(on_grid(geometric(first * scale, last * scale, request.steps), model))
+    return tuple(on_grid(along([a * scale for a in anchors], request.steps), model))
+
+
+def errors_outside(found: Pixels, wanted: Pixels, hole: NDArray[np.bool_]) -> dict[str, float]:
+    """`errors` of the pixels that are not in the hole, `(H, W, 3)` uint8 each."""
+    known = int(hole.size - np.count_nonzero(hole)) * found.shape[2]
+    if not known:
+        return {}
+    gap = cv2.absdiff(found, wanted)
+    gap[hole] = 0
+    squares = float(cv2.norm(gap, cv2.NORM_L2SQR))
+    return {"max_error": float(gap.max()), "rms_error": math.sqrt(squares / known)}
 
 
 def errors(found: NDArray[np.generic], wanted: NDArray[np.generic]) -> dict[str, float]:

@@ -6,6 +6,7 @@ A sigma here is noise per unit of signal (sigma_t / alpha_t) in the space that t
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -17,10 +18,21 @@ MAX_LEVELS = 50
 
 def geometric(first: float, last: float, steps: int) -> list[float]:
     """`steps` levels falling geometrically from `first` to `last`; one step takes `first` alone."""
-    if steps == 1:
-        return [first]
-    ratio = (last / first) ** (1 / (steps - 1))
-    return [first * ratio**k for k in range(steps)]
+    return along((first, last), steps)
+
+
+def along(anchors: Sequence[float], steps: int) -> list[float]:
+    """`steps` levels from the first anchor to the last, evenly along the polyline of their logarithms.
+
+    As many steps as anchors give the anchors; one step takes the first alone.
+    """
+    logs = [math.log(a) for a in anchors]
+    levels = []
+    for k in range(steps):
+        place = (len(logs) - 1) * k / (steps - 1) if k else 0.0
+        i = min(int(place), len(logs) - 2)
+        levels.append(math.exp(logs[i] + (place - i) * (logs[i + 1] - logs[i])))
+    return levels
 
 
 def check_levels(levels: Sequence[float]) -> list[float]:
@@ -49,11 +61,15 @@ def on_grid(levels: Sequence[float], model: Model) -> list[float]:
     if not model.latent:
         return [float(v) for v in dict.fromkeys(model.schedule.nearest_timestep(v) for v in levels)]
     grid = model.grid(model.info.max_steps) if model.info.consistency else _every(model)
-    logs = [_log(model.schedule.ve_sigma(t)) for t in grid]
+
+    def height(i: int) -> float:
+        return _log(model.schedule.ve_sigma(grid[i]))
 
     def nearest(wanted: float) -> int:
         at = math.log(wanted)
-        return min(range(len(grid)), key=lambda i: abs(logs[i] - at))
+        after = bisect_left(range(len(grid)), -at, key=lambda i: -height(i))
+        near = range(max(after - 1, 0), min(after + 1, len(grid)))
+        return min(near, key=lambda i: abs(height(i) - at))
 
     chosen: list[int] = []
     for wanted in levels:
@@ -87,40 +103,47 @@ def from_strength(strength: float, model: Model) -> float:
     return min(model.schedule.ve_sigma(grid[index]), 1e4)
 
 
-Range = tuple[float, float]
-RANGES: dict[str, tuple[Range, Range]] = {
-    "inpaint": ((22.0, 0.44), (6.0, 0.8)),
+Anchors = tuple[float, ...]
+ANCHORS: dict[str, tuple[Anchors, Anchors]] = {
+    "inpaint": ((22.0, 3.6, 0.83, 0.65), (6.0, 0.8)),
     "outpaint": ((4.0, 0.8), (4.0, 0.44)),
-    "colorize": ((1.8, 1.0), (1.8, 0.6)),
+    "colorize": ((1.3, 1.25, 1.2, 0.85), (1.3, 1.25, 1.2, 0.85)),
     "superres2": ((0.33, 0.2), (0.33, 0.2)),
     "superres3": ((0.63, 0.33), (0.63, 0.33)),
-    "superres4": ((1.2, 0.54), (1.2, 0.54)),
-    "superres8": ((4.0, 0.72), (2.5, 0.72)),
+    "superres4": ((1.0, 0.78, 0.6, 0.54), (1.2, 0.9, 0.7, 0.45)),
+    "superres8": ((7.0, 3.0, 1.6, 0.95), (3.0, 1.8, 1.0, 0.6)),
     "denoise": ((0.6, 0.2), (0.6, 0.2)),
     "deblur": ((0.25, 0.17), (0.45, 0.17)),
     "sketch": ((3.0, 0.3), (3.0, 0.3)),
     "interpolate": ((2.0, 0.3), (2.0, 0.3)),
 }
-LONG = 6  # from so many steps on, the second range of a task holds
+LONG = 6  # from so many steps on, the second anchors of a task hold
 
 
-def default_range(task: str, steps: int) -> Range:
-    """(first, last) sigma of a task, for latents of unit spread; scales without an entry go by 8x.
+def default_anchors(task: str, steps: int) -> Anchors:
+    """What the sigmas of a task go along, for latents of unit spread; scales without an entry go by 8x.
 
     Low levels keep the start, high ones repaint it: large holes and colours want high ones, superres and deblurring
-    low ones. Each task has a range for about 4 steps and one for about 8: `python -m benchmarks edits --tune all`
-    found them on held-out scenes; outpainting was then held to a bias of .1 in the Gaussian test world, at the same
-    distance. 3x lies between 2x and 4x; sketch and interpolate are guesses.
+    low ones. Each task has anchors for about 4 steps and for about 8, two where a geometric fall is best:
+    `python -m benchmarks edits --tune all` and moves of single levels found them on held-out scenes that the table
+    does not use; outpainting was then held to a bias of .1 in the Gaussian test world, at the same distance. 3x lies
+    between 2x and 4x; sketch and interpolate are guesses.
     """
-    name = task if task in RANGES else "superres8" if task.startswith("superres") else "inpaint"
-    return RANGES[name][steps >= LONG]
+    return ANCHORS[_like(task)][steps >= LONG]
 
 
 # Below 1, some of the noise that a level held goes on to the next: in holes and large enlargements what was begun is
-# kept; colours must be free to change.
-ETAS = {"inpaint": 0.9, "outpaint": 0.9, "superres8": 0.85}
+# kept; colours must be free to change. For about 4 steps, and about 8.
+ETAS = {"inpaint": (0.85, 0.75), "outpaint": (0.9, 0.9), "superres8": (0.55, 0.85)}
 
 
-def default_eta(task: str) -> float:
-    """Share of fresh noise of a task; found with its range."""
-    return ETAS.get(task, 1.0)
+def default_eta(task: str, steps: int) -> float:
+    """Share of fresh noise of a task; found with its anchors."""
+    return ETAS.get(_like(task), (1.0, 1.0))[steps >= LONG]
+
+
+def _like(task: str) -> str:
+    """The task whose defaults hold."""
+    if task in ANCHORS:
+        return task
+    return "superres8" if task.startswith("superres") else "inpaint"

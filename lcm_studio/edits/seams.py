@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 _MOST_UNKNOWNS = 60_000
+_CROSS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32)
 
 
 def ring(hole: Bools, width: int, *, inside: bool) -> Bools:
@@ -75,9 +76,10 @@ def harmonic(values: Floats, hole: Bools) -> Floats:
 
 def _border_sums(values: Floats, hole: Bools) -> NDArray[np.float64]:
     """For each pixel of the hole the sum of its four neighbours in `values`, `(N, C)` in float64."""
-    padded = np.pad(values.astype(np.float64), ((1, 1), (1, 1), (0, 0)))
-    total = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
-    found: NDArray[np.float64] = total[hole]
+    total = cv2.filter2D(
+        np.ascontiguousarray(values, np.float32), cv2.CV_32F, _CROSS, borderType=cv2.BORDER_CONSTANT
+    )
+    found: NDArray[np.float64] = total.reshape(values.shape)[hole].astype(np.float64)
     return found
 
 
@@ -203,7 +205,7 @@ def seam_score(picture: NDArray[np.generic], hole: Bools) -> float:
     across: list[NDArray[np.float32]] = []
     beside: list[NDArray[np.float32]] = []
     for axis in (0, 1):
-        step = np.abs(np.diff(x, axis=axis)).mean(axis=-1)
+        step = _mean_of_channels(np.abs(np.diff(x, axis=axis)))
         crosses = np.diff(hole, axis=axis)
         close = cv2.dilate(crosses.astype(np.uint8), np.ones((5, 1) if axis == 0 else (1, 5))) > 0
         across.append(step[crosses])
@@ -221,7 +223,7 @@ def block_seam_score(picture: NDArray[np.generic], p: int) -> float:
     x = np.asarray(picture, np.float32)
     across, within = [], []
     for axis in (0, 1):
-        step = np.abs(np.diff(x, axis=axis)).mean(axis=-1)
+        step = _mean_of_channels(np.abs(np.diff(x, axis=axis)))
         border = (np.arange(step.shape[axis]) + 1) % p == 0
         across.append(np.compress(border, step, axis=axis).ravel())
         within.append(np.compress(~border, step, axis=axis).ravel())
@@ -229,3 +231,8 @@ def block_seam_score(picture: NDArray[np.generic], p: int) -> float:
     if not len(crossed) or not len(ran):
         return float("nan")
     return float((crossed.mean() + 0.25) / (ran.mean() + 0.25))
+
+
+def _mean_of_channels(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`x.mean(axis=-1)`, many times quicker for an axis of three."""
+    return x @ np.full(x.shape[-1], 1 / x.shape[-1], np.float32)

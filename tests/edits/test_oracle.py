@@ -7,7 +7,7 @@ import torch
 
 from lcm_studio.edits.loop import solve
 from lcm_studio.edits.problem import Known, Problem
-from lcm_studio.edits.schedules import default_eta, default_range, geometric
+from lcm_studio.edits.schedules import along, default_anchors, default_eta, geometric
 from lcm_studio.models.protocol import Cond
 from lcm_studio.operators import Mask, Separable
 from lcm_studio.sampling import drive
@@ -108,8 +108,8 @@ def test_a_fill_and_a_low_start_beat_the_published_one(task, span, share):
 def spread(task, span, steps, eta=1.0):
     """(bias^2 over that of the prior, variance ratio) of a range of levels against the posterior."""
     model, op, matrix, y, start, known = setting(task)
-    first, last = span
-    mean, cov, _ = run(model, op, y, start, geometric(first / 2, last / 2, steps), eta=eta)
+    levels = along([a / 2 for a in span], steps)  # of this world's spread
+    mean, cov, _ = run(model, op, y, start, levels, eta=eta)
     true_mean, true_cov = model.posterior(matrix, known)
     prior = float(((model.mean - true_mean) ** 2).sum())
     bias = float(((mean - true_mean) ** 2).sum())
@@ -129,10 +129,10 @@ def spread(task, span, steps, eta=1.0):
 @pytest.mark.parametrize("steps", [4, 8])
 def test_bias_and_variance_of_the_default_schedules(task, name, most, steps):
     """The loop is no exact posterior sampler; its error is bounded: small bias, variance of the right size."""
-    bias, ratio = spread(task, default_range(name, steps), steps, default_eta(name))
+    bias, ratio = spread(task, default_anchors(name, steps), steps, default_eta(name, steps))
     assert bias < most
     assert 0.5 < ratio < 2.6
-    assert 0.5 < spread(task, default_range(name, steps), steps)[1] < 2.0  # all noise fresh
+    assert 0.5 < spread(task, default_anchors(name, steps), steps)[1] < 2.0  # all noise fresh
 
 
 @pytest.mark.parametrize("span", [(2.5, 0.2), (4.0, 0.25)])
@@ -146,6 +146,6 @@ def test_the_loop_fills_a_hole_with_little_bias_from_a_low_start(span, steps):
 @pytest.mark.parametrize("name", ["inpaint", "outpaint"])
 def test_less_fresh_noise_is_less_bias_and_more_variance(name):
     """The noise that goes on leans the way the estimate does: what the networks, which shrink, can use."""
-    found = [spread("mask", default_range(name, 4), 4, eta) for eta in (1.0, 0.9, 0.5)]
+    found = [spread("mask", default_anchors(name, 4), 4, eta) for eta in (1.0, 0.9, 0.5)]
     assert found[0][0] > found[1][0] > found[2][0]
     assert found[0][1] < found[1][1] < found[2][1]
