@@ -283,8 +283,9 @@ def test_an_edit_encodes_and_decodes_about_once_a_level(engine, task, steps):
     assert counts[Encode] == steps + (steps >= 7)
 
 
-def test_large_enlargements_learn_what_the_autoencoder_loses_at_any_number_of_steps(engine):
+@pytest.mark.parametrize("scale", [4, 8])
+def test_few_levels_take_the_encoding_as_it_is_and_many_learn_what_it_loses(engine, scale):
     model = engine.model("lcm")
-    for scale, wanted in ((2, "plain"), (4, "plain"), (8, "once")):
-        request = Edit(task="superres", image=scene(16, 16), steps=4, options={"scale": scale})
+    for steps, wanted in ((4, "plain"), (8, "once")):
+        request = Edit(task="superres", image=scene(16, 16), steps=steps, options={"scale": scale})
         assert TASKS["superres"].build(request, model).method == wanted
