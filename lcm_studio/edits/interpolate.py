@@ -58,7 +58,6 @@ def interpolate_session(
     frames = options.whole("frames", 9, 2, MAX_FRAMES)
     kind = options.choice("kind", "pictures", KINDS)
     path = options.choice("path", "slerp", ("slerp", "linear"))
-    eta = eta_of(options, "interpolate", ())
     mix = slerp if path == "slerp" else torch.lerp
     weights = [i / (frames - 1) for i in range(frames)]
     rgb_a, _ = split(request.image)
@@ -95,6 +94,7 @@ def interpolate_session(
         other = SeededNoise((seed_b,), settled.shape, device=model.device)
         x_a, x_b = noise.draw(), other.draw()
         x_a, x_b = model.schedule.prior(x_a), model.schedule.prior(x_b)
+    eta = eta_of(options, "interpolate", levels)
     made: list[NDArray[np.float32]] = []
     state = [noise.draw() for _ in levels[1:]]
     for start in range(0, frames, rows):

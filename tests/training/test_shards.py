@@ -143,6 +143,14 @@ def losses(folder: Path) -> list[float]:
     return [row["loss"] for row in events(folder, "step")]
 
 
+@pytest.fixture
+def plain_kernels() -> Iterator[None]:
+    """oneDNN picks its kernels by processor and batch; where it picks two, they round unlike each other."""
+    with torch.backends.mkldnn.flags(enabled=False):
+        yield
+
+
+@pytest.mark.usefixtures("plain_kernels")
 @pytest.mark.parametrize("recipe", [ApartLcd, ApartCd, ApartIct])
 def test_gradients_norm_and_memory(recipe: Any, root: Path, tmp_path: Path) -> None:
     """lcd has a teacher and a target, cd a UNet2DModel, ict calls its student twice before it goes back."""
@@ -175,8 +183,8 @@ def test_gradients_norm_and_memory(recipe: Any, root: Path, tmp_path: Path) -> N
     largest = max(value.abs().max().item() for value in wanted.values())
     for rank in (0, 1):
         found = load_file(tmp_path / f"{rank}.safetensors")
-        for key, value in (("loss", loss), ("norm", norm)):  # sums over all gradients below
-            torch.testing.assert_close(found.pop(key), value, rtol=2e-5, atol=1e-5)
+        torch.testing.assert_close(found.pop("loss"), loss)
+        torch.testing.assert_close(found.pop("norm"), norm)
         assert found.keys() == wanted.keys()
         for key, value in wanted.items():
             torch.testing.assert_close(found[key], value, rtol=1e-4, atol=2e-5 * largest)
