@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from training import layers
 from training.features import autocast
 from training.recipes.lcd import LatentDistillation
 from training.recipes.students import student_of
@@ -32,6 +33,7 @@ class Savings:
     fused_adamw: bool = False
     no_host_sync: bool = False
     channels_last: bool = False
+    onednn_products: bool = False
 
     @staticmethod
     def names() -> tuple[str, ...]:
@@ -102,6 +104,8 @@ class PublishedStep:
 
     def _laid_out(self, network: Any) -> Any:
         network = network.to(self.device)
+        if self.savings.onednn_products and self.device.type == "cpu":
+            layers.swap(network)
         if self.savings.channels_last:
             network = network.to(memory_format=torch.channels_last)
         return network

@@ -29,7 +29,6 @@ from torch import Tensor
 
 from benchmarks.published_step import Drawn, PublishedStep, Savings
 from benchmarks.timing import alternate, median, write
-from training import ema
 from training.data.latents import to_signed
 from training.recipes.base import Draw
 from training.recipes.lcd import LatentDistillation
@@ -115,12 +114,7 @@ class Bench:
         """
         trainer = self.trainer
         self.recipe.step = trainer.step
-        self.losses.append(trainer.optimizer_step())
-        trainer.step += 1
-        self.recipe.after_step(trainer.step)
-        if trainer.average:
-            decay = ema.warmed(trainer.config.ema_decay, trainer.step)
-            ema.update(trainer.average, trainer.flat, decay)
+        self.losses.append(trainer.advance())
         trainer.ahead.wait()
 
     def published(self, savings: Savings) -> PublishedStep:

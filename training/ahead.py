@@ -29,6 +29,7 @@ class Beside:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
+        self._then: Callable[[], None] | None = None
         self._pool = ThreadPoolExecutor(
             1, thread_name_prefix="beside", initializer=torch.set_num_threads, initargs=(threads,)
         )
@@ -36,7 +37,14 @@ class Beside:
     def start(self, make: Callable[[], T]) -> Later[T]:
         """Starts `make`; grad mode and autocast are the thread's own. What it raises comes out later."""
         future: Future[T] = self._pool.submit(make)
+        then, self._then = self._then, None
+        if then is not None:
+            then()
         return future.result
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Calls `call` once, right after the next `start`: what it starts is next in the row."""
+        self._then = call
 
     def close(self) -> None:
         """Drops what has not begun and waits for what has."""
@@ -49,6 +57,7 @@ class Ahead(Generic[T]):
     def __init__(self, make: Callable[[int], T], beside: Beside | None, end: int) -> None:
         self._make, self._beside, self._end = make, beside, end
         self._next: tuple[int, Later[T]] | None = None
+        self._begun = -1
 
     def take(self, number: int) -> T:
         """Item `number`, made ahead or now."""
@@ -58,8 +67,9 @@ class Ahead(Generic[T]):
         return self._make(number)
 
     def start(self, number: int) -> None:
-        """Begins item `number`, where there is a second thread and the run gets that far."""
-        if self._beside is not None and number < self._end:
+        """Begins item `number`, unless it has begun, where there is a second thread and the run gets that far."""
+        if self._beside is not None and self._begun < number < self._end:
+            self._begun = number
             self._next = number, self._beside.start(lambda: self._make(number))
 
     def wait(self) -> None:

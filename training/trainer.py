@@ -7,7 +7,8 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from training.ahead import Ahead, beside
 from training.errors import TrainingFault
 from training.events import Events
 from training.features import apply_options, autocast
+from training.layers import Later, leave
 from training.optimizer import make_optimizer, unpack_state
 from training.pictures import stack
 from training.ranks import Ranks
@@ -45,6 +47,7 @@ class Trainer:
         self._stop = False
         self._losses: list[Tensor] = []
         self.ahead = Ahead(self.made, None, 0)
+        self.later: Later | None = None
 
     def prepare(self) -> None:
         """Networks, optimizer and averages; nothing is loaded yet."""
@@ -159,11 +162,7 @@ class Trainer:
         config = self.config
         started, marked = time.perf_counter(), self.step
         while self.step < config.steps:
-            self._losses.append(self.optimizer_step())
-            self.step += 1
-            self.recipe.after_step(self.step)
-            if self.average:
-                ema.update(self.average, self.flat, ema.warmed(config.ema_decay, self.step))
+            self._losses.append(self.advance())
             last = self.step == config.steps
             if last or self.step % config.log_every == 0:
                 self._report((self.step - marked) / (time.perf_counter() - started))
@@ -242,10 +241,18 @@ class Trainer:
             steps = self.config.steps * self.config.gradient_accumulation_steps
             self.ahead = Ahead(self.made, second, steps)
             self.recipe.beside = second
+            self._leave(None if second is None else Later(second, torch.get_num_threads()))
             try:
                 yield
             finally:
                 self.ahead, self.recipe.beside = Ahead(self.made, None, 0), None
+                self._leave(None)
+
+    def _leave(self, later: Later | None) -> None:
+        """Gradients of weights are made by `later`, or None: by the backward pass."""
+        self.later = later
+        for network in self.networks.values():
+            leave(network, later)
 
     def gradients(self) -> Tensor:
         """Accumulates the gradients of this step, averaged over micro-steps and ranks; the loss."""
@@ -254,10 +261,14 @@ class Trainer:
         for part in range(micro):
             number = self.step * micro + part
             batch = self.ahead.take(number)
+            begin_next = partial(self.ahead.start, number + 1)
+            if self.recipe.beside is not None:
+                self.recipe.beside.then(begin_next)
             with autocast(config, self.recipe.device):
                 loss = self.recipe.loss(batch) / micro
-            self.ahead.start(number + 1)
-            self.scaler.scale(loss).backward()
+            begin_next()
+            with self.later.gathering() if self.later else nullcontext():
+                self.scaler.scale(loss).backward()
             total = loss.detach() if total is None else total + loss.detach()
         if not self.sharded:  # else each backward pass has averaged and split them
             self.ranks.average([p.grad for p in self.flat if p.grad is not None])
@@ -280,19 +291,52 @@ class Trainer:
             with autocast(config, self.recipe.device):
                 return self.recipe.prepared(batch)
 
+    def advance(self) -> Tensor:
+        """One step and its averages of weights; the loss as a tensor, so that nothing waits for the device."""
+        loss = self.optimizer_step()
+        self.step += 1
+        with self._all_threads():
+            self.recipe.after_step(self.step)
+            if self.average:
+                ema.update(self.average, self.flat, ema.warmed(self.config.ema_decay, self.step))
+        return loss
+
+    @contextmanager
+    def _all_threads(self) -> Iterator[None]:
+        """Within it this thread has the cores of both; for what gives the same numbers on any number of cores."""
+        own, second = torch.get_num_threads(), self.recipe.beside
+        if second is None:
+            yield
+            return
+        torch.set_num_threads(own + second.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(own)
+
     def optimizer_step(self) -> Tensor:
-        """One step of the optimizer; the loss as a tensor, so that nothing waits for the device."""
+        """One step of the optimizer; the loss."""
         scale = self.factor(self.step)
         for group, peak in zip(self.optimizer.param_groups, self.peak, strict=True):
             group["lr"] = peak * scale
         loss = self.gradients()
         if self.config.max_grad_norm:
             self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.flat, self.config.max_grad_norm, foreach=True)
-        self.scaler.step(self.optimizer)
+            self._clip(self.config.max_grad_norm)
+        with self._all_threads():
+            self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
+
+    def _clip(self, largest: float) -> None:
+        """Scales the gradients so that their norm is at most `largest`; as `clip_grad_norm_`, to the bit."""
+        grads = [p.grad for p in self.flat if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads, foreach=True)
+        # on the CPU it costs nothing to look, and a pass over all gradients to multiply them by 1
+        if not self.sharded and norm.device.type == "cpu" and norm + 1e-6 <= largest:
+            return
+        torch.nn.utils.clip_grads_with_norm_(self.flat, largest, norm, foreach=True)
 
     def _train(self) -> None:
         for network in self.networks.values():

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from training import layers
 from training.ahead import Beside
 from training.config import TrainConfig
 from training.features import layout
@@ -43,7 +44,13 @@ class Recipe(ABC):
 
     def placed(self, network: Any) -> Any:
         """A network where it will compute; one that is going to be split waits in main memory."""
-        return network if self.config.sharding == "full" else self.laid_out(network)
+        if self.config.sharding == "full":
+            return network
+        c = self.config
+        plain = c.mixed_precision == "no" and not c.compile
+        if plain and self.device.type == "cpu" and layers.available():
+            layers.swap(network)
+        return self.laid_out(network)
 
     @abstractmethod
     def build(self) -> dict[str, nn.Module]:
