@@ -39,7 +39,8 @@ from training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 RTOL = 1e-5
-WARMUP = 2
+WARMUP = 1
+BLOCK = 4  # steps of one side before it is the other's turn
 
 
 class _Heard:
@@ -64,18 +65,15 @@ class _Heard:
 class Heard(LatentDistillation):
     """The `lcd` recipe, which keeps what it drew for the other side."""
 
-    step = 0  # whose draws `drawn` is
-
     def build(self) -> dict[str, torch.nn.Module]:
         networks = super().build()
         self.schedule: Any = _Heard(self.schedule)
         self._kept: dict[int, Drawn] = {}
         return networks
 
-    @property
-    def drawn(self) -> Drawn:
-        """What was drawn for `step`; draws of the step after it may be there already."""
-        return self._kept[self.step]
+    def drawn(self, step: int) -> Drawn:
+        """What was drawn for `step`, one of the last few; draws of the step after it may be there already."""
+        return self._kept[step]
 
     def captions(self, draw: Draw, empty: float) -> list[str]:
         self._texts = super().captions(draw, empty)
@@ -83,7 +81,7 @@ class Heard(LatentDistillation):
 
     def batch(self, draw: Draw) -> dict[str, Tensor]:
         found = super().batch(draw)
-        self._kept = {n: kept for n, kept in self._kept.items() if n >= draw.step - 1}
+        self._kept = {n: kept for n, kept in self._kept.items() if n > draw.step - 2 * BLOCK}
         self._kept[draw.step] = Drawn(
             examples=tuple(index for index, _ in draw.examples),
             texts=tuple(self._texts),
@@ -108,14 +106,19 @@ class Bench:
         self.losses: list[Tensor] = []
 
     def ours(self) -> None:
-        """One step of the trainer, as `Trainer.run` takes it.
+        """`BLOCK` steps of the trainer, as `Trainer.run` takes them.
 
-        What it begins for its next step is waited for, so that it does not run in the other side's time.
+        What the last one begins for a next is waited for, so that it does not run in the other side's time.
         """
-        trainer = self.trainer
-        self.recipe.step = trainer.step
-        self.losses.append(trainer.advance())
-        trainer.ahead.wait()
+        for _ in range(BLOCK):
+            self.losses.append(self.trainer.advance())
+        self.trainer.ahead.wait()
+        self.trainer.settle()
+
+    @property
+    def last(self) -> range:
+        """The numbers of the steps of the last turn."""
+        return range(self.trainer.step - BLOCK, self.trainer.step)
 
     def published(self, savings: Savings) -> PublishedStep:
         """A published step with these savings; text is encoded ahead where that is one of them."""
@@ -124,21 +127,23 @@ class Bench:
             step.remember(["", *self.captions])
         return step
 
-    def take(self, step: PublishedStep) -> float:
-        """One step of `step` on what our side drew last, on all threads; the loss."""
-        drawn, threads = self.recipe.drawn, torch.get_num_threads()
+    def take(self, step: PublishedStep, numbers: Sequence[int] = (0,)) -> list[float]:
+        """Steps of `step` on what our side drew for `numbers`, on all threads; the losses."""
+        threads, losses = torch.get_num_threads(), []
         torch.set_num_threads(self.threads)
         try:
-            return float(step(self.pictures[list(drawn.examples)], drawn))
+            for number in numbers:
+                drawn = self.recipe.drawn(number)
+                losses.append(float(step(self.pictures[list(drawn.examples)], drawn)))
         finally:
             torch.set_num_threads(threads)
+        return losses
 
     def draw(self, number: int) -> dict[str, Tensor]:
         """New draws, the same for one `number`; the batch that our side makes of them."""
         c = self.recipe.config
         examples = tuple(order(number * c.batch_size, c.batch_size, self.length, c.seed))
         drawn = Draw(step=number, examples=examples, generator=generator("alone", number))
-        self.recipe.step = number
         return self.recipe.batch(drawn)
 
     def apart(self, step: PublishedStep, draws: int = 4) -> float:
@@ -149,7 +154,7 @@ class Bench:
         with torch.no_grad():
             for number in range(draws):
                 mine = float(self.recipe.loss(self.draw(number)))
-                drawn = self.recipe.drawn
+                drawn = self.recipe.drawn(number)
                 theirs = float(step.loss(self.pictures[list(drawn.examples)], drawn))
                 found.append(abs(mine - theirs) / abs(theirs))
         return max(found)
@@ -192,16 +197,16 @@ def compare(bench: Bench, rounds: int) -> tuple[dict[str, Any], dict[str, float]
     published = bench.published(Savings())
     same = bench.apart(published)
     theirs: list[float] = []
+
+    def take() -> None:
+        theirs.extend(bench.take(published, bench.last))
+
     with bench.trainer.overlapped():
-        seconds = alternate(
-            {"ours": bench.ours, "published": lambda: theirs.append(bench.take(published))},
-            rounds,
-            warmup=WARMUP,
-        )
+        seconds = alternate({"ours": bench.ours, "published": take}, rounds, warmup=WARMUP)
     mine = [float(loss) for loss in bench.losses[-len(theirs) :]]
     drift = max(abs(a - b) / abs(b) for a, b in zip(mine, theirs, strict=True))
     batch = bench.recipe.config.batch_size
-    a, b = median(seconds["published"]), median(seconds["ours"])
+    a, b = median(seconds["published"]) / BLOCK, median(seconds["ours"]) / BLOCK
     row = {
         "published s/step": a,
         "ours s/step": b,
@@ -234,12 +239,12 @@ def overlap(bench: Bench, rounds: int) -> dict[str, Any]:
     plain = alternate({"plain": bench.ours}, rounds, warmup=WARMUP)["plain"]
     with bench.trainer.overlapped():
         saving = alternate({"saving": bench.ours}, rounds, warmup=WARMUP)["saving"]
-    a, b = median(plain), median(saving)
+    a, b = median(plain) / BLOCK, median(saving) / BLOCK
     name = "second thread (our step)"
     return {"saving": name, "plain s/step": a, "with it s/step": b, "gain": a / b}
 
 
-def peak(bench: Bench, side: str, steps: int = 3) -> float:
+def peak(bench: Bench, side: str, turns: int = 2) -> float:
     """MB that this process holds at most during some steps of one side; the other's networks are freed."""
     call: Callable[[], object] = bench.ours
     if side == "published":
@@ -254,7 +259,7 @@ def peak(bench: Bench, side: str, steps: int = 3) -> float:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again
     with bench.trainer.overlapped() if side == "ours" else nullcontext():
-        for _ in range(steps):
+        for _ in range(turns):
             call()
     if bench.recipe.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
@@ -315,7 +320,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--teacher", type=Path, default=ROOT / "assets/models/scenery-teacher")
     parser.add_argument("--batch", type=int, default=8, help="pictures of a step (default 8)")
-    parser.add_argument("--rounds", type=int, default=7, help="measured steps (default 7)")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="turns of each side, of some steps (default 7)"
+    )
     parser.add_argument("--resolution", type=int, default=0, help="pixels; 0 = the teacher's own")
     parser.add_argument("--pictures", type=int, default=64, help="scenes in the folder")
     parser.add_argument("--device", default="cpu")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from itertools import accumulate
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from training import shards
+from training.ahead import Beside
 from training.config import TrainConfig
 from training.errors import TrainingFault
 
@@ -62,6 +64,43 @@ def make_optimizer(
             ]
         return Muon([g for g in split if g["params"]], fused=True, **options)
     return torch.optim.AdamW(listed, fused=True, **options)
+
+
+class Halves:
+    """The step of an AdamW on two threads, half of the weights each: its numbers, without OpenMP's.
+
+    Threads of OpenMP go on spinning for milliseconds after each region, on cores that both threads need.
+    """
+
+    def __init__(self, whole: torch.optim.AdamW, beside: Beside) -> None:
+        self._whole, self._beside = whole, beside
+        self._parts = [
+            torch.optim.AdamW([{**g, "params": _half(g["params"], i)} for g in whole.param_groups])
+            for i in (0, 1)
+        ]
+
+    @classmethod
+    def of(cls, optimizer: torch.optim.Optimizer, beside: Beside) -> Halves | None:
+        """For `optimizer`; None where it is another than PyTorch's AdamW."""
+        plain = type(optimizer) is torch.optim.AdamW
+        return cls(cast("torch.optim.AdamW", optimizer), beside) if plain else None
+
+    def step(self) -> None:
+        """As the optimizer's own, with its state and its learning rates as they are now."""
+        for part in self._parts:
+            part.state = self._whole.state
+            for own, group in zip(part.param_groups, self._whole.param_groups, strict=True):
+                own["lr"] = group["lr"]
+        first, second = self._parts
+        ended = self._beside.start(second.step)
+        first.step()
+        ended()
+
+
+def _half(parameters: list[nn.Parameter], which: int) -> list[nn.Parameter]:
+    """The first or the second of two parts with about as many weights."""
+    sums = list(accumulate(p.numel() for p in parameters))
+    return [p for p, n in zip(parameters, sums, strict=True) if (2 * n > sums[-1]) == bool(which)]
 
 
 def pack_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

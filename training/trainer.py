@@ -6,7 +6,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from training import checkpoint, contents, ema, lr, shards
-from training.ahead import Ahead, beside
+from training.ahead import Ahead, Beside, beside
 from training.errors import TrainingFault
 from training.events import Events
 from training.features import apply_options, autocast
 from training.layers import Later, leave
-from training.optimizer import make_optimizer, unpack_state
+from training.optimizer import Halves, make_optimizer, unpack_state
 from training.pictures import stack
 from training.ranks import Ranks
 from training.recipes.base import Draw, Recipe
@@ -48,6 +48,8 @@ class Trainer:
         self._losses: list[Tensor] = []
         self.ahead = Ahead(self.made, None, 0)
         self.later: Later | None = None
+        self.halves: Halves | None = None
+        self._averaged: Callable[[], None] | None = None
 
     def prepare(self) -> None:
         """Networks, optimizer and averages; nothing is loaded yet."""
@@ -104,6 +106,7 @@ class Trainer:
 
     def save(self) -> None:
         """A checkpoint of this step, by rank 0; the others wait. Refused where a weight is not finite."""
+        self.settle()
         self._check_finite()
         groups = contents.collect(
             self.networks, self.recipe.extra_state(), self.average, self.optimizer
@@ -135,6 +138,7 @@ class Trainer:
     @contextmanager
     def averaged(self, *, average: bool = True) -> Iterator[None]:
         """The EMA weights in place of the live ones, in evaluation mode; `average` False: the live ones."""
+        self.settle()
         swap = self.average if average else []
         live = [p.detach().clone() for p in self.flat] if swap else []
         with torch.no_grad():
@@ -241,18 +245,22 @@ class Trainer:
             steps = self.config.steps * self.config.gradient_accumulation_steps
             self.ahead = Ahead(self.made, second, steps)
             self.recipe.beside = second
-            self._leave(None if second is None else Later(second, torch.get_num_threads()))
+            self._share_with(second)
             try:
                 yield
+                self.settle()
             finally:
                 self.ahead, self.recipe.beside = Ahead(self.made, None, 0), None
-                self._leave(None)
+                self._share_with(None)
 
-    def _leave(self, later: Later | None) -> None:
-        """Gradients of weights are made by `later`, or None: by the backward pass."""
-        self.later = later
+    def _share_with(self, second: Beside | None) -> None:
+        """From now on `second` makes gradients of weights too, and half of AdamW's steps."""
+        self.later = None if second is None else Later(second, torch.get_num_threads())
         for network in self.networks.values():
-            leave(network, later)
+            leave(network, self.later)
+        self.halves = None
+        if second is not None and not self.scaler.is_enabled():
+            self.halves = Halves.of(self.optimizer, second)
 
     def gradients(self) -> Tensor:
         """Accumulates the gradients of this step, averaged over micro-steps and ranks; the loss."""
@@ -292,27 +300,29 @@ class Trainer:
                 return self.recipe.prepared(batch)
 
     def advance(self) -> Tensor:
-        """One step and its averages of weights; the loss as a tensor, so that nothing waits for the device."""
+        """One step and its averages of weights; the loss as a tensor, so that nothing waits for the device.
+
+        With a second thread the averages are made beside the next step, before its target: see `settle`.
+        """
         loss = self.optimizer_step()
         self.step += 1
-        with self._all_threads():
-            self.recipe.after_step(self.step)
-            if self.average:
-                ema.update(self.average, self.flat, ema.warmed(self.config.ema_decay, self.step))
+        self.settle()
+        if self.recipe.beside is None:
+            self._average(self.step)
+        else:
+            self._averaged = self.recipe.beside.start(partial(self._average, self.step))
         return loss
 
-    @contextmanager
-    def _all_threads(self) -> Iterator[None]:
-        """Within it this thread has the cores of both; for what gives the same numbers on any number of cores."""
-        own, second = torch.get_num_threads(), self.recipe.beside
-        if second is None:
-            yield
-            return
-        torch.set_num_threads(own + second.threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(own)
+    def settle(self) -> None:
+        """Waits for the averages of the last step."""
+        averaged, self._averaged = self._averaged, None
+        if averaged is not None:
+            averaged()
+
+    def _average(self, step: int) -> None:
+        self.recipe.after_step(step)
+        if self.average:
+            ema.update(self.average, self.flat, ema.warmed(self.config.ema_decay, step))
 
     def optimizer_step(self) -> Tensor:
         """One step of the optimizer; the loss."""
@@ -323,9 +333,11 @@ class Trainer:
         if self.config.max_grad_norm:
             self.scaler.unscale_(self.optimizer)
             self._clip(self.config.max_grad_norm)
-        with self._all_threads():
+        if self.halves is not None:
+            self.halves.step()
+        else:
             self.scaler.step(self.optimizer)
-        self.scaler.update()
+            self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 
