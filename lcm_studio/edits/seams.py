@@ -53,11 +53,14 @@ def match_colour(made: Floats, known: Floats, hole: Bools, width: int = 8) -> Fl
     around = ring(hole, width, inside=False)
     if around.sum() < 16:
         return made
-    a, b = made[around].astype(np.float64), known[around].astype(np.float64)  # (N, C)
-    mean_a, mean_b = a.mean(0), b.mean(0)
-    covariance = ((a - mean_a) * (b - mean_b)).sum(0) / (len(a) - 1)
-    gain = np.clip(covariance / np.maximum(a.var(0), 1.0), 0.8, 1.25)
-    return ((made - mean_a) * gain + mean_b).astype(made.dtype)
+    a, b = made[around].T.astype(np.float64), known[around].T.astype(np.float64)  # (C, N)
+    mean_a, mean_b = a.mean(axis=1), b.mean(axis=1)
+    beside_a = a - mean_a[:, None]
+    covariance = np.einsum("cn,cn->c", beside_a, b) / (a.shape[1] - 1)
+    spread = np.einsum("cn,cn->c", beside_a, beside_a) / a.shape[1]
+    gain = np.clip(covariance / np.maximum(spread, 1.0), 0.8, 1.25)
+    offset = mean_b - gain * mean_a
+    return made * gain.astype(made.dtype) + offset.astype(made.dtype)
 
 
 def harmonic(values: Floats, hole: Bools) -> Floats:
@@ -127,12 +130,14 @@ def poisson(made: Floats, known: Floats, hole: Bools, reach: float = 4.0) -> Flo
     if not hole.any() or hole.all():
         return np.where(hole[..., None], made, known)
     gap = _gap(made, known, hole)
-    shift = harmonic(gap, hole)
+    shift = harmonic(gap, hole)[hole]
     if reach > 0:
         depth, nearest = _nearest(gap, hole)
-        weight = np.exp(-np.maximum(depth - 1, 0) / reach)[..., None]
-        shift = (weight * nearest + (1 - weight) * shift).astype(np.float32)
-    return np.where(hole[..., None], made + shift, known)
+        weight = np.exp(-np.maximum(depth - 1, 0) / reach)[:, None]
+        shift += weight * (nearest - shift)
+    out = known.copy()
+    out[hole] = made[hole] + shift
+    return out
 
 
 def _gap(made: Floats, known: Floats, hole: Bools) -> Floats:
@@ -141,8 +146,8 @@ def _gap(made: Floats, known: Floats, hole: Bools) -> Floats:
     The step across should be the mean of the step before it (of `known`) and the one after it (of `made`): the step
     that `made` has there is the trace of the projection, which ends at this very border.
     """
-    gap = (known - made).astype(np.float32)
-    total, count = np.zeros_like(gap), np.zeros((*hole.shape, 1), np.float32)
+    gap = known - made
+    total, count = np.zeros_like(gap), np.zeros(hole.shape, np.float32)
     for axis in (0, 1):
         for way in (1, -1):
             crosses = ~hole & _shifted(hole, way, axis)
@@ -156,7 +161,9 @@ def _gap(made: Floats, known: Floats, hole: Bools) -> Floats:
             steps = (a + b) / np.maximum(behind.astype(np.float32) + ahead, 1)[:, None]
             total[at] += known[at] + steps - made[first]
             count[at] += 1
-    return np.where(count > 0, total / np.maximum(count, 1), gap)
+    at = np.nonzero(count)
+    gap[at] = total[at] / count[at][:, None]
+    return gap
 
 
 def _shifted(hole: Bools, by: int, axis: int) -> Bools:
@@ -174,15 +181,14 @@ def _neighbours(at: Sequence[Indices], by: int, axis: int, hole: Bools) -> tuple
 
 
 def _nearest(values: Floats, hole: Bools) -> tuple[Floats, Floats]:
-    """For every pixel the distance to the nearest one outside the hole, and its value `(H, W, C)`."""
+    """For each of the hole's N pixels the distance to the nearest one outside, `(N,)`, and its value `(N, C)`."""
     depth, labels = cv2.distanceTransformWithLabels(
         hole.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
     source = np.zeros(labels.max() + 1, np.intp)
     source[labels[~hole]] = np.flatnonzero(~hole)
-    flat = values.reshape(-1, values.shape[2])
-    found: Floats = flat[source[labels.ravel()]].reshape(values.shape)
-    return depth, found
+    found: Floats = values.reshape(-1, values.shape[2])[source[labels[hole]]]
+    return depth[hole], found
 
 
 def feathered(made: Floats, under: Floats, hole: Bools, width: int) -> Floats:
