@@ -117,8 +117,8 @@ class TrainConfig(Strict):
     threads: int = Field(0, ge=0, description="CPU threads; 0 = torch's default")
     overlap: bool = Field(
         True,
-        description="CPU: the frozen teacher works on the next batch beside the step, half of the "
-        "threads each; same numbers",
+        description="CPU: the frozen teacher works on the next batch beside the step, and gradients of "
+        "weights are made beside the backward pass, half of the threads each; same numbers",
     )
     log_every: int = Field(10, ge=1, description="steps between two events")
     checkpoint_every: int = Field(500, ge=1, description="steps between two checkpoints")
