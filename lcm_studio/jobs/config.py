@@ -138,6 +138,16 @@ def device_of(config: Mapping[str, Any]) -> str:
     return "cuda:0" if asked == "cuda" else asked
 
 
+def check_alone(config: Mapping[str, Any]) -> None:
+    """Raises BadRequest for a config that one process, which a job here is, cannot run."""
+    if config.get("sharding") == "full":
+        raise BadRequest(
+            "sharding=full splits the networks over several processes and a job here is one; set "
+            "sharding to none, or let `jobs submit --backend slurm` or `skypilot` write the files that "
+            "start several"
+        )
+
+
 def command(recipe: str, folder: JobFolder, *, resume: bool) -> tuple[str, ...]:
     """The trainer's whole command line: made of our own paths and a recipe's name, nothing else."""
     fixed = (sys.executable, "-m", "training", check_recipe(recipe))

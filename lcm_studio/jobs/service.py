@@ -15,6 +15,7 @@ from typing import Any
 from lcm_studio.jobs import keeper
 from lcm_studio.jobs.backends.ray import check_address
 from lcm_studio.jobs.config import (
+    check_alone,
     check_recipe,
     command,
     device_of,
@@ -77,6 +78,7 @@ class Jobs:
     ) -> Job:
         """Queues a job; raises BadRequest for what can be told without starting the trainer."""
         check_recipe(recipe)
+        check_alone(config)
         if backend not in ("local", "ray"):
             raise BadRequest(f"backend={backend[:40]!r} is none of local, ray")
         job = Job(
@@ -97,6 +99,7 @@ class Jobs:
     def plan(self, recipe: str, config: Mapping[str, Any]) -> Plan:
         """The trainer's own plan for this config (--dry-run): memory, steps, images, disk, or why not."""
         check_recipe(recipe)
+        check_alone(config)
         device_of(config)
         scratch = JobFolder(self.home / f".plan-{secrets.token_hex(6)}")
         scratch.create()

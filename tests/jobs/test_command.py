@@ -174,3 +174,13 @@ def test_folders_of_weights_hold_wherever_the_job_runs(tmp_path: Path) -> None:
     assert {found[key] for key in WEIGHTS} == {str(tmp_path / "mine")}
     known = {key for name in NAMES for key in find(name).Config.model_fields}
     assert known >= set(WEIGHTS), "a name that no recipe has is never made whole"
+
+
+def test_a_config_for_several_processes_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path / "jobs", awake=False)
+    for ask in (jobs.submit, jobs.plan):
+        with pytest.raises(BadRequest, match="set sharding to none"):
+            ask("lcd", {"sharding": "full"})
+    assert not jobs.list()
+    written = write_slurm("lcd", dump_config({"sharding": "full"}), tmp_path / "slurm", gpus=2)
+    assert "--nproc_per_node=2" in written.read_text()
