@@ -61,6 +61,10 @@ class Later:
         self._queue: _Queue | None = None
         self._left: list[_Pending] = []
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Later:
+        """Itself: a copy of a network that is in training has layers that know of it."""
+        return self
+
     def takes(self, parameters: tuple[nn.Parameter, ...], make: Callable[[], Gradients]) -> bool:
         """Whether `make()`, the gradients of `parameters` or None, is left for later: not outside of `gathering`."""
         if self._queue is None:
@@ -110,7 +114,8 @@ def _help(queue: _Queue) -> None:
 
 def available() -> bool:
     """Whether this build of PyTorch multiplies dense float32 matrices by oneDNN."""
-    return torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+    here = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+    return here and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _times(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -178,6 +178,7 @@ def test_a_layer_that_is_used_twice_gets_both_gradients() -> None:
         assert second is not None
         later = Later(second, 1)
         layers.leave(shared, later)
+        assert torch.equal(copy.deepcopy(shared)(x), shared(x))  # validation may copy a network
         with later.gathering():
             shared(shared(x).tanh()).square().sum().backward()
     other(other(x).tanh()).square().sum().backward()
