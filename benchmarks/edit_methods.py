@@ -198,7 +198,7 @@ def _published(
     noise = SeededNoise((seed,), model.sample_shape(width, height))
     prompt = Prompt(
         text=scene.caption,
-        guidance=model.info.guidance_for(editing=True),
+        guidance=model.info.guidance_for(scene.name),
         width=width,
         height=height,
         consistency=name not in TEACHER_LOOPS,

@@ -133,15 +133,27 @@ def compare(cells: Mapping[str, Mapping[str, Array]]) -> tuple[dict[str, dict], 
     return rows, said
 
 
-def write(folders: Sequence[Path], results: Path, settings: Mapping[str, Any]) -> str:
-    """Writes RESULTS.json and RESULTS.md of all cells in `folders`; returns the markdown."""
+def write(
+    folders: Sequence[Path], results: Path, settings: Mapping[str, Any], *, keep: bool = False
+) -> str:
+    """Writes RESULTS.json and RESULTS.md of all cells in `folders`; returns the markdown.
+
+    `keep`: tasks without a cell keep what RESULTS.json says of them.
+    """
     cells = merged(*folders)
+    earlier = json.loads(results.with_suffix(".json").read_text()) if keep else {}
     data: list[dict[str, Any]] = []
     summary: list[dict[str, Any]] = []
     lines: list[str] = []
     tasks = {t for t, _ in cells}
-    for task in [t for t in TASKS if t in tasks]:
-        rows, said = compare({m: c for (t, m), c in cells.items() if t == task})
+    for task in TASKS:
+        if task in tasks:
+            rows, said = compare({m: c for (t, m), c in cells.items() if t == task})
+        else:
+            rows = {row.pop("method"): row for row in _of(earlier.get("cells", ()), task)}
+            said = _of(earlier.get("ours", ()), task)
+        if not rows:
+            continue
         order = sorted(rows, key=lambda m: (rows[m].get("frechet", 1e9), m))
         data += [{"task": task, "method": m, **rows[m]} for m in order]
         extra = sorted({c for r in rows.values() for c in r if c.startswith("frechet of")})
@@ -164,6 +176,11 @@ def write(folders: Sequence[Path], results: Path, settings: Mapping[str, Any]) -
     results.with_suffix(".json").write_text(json.dumps(saved, indent=1) + "\n", encoding="utf-8")
     results.with_suffix(".md").write_text(text, encoding="utf-8")
     return text
+
+
+def _of(rows: Sequence[Mapping[str, Any]], task: str) -> list[dict[str, Any]]:
+    """The rows of a task, without its name."""
+    return [{k: v for k, v in r.items() if k != "task"} for r in rows if r["task"] == task]
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:

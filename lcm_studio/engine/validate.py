@@ -165,6 +165,8 @@ def _loras(loras: tuple[LoraSpec, ...]) -> None:
 def _warnings(request: Sampling, info: ModelInfo) -> tuple[str, ...]:
     warnings = []
     low, high = info.guidance_range
+    if isinstance(request, Edit):  # a task may have been measured to want more
+        high = max(high, info.guidance_for(request.task))
     if (
         request.guidance is not None
         and info.guidance == "embedded"

@@ -232,9 +232,12 @@ def _own_words(folder: Path, info: ModelInfo) -> ModelInfo:
     guidance = said.get("guidance") or {}
     low, high = guidance.get("range", info.guidance_range)
     edit = guidance.get("edit", info.guidance_edit)
+    by_task: Mapping[str, Any] = edit if isinstance(edit, Mapping) else {"default": edit}
+    edit = by_task.get("default", info.guidance_edit)
     return replace(
         info,
         guidance_edit=None if edit is None else float(edit),
+        guidance_tasks=tuple((str(k), float(v)) for k, v in by_task.items() if k != "default"),
         guidance_default=float(guidance.get("default", info.guidance_default)),
         guidance_range=(float(low), float(high)),
         steps_default=int(said.get("steps", info.steps_default)),

@@ -39,7 +39,7 @@ def plan(request: Sampling, model: Model, width: int, height: int) -> Plan:
     consistency = uses_consistency(request, model.info)
     guidance = request.guidance
     if guidance is None:
-        guidance = model.info.guidance_for(editing=isinstance(request, Edit))
+        guidance = model.info.guidance_for(request.task if isinstance(request, Edit) else "")
     return Plan(
         levels=tuple(model.grid(request.steps, request.timesteps, consistency=consistency)),
         prompt=Prompt(

@@ -16,7 +16,8 @@ class ModelInfo:
     `kind`: lcm = w-embedded latent consistency model; sd, sdxl = Stable Diffusion (with LCM weights or
     LCM-LoRA, by classifier-free guidance); cm = pixel-space consistency model.
     `guidance`: embedded = fed to the network; cfg = two evaluations and a negative prompt; none.
-    `guidance_edit`: the default of edits, where it is another than that of new pictures (`guidance_for`).
+    `guidance_edit`: the default of edits, where it is another than that of new pictures; `guidance_tasks`: those of
+    single tasks, as (task, scale). See `guidance_for`.
     `width`, `height`: native pixels; `multiple`: sizes are multiples of it.
     `max_steps`: levels of its grid. `vocabulary`: groups of phrases that it was trained on, if it says so.
     """
@@ -30,6 +31,7 @@ class ModelInfo:
     guidance: GuidanceKind
     guidance_default: float = 1.0
     guidance_edit: float | None = None
+    guidance_tasks: tuple[tuple[str, float], ...] = ()
     guidance_range: tuple[float, float] = (1.0, 1.0)
     steps_default: int = 4
     max_steps: int = 50
@@ -42,11 +44,10 @@ class ModelInfo:
     consistency: bool = True
     note: str = ""
 
-    def guidance_for(self, *, editing: bool) -> float:
-        """The guidance scale of a request that names none."""
-        if editing and self.guidance_edit is not None:
-            return self.guidance_edit
-        return self.guidance_default
+    def guidance_for(self, task: str = "") -> float:
+        """The guidance scale of a request that names none: of an edit by its task, of a new picture by ""."""
+        of_edits = self.guidance_default if self.guidance_edit is None else self.guidance_edit
+        return dict(self.guidance_tasks).get(task, of_edits) if task else self.guidance_default
 
 
 @dataclass(frozen=True, kw_only=True)

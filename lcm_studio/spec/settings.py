@@ -18,7 +18,7 @@ def to_settings(request: Sampling, info: ModelInfo | None = None, **extra: Any) 
     said: dict[str, Any] = {"format": FORMAT}
     said |= {name: getattr(request, name) for name in _PLAIN}
     if said["guidance"] is None and info is not None and info.guidance != "none":
-        said["guidance"] = info.guidance_for(editing=isinstance(request, Edit))
+        said["guidance"] = info.guidance_for(request.task if isinstance(request, Edit) else "")
     said["loras"] = [{"path": lora.path, "weight": lora.weight} for lora in request.loras]
     said["timesteps"] = None if request.timesteps is None else list(request.timesteps)
     said["class_label"] = request.class_label

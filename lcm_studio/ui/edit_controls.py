@@ -178,10 +178,11 @@ def _sampling(info: ModelInfo) -> Controls:
     c: Controls = {}
     title, hint = GUIDANCE[info.guidance]
     low, high = info.guidance_range
+    wanted = (scale for _, scale in info.guidance_tasks)
     with gr.Group(elem_classes="lcm-card"):
         c["steps"] = gr.Slider(1, 16, value=4, step=1, label="Steps", elem_id=f"{TAB}-steps")
         c["guidance"] = gr.Slider(
-            low, max(high, low + 1), value=info.guidance_for(editing=True), step=0.1, label=title, info=hint,
+            low, max(high, low + 1, *wanted), value=info.guidance_for("inpaint"), step=0.1, label=title, info=hint,
             visible=info.guidance != "none", elem_id=f"{TAB}-guidance",
         )  # fmt: skip
         with gr.Row():

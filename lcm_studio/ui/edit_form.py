@@ -137,6 +137,12 @@ def to_request(
     )
 
 
+def guidance_of(tool: str, now: float | None, info: ModelInfo) -> float:
+    """The guidance scale that the tool starts with; `now` where somebody has set that by hand."""
+    own = {info.guidance_for(), info.guidance_for("inpaint"), *dict(info.guidance_tasks).values()}
+    return info.guidance_for(tool) if now is None or now in own else now
+
+
 def _layers(painted: str) -> dict[str, str]:
     try:
         found = json.loads(painted) if painted else {}

@@ -61,7 +61,7 @@ def build(studio: Studio) -> None:
     }
     wire_go(studio, c, painted, shown)
     wire_files(opened, c, desk, canvas)
-    wire_tools(c, desk, canvas, slider)
+    wire_tools(studio, c, desk, canvas, slider)
     wire_blank(studio, opened["blank"], c, desk, canvas)
     wire_arrivals(studio, c, desk, canvas)
     edit_api.add_endpoints(studio)
@@ -275,7 +275,7 @@ def wire_blank(
     """A white sheet of the model's size to draw on, with the tool for it."""
     groups = edit_controls.GROUPS
 
-    def blank(now: Desk) -> list[Any]:
+    def blank(now: Desk, guidance: float | None) -> list[Any]:
         info = create_form.known(studio, studio.options.model)
         now = now.show(np.full((info.height, info.width, 3), 255, np.uint8), remember(now))
         return [
@@ -283,11 +283,12 @@ def wire_blank(
             sheet(now, "sketch"),
             "sketch",
             *(gr.update(visible="sketch" in tools) for tools in groups.values()),
+            edit_form.guidance_of("sketch", guidance, info),
             views.note("Draw on the white sheet; Live follows the hand.", "info"),
         ]
 
-    outputs = [desk, canvas, c["tool"], *(c[g] for g in groups), c["note"]]
-    button.click(blank, inputs=[desk], outputs=outputs, **parts.PRIVATE)
+    outputs = [desk, canvas, c["tool"], *(c[g] for g in groups), c["guidance"], c["note"]]
+    button.click(blank, inputs=[desk, c["guidance"]], outputs=outputs, **parts.PRIVATE)
 
 
 def remember(desk: Desk) -> tuple[Pixels, ...]:
@@ -297,18 +298,23 @@ def remember(desk: Desk) -> tuple[Pixels, ...]:
     return (*desk.before, desk.picture)[-edit_form.MOST_UNDO :]
 
 
-def wire_tools(c: dict[str, Any], desk: gr.State, canvas: gr.HTML, slider: gr.ImageSlider) -> None:
+def wire_tools(
+    studio: Studio, c: dict[str, Any], desk: gr.State, canvas: gr.HTML, slider: gr.ImageSlider
+) -> None:
     """Choosing a tool, going on with a result, undo of edits."""
     groups = edit_controls.GROUPS
 
-    def choose(tool: str, now: Desk) -> list[Any]:
+    def choose(tool: str, now: Desk, guidance: float | None) -> list[Any]:
+        info = create_form.known(studio, studio.options.model)
         return [
             sheet(now, tool),
             *(gr.update(visible=tool in tools) for tools in groups.values()),
+            edit_form.guidance_of(tool, guidance, info),
         ]
 
+    outputs = [canvas, *(c[g] for g in groups), c["guidance"]]
     c["tool"].input(
-        choose, inputs=[c["tool"], desk], outputs=[canvas, *(c[g] for g in groups)], **parts.PRIVATE
+        choose, inputs=[c["tool"], desk, c["guidance"]], outputs=outputs, **parts.PRIVATE
     )
 
     def go_on(now: Desk, picked: str | None, tool: str) -> tuple[Any, ...]:

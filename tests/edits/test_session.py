@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -158,7 +159,8 @@ def test_eta_is_heard_and_reported(engine, task):
 
 def test_a_model_may_have_another_guidance_for_edits(tiny_models, tmp_path):
     shutil.copytree(tiny_models / "lcm", tmp_path / "own")
-    said = {"guidance": {"default": 2, "edit": 6, "range": [1, 9]}}
+    edit = {"default": 6, "deblur": 9.5}
+    said = {"guidance": {"default": 2, "edit": edit, "range": [1, 9]}}
     (tmp_path / "own" / "studio.json").write_text(json.dumps(said))
     with Engine(EngineConfig(models_dirs=(tmp_path,), device="cpu")) as own:
         silent, six, two = (
@@ -168,6 +170,12 @@ def test_a_model_may_have_another_guidance_for_edits(tiny_models, tmp_path):
         assert not np.array_equal(silent, two)
         request = Edit(task="colorize", image=scene(), model="own")
         assert to_settings(request, own.info("own"))["guidance"] == 6
+        request = replace(request, task="deblur", options={"kernel": "gaussian:2"})
+        assert to_settings(request, own.info("own"))["guidance"] == 9.5
+        for scale, warned in ((9.5, False), (9.6, True)):
+            said = own.run(replace(request, guidance=scale, steps=1))
+            warnings = [w for event in said for w in getattr(event, "warnings", ())]
+            assert any("outside what" in w for w in warnings) is warned
         assert to_settings(Generate(model="own"), own.info("own"))["guidance"] == 2
 
 

@@ -143,6 +143,7 @@ def test_foreign_folders_are_refused(
         ("cm", "studio.json", {"guidance": 8}),
         ("cm", "studio.json", {"guidance": {"range": [1, 2, 3]}}),
         ("cm", "studio.json", {"guidance": {"edit": "much"}}),
+        ("cm", "studio.json", {"guidance": {"edit": {"deblur": "much"}}}),
         ("cm", "studio.json", {"steps": 0}),
         ("lcm", "scheduler/scheduler_config.json", {"beta_schedule": "steep"}),
         ("lcm", "scheduler/scheduler_config.json", {"beta_start": []}),
@@ -209,9 +210,13 @@ def test_what_a_folder_says_of_itself(tiny_models: Path, tmp_path: Path) -> None
     (folder / "studio.json").write_text(json.dumps(said))
     info = read_info(folder)
     assert (info.guidance_default, info.guidance_range, info.steps_default) == (6, (2, 9), 2)
-    assert info.guidance_for(editing=True) == info.guidance_edit == 7
-    assert info.guidance_for(editing=False) == 6
-    assert read_info(tiny_models / "lcm").guidance_for(editing=True) == 8
+    assert info.guidance_for("inpaint") == info.guidance_edit == 7
+    assert info.guidance_for() == 6
+    said["guidance"]["edit"] = {"deblur": 3}  # type: ignore[index]
+    (folder / "studio.json").write_text(json.dumps(said))
+    info = read_info(folder)
+    assert [info.guidance_for(task) for task in ("deblur", "inpaint", "")] == [3, 6, 6]
+    assert read_info(tiny_models / "lcm").guidance_for("inpaint") == 8
     assert info.vocabulary[0][0] == "all"
     assert info.kind == "lcm"
     assert info.guidance == "embedded"

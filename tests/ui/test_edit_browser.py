@@ -313,6 +313,24 @@ def test_tools_show_what_they_use(page: Any) -> None:
     )  # strokes have no inverse
 
 
+def test_a_tool_brings_its_guidance_but_one_set_by_hand_stays(page: Any) -> None:
+    def guidance_is(scale: str) -> None:
+        page.wait_for_function(
+            "scale => document.querySelector('#edit-guidance input[type=number]').value === scale",
+            arg=scale,
+        )
+
+    guidance_is("8")
+    tool(page, "Colour", "colorize")
+    guidance_is("4")
+    tool(page, "Enlarge", "superres")
+    guidance_is("13")
+    put(page, "guidance", 5.5)
+    tool(page, "Colour", "colorize")
+    tool(page, "Repaint", "inpaint")
+    guidance_is("5.5")
+
+
 def test_a_morph_shows_its_frames_and_moves(page: Any) -> None:
     tool(page, "Morph", "interpolate")
     with page.expect_file_chooser() as chooser:

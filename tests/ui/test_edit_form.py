@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lcm_studio.spec.models import ModelInfo
 from lcm_studio.ui import edit_form
 
 FORM: dict[str, Any] = {"tool": "colorize", "levels": "", "method": "default", "eta": None}
@@ -26,3 +27,15 @@ def test_the_schedule_survives_the_way_through_a_picture_file() -> None:
     assert edit_form.options("colorize", FORM | again) == options
     bare = edit_form.from_settings({"task": "colorize", "options": {}})
     assert edit_form.options("colorize", said | bare) == {}
+
+
+def test_a_tool_brings_its_guidance_and_a_scale_set_by_hand_stays() -> None:
+    info = ModelInfo(
+        id="own", path="", kind="lcm", width=64, height=64, multiple=8, guidance="embedded",
+        guidance_default=3, guidance_edit=8, guidance_tasks=(("colorize", 4), ("superres", 12)),
+    )  # fmt: skip
+    assert edit_form.guidance_of("superres", 8, info) == 12
+    assert edit_form.guidance_of("colorize", 12, info) == 4
+    assert edit_form.guidance_of("sketch", 4, info) == 8
+    assert edit_form.guidance_of("inpaint", None, info) == 8
+    assert edit_form.guidance_of("superres", 5.5, info) == 5.5
