@@ -27,7 +27,7 @@ _TITLES = {
 }
 # what distances of edits are least at on held-out scenes; pictures that are enlarged or freed of noise
 # gain from more than the student was trained with
-_EDIT = {"default": 8, "colorize": 4, "superres": 13, "denoise": 13}
+_EDIT = {"default": 8, "superres": 13, "denoise": 13}
 _GUIDANCE: dict[str, dict[str, Any]] = {
     "teacher": {"guidance": {"default": 3, "range": [1, 8]}, "steps": 20},
     "lcd": {"guidance": {"default": 3, "edit": _EDIT, "range": [1, 8]}, "steps": 4},

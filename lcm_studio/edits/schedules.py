@@ -111,7 +111,7 @@ ANCHORS: dict[str, tuple[Anchors, Anchors]] = {
     "superres2": ((0.33, 0.2), (0.33, 0.2)),
     "superres3": ((0.63, 0.33), (0.63, 0.33)),
     "superres4": ((1.0, 0.78, 0.6, 0.54), (1.2, 0.9, 0.7, 0.45)),
-    "superres8": ((7.0, 3.0, 1.6, 0.95), (3.0, 1.8, 1.0, 0.6)),
+    "superres8": ((7.0, 3.4, 1.9, 1.1), (3.0, 1.8, 1.0, 0.6)),
     "denoise": ((0.6, 0.2), (0.6, 0.2)),
     "deblur": ((0.25, 0.17), (0.45, 0.17)),
     "sketch": ((3.0, 0.3), (3.0, 0.3)),
@@ -134,7 +134,7 @@ def default_anchors(task: str, steps: int) -> Anchors:
 
 # Below 1, some of the noise that a level held goes on to the next: in holes and large enlargements what was begun is
 # kept; colours must be free to change. For about 4 steps, and about 8.
-ETAS = {"inpaint": (0.85, 0.75), "outpaint": (0.9, 0.9), "superres8": (0.55, 0.85)}
+ETAS = {"inpaint": (0.85, 0.75), "outpaint": (0.9, 0.9), "superres8": (0.4, 0.85)}
 
 
 def default_eta(task: str, steps: int) -> float:

@@ -321,12 +321,12 @@ def test_a_tool_brings_its_guidance_but_one_set_by_hand_stays(page: Any) -> None
         )
 
     guidance_is("8")
-    tool(page, "Colour", "colorize")
-    guidance_is("4")
     tool(page, "Enlarge", "superres")
     guidance_is("13")
-    put(page, "guidance", 5.5)
     tool(page, "Colour", "colorize")
+    guidance_is("8")
+    put(page, "guidance", 5.5)
+    tool(page, "Denoise", "denoise")
     tool(page, "Repaint", "inpaint")
     guidance_is("5.5")
 
