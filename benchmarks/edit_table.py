@@ -145,6 +145,7 @@ def write(
     data: list[dict[str, Any]] = []
     summary: list[dict[str, Any]] = []
     lines: list[str] = []
+    kept: list[str] = []
     tasks = {t for t, _ in cells}
     for task in TASKS:
         if task in tasks:
@@ -152,6 +153,7 @@ def write(
         else:
             rows = {row.pop("method"): row for row in _of(earlier.get("cells", ()), task)}
             said = _of(earlier.get("ours", ()), task)
+            kept += [task] if rows else []
         if not rows:
             continue
         order = sorted(rows, key=lambda m: (rows[m].get("frechet", 1e9), m))
@@ -166,6 +168,12 @@ def write(
         )
         summary += [{"task": task, **s} for s in said]
     head = ["# Zero-shot edits", "", ABOUT]
+    if kept:
+        names = ", ".join(kept)
+        head += [
+            "",
+            f"The rows of {names} are those of an earlier run, and their seconds of its machine.",
+        ]
     if summary:
         names = list(dict.fromkeys(n for s in summary for n in s))
         head += ["", "## Ours against the rest", ""]
