@@ -1,8 +1,9 @@
 """A second thread beside the training step, on the CPU: half of its cores each.
 
 Small networks do not keep all cores busy with one operation at a time. What does not wait for the weights
-of this step runs beside it: the frozen teacher on the next batch during the backward pass, the target
-network during the student's forward pass. The numbers are those of one thread after the other.
+of this step runs beside it, one after the other: the averages of the step before, the target network during
+the student's forward pass, the frozen teacher on the next batch, and then the gradients of weights that the
+backward pass leaves (`training.layers`). The numbers are those of one thread after the other.
 """
 
 from __future__ import annotations

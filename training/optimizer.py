@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any, cast
 
@@ -64,6 +64,16 @@ def make_optimizer(
             ]
         return Muon([g for g in split if g["params"]], fused=True, **options)
     return torch.optim.AdamW(listed, fused=True, **options)
+
+
+def clip(parameters: Sequence[nn.Parameter], largest: float, *, sharded: bool = False) -> None:
+    """Scales the gradients so that their norm is at most `largest`; as `clip_grad_norm_`, to the bit."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(grads, foreach=True)
+    # on the CPU it costs nothing to look, and a pass over all gradients to multiply them by 1
+    if not sharded and norm.device.type == "cpu" and norm + 1e-6 <= largest:
+        return
+    torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm, foreach=True)
 
 
 class Halves:

@@ -20,7 +20,7 @@ from training.errors import TrainingFault
 from training.events import Events
 from training.features import apply_options, autocast
 from training.layers import Later, leave
-from training.optimizer import Halves, make_optimizer, unpack_state
+from training.optimizer import Halves, clip, make_optimizer, unpack_state
 from training.pictures import stack
 from training.ranks import Ranks
 from training.recipes.base import Draw, Recipe
@@ -332,7 +332,7 @@ class Trainer:
         loss = self.gradients()
         if self.config.max_grad_norm:
             self.scaler.unscale_(self.optimizer)
-            self._clip(self.config.max_grad_norm)
+            clip(self.flat, self.config.max_grad_norm, sharded=self.sharded)
         if self.halves is not None:
             self.halves.step()
         else:
@@ -340,15 +340,6 @@ class Trainer:
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
-
-    def _clip(self, largest: float) -> None:
-        """Scales the gradients so that their norm is at most `largest`; as `clip_grad_norm_`, to the bit."""
-        grads = [p.grad for p in self.flat if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads, foreach=True)
-        # on the CPU it costs nothing to look, and a pass over all gradients to multiply them by 1
-        if not self.sharded and norm.device.type == "cpu" and norm + 1e-6 <= largest:
-            return
-        torch.nn.utils.clip_grads_with_norm_(self.flat, largest, norm, foreach=True)
 
     def _train(self) -> None:
         for network in self.networks.values():

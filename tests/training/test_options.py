@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ from tests.training import toy
 from training.config import merge
 from training.errors import TrainingFault
 from training.features import apply_options
-from training.optimizer import make_optimizer
+from training.optimizer import clip, make_optimizer
 from training.recipes import find
 from training.trainer import Trainer
 
@@ -211,3 +212,19 @@ def _draw(step: int) -> Any:
     from training.rng import generator
 
     return Draw(step=step, examples=((0, step), (1, step)), generator=generator("draw", step))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.9, 0.9999995, 1.0, 1.5, float("nan")])
+def test_gradients_are_clipped_as_pytorch_clips_them(scale: float) -> None:
+    torch.manual_seed(3)
+    mine = [torch.nn.Parameter(torch.zeros(n, 7)) for n in (3, 50)]
+    theirs = [torch.nn.Parameter(torch.zeros_like(p)) for p in mine]
+    grads = [torch.randn_like(p) for p in mine]
+    length = torch.cat([g.flatten() for g in grads]).norm()
+    for p, q, g in zip(mine, theirs, grads, strict=True):
+        p.grad, q.grad = g * scale / length, g * scale / length
+    clip(mine, 1.0)
+    torch.nn.utils.clip_grad_norm_(theirs, 1.0, foreach=True)
+    for p, q in zip(mine, theirs, strict=True):
+        assert p.grad is not None and q.grad is not None
+        assert np.array_equal(p.grad.numpy(), q.grad.numpy(), equal_nan=True)
