@@ -108,6 +108,8 @@ def prepare(module: Any, placement: Placement) -> Any:
     """`module` in evaluation mode on its device, in its memory format; parameters frozen."""
     import torch
 
+    from lcm_studio import dense
+
     module = module.to(placement.device)
     if placement.channels_last:
         module = module.to(memory_format=torch.channels_last)
@@ -115,4 +117,6 @@ def prepare(module: Any, placement: Placement) -> Any:
         module, "enable_xformers_memory_efficient_attention"
     ):
         module.enable_xformers_memory_efficient_attention()
+    if placement.device == "cpu" and placement.dtype == "fp32":
+        dense.swap(module)
     return module.eval().requires_grad_(False)

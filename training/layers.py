@@ -1,7 +1,6 @@
 """Linear layers and convolutions as a CPU trains them fastest: the same sums, on other kernels and in another order.
 
-* PyTorch multiplies float32 matrices by MKL, which leaves the wide instructions of other makers' processors alone.
-  oneDNN, which computes its convolutions, uses them: half the time on an AMD EPYC with AVX-512, the same elsewhere.
+* Products of matrices are oneDNN's, which is up to twice as quick (`lcm_studio.dense`).
 * The backward pass waits for the gradient of every layer's input before it can go on; nobody waits for those of the
   weights until the optimizer does. `Later` gives them to whichever thread is free.
 """
@@ -18,6 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from lcm_studio import dense
+from lcm_studio.dense import times
 from training.ahead import Beside
 
 Gradients = tuple[Tensor | None, ...]
@@ -112,24 +113,12 @@ def _help(queue: _Queue) -> None:
         pending.run()
 
 
-def available() -> bool:
-    """Whether this build of PyTorch multiplies dense float32 matrices by oneDNN."""
-    here = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
-    return here and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-def _times(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x (..., in) times weight (out, in) transposed, by oneDNN; strided operands are taken as they are."""
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return found
-
-
 class _LinearFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, later: Any) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.bias, ctx.later = bias, later
-        return _times(x, weight.flatten(1), bias)
+        return times(x, weight.flatten(1), bias)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
@@ -137,10 +126,10 @@ class _LinearFunction(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias, _ = ctx.needs_input_grad
         rows, seen = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
-        grad = _times(rows, weight.flatten(1).t()).reshape(x.shape) if of_x else None
+        grad = times(rows, weight.flatten(1).t()).reshape(x.shape) if of_x else None
 
         def weights() -> Gradients:
-            w = _times(rows.t(), seen.t()).reshape(weight.shape) if of_weight else None
+            w = times(rows.t(), seen.t()).reshape(weight.shape) if of_weight else None
             return w, rows.sum(0) if of_bias else None
 
         return (grad, *_now_or_later(ctx, weight, weights), None)
@@ -198,7 +187,7 @@ class Linear(nn.Linear):
         if x.ndim < 3:
             return super().forward(x)
         if not torch.is_grad_enabled():
-            return _times(x, self.weight, self.bias)
+            return times(x, self.weight, self.bias)
         found: Tensor = _LinearFunction.apply(x, self.weight, self.bias, self.later)
         return found
 
@@ -213,7 +202,7 @@ class Conv2d(nn.Conv2d):
         if self._is_product():
             tokens = x.permute(0, 2, 3, 1)
             if not torch.is_grad_enabled():
-                return _times(tokens, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+                return times(tokens, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
             found: Tensor = _LinearFunction.apply(tokens, self.weight, self.bias, self.later)
             return found.permute(0, 3, 1, 2)
         if not torch.is_grad_enabled():
@@ -230,7 +219,7 @@ class Conv2d(nn.Conv2d):
 def swap(network: nn.Module) -> None:
     """Makes the plain float32 layers of `network` those above, with the same weights and names."""
     for layer in network.modules():
-        if type(layer) is nn.Linear:
+        if type(layer) in (nn.Linear, dense.Linear):
             layer.__class__ = Linear
         elif type(layer) is nn.Conv2d and _is_plain(layer):
             layer.__class__ = Conv2d

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from lcm_studio import dense
 from training import layers
 from training.ahead import Beside
 from training.config import TrainConfig
@@ -48,7 +49,7 @@ class Recipe(ABC):
             return network
         c = self.config
         plain = c.mixed_precision == "no" and not c.compile
-        if plain and self.device.type == "cpu" and layers.available():
+        if plain and self.device.type == "cpu" and dense.available():
             layers.swap(network)
         return self.laid_out(network)
 
