@@ -7,11 +7,11 @@ import copy
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from lcm_studio import dense
 from lcm_studio.device import Placement, prepare
+from tests.linears import linears
 
 
 @pytest.fixture(autouse=True)
@@ -20,20 +20,27 @@ def _every_product_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    rows=st.lists(st.integers(1, 9), min_size=0, max_size=3),
-    width=st.integers(1, 33),
-    out=st.integers(1, 33),
-    bias=st.booleans(),
-)
-def test_linear_is_pytorchs(rows: list[int], width: int, out: int, bias: bool) -> None:
-    torch.manual_seed(width)
-    own = nn.Linear(width, out, bias=bias)
-    other = copy.deepcopy(own)
+@given(made=linears())
+def test_linear_is_pytorchs(made: tuple[nn.Linear, nn.Linear, Tensor]) -> None:
+    own, other, x = made
     dense.swap(own)
-    x = torch.randn(*rows, width)
     with torch.inference_mode():
         torch.testing.assert_close(own(x), other(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("least", [12, 13])  # multiplications; the product has 12
+def test_large_products_alone_are_onednns(monkeypatch: pytest.MonkeyPatch, least: int) -> None:
+    asked: list[Tensor] = []
+    monkeypatch.setattr(dense, "LEAST", least)
+    monkeypatch.setattr(dense, "available", lambda: True)
+    monkeypatch.setattr(dense, "times", lambda x, weight, bias: asked.append(x) or x @ weight.t())
+    own = nn.Linear(3, 2)
+    dense.swap(own)
+    with torch.inference_mode():
+        own(torch.ones(2, 3))
+    assert len(asked) == (least == 12)
+    own(torch.ones(2, 3))  # gradients are on
+    assert len(asked) == (least == 12)
 
 
 def test_what_is_not_float32_or_wants_gradients_is_left_to_pytorch() -> None:
@@ -49,7 +56,8 @@ def test_what_is_not_float32_or_wants_gradients_is_left_to_pytorch() -> None:
 
 
 def test_networks_of_the_studio_take_it_on_the_cpu_in_float32() -> None:
-    for dtype, wanted in (("fp32", dense.Linear), ("bf16", nn.Linear)):
+    ours = dense.Linear if dense.available() else nn.Linear
+    for dtype, wanted in (("fp32", ours), ("bf16", nn.Linear)):
         network = prepare(nn.Sequential(nn.Linear(4, 4)), Placement(dtype=dtype))
         assert type(network[0]) is wanted
 

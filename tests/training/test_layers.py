@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests import tiny
+from tests.linears import linears
 from training import layers
 from training.ahead import beside
 from training.layers import Conv2d, Later, Linear
@@ -56,18 +57,10 @@ def gradients(of: nn.Module, x: Tensor, later: Later | None = None) -> dict[str,
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    rows=st.lists(st.integers(1, 9), min_size=0, max_size=3),
-    width=st.integers(1, 33),
-    out=st.integers(1, 33),
-    bias=st.booleans(),
-)
-def test_linear_is_pytorchs(rows: list[int], width: int, out: int, bias: bool) -> None:
-    torch.manual_seed(width)
-    own = nn.Linear(width, out, bias=bias)
-    other = copy.deepcopy(own)
+@given(made=linears())
+def test_linear_is_pytorchs(made: tuple[nn.Linear, nn.Linear, Tensor]) -> None:
+    own, other, x = made
     layers.swap(own)
-    x = torch.randn(*rows, width)
     a, b = gradients(own, x), gradients(other, x)
     assert near(own(x), other(x))
     assert a.keys() == b.keys()
