@@ -95,35 +95,80 @@ def common(cells: Iterable[Mapping[str, Array]]) -> Array:
     return reduce(np.intersect1d, [c["index"] for c in cells])
 
 
-def compare(cells: Mapping[str, Mapping[str, Array]]) -> tuple[dict[str, dict], list[dict]]:
+def compare(
+    cells: Mapping[str, Mapping[str, Array]], earlier: Iterable[Mapping[str, Any]] = ()
+) -> tuple[dict[str, dict], list[dict]]:
     """(rows of the table by method, what they say of ours) of one task.
 
     Distances are taken on the scenes that all methods of at most 8 evaluations have, and again on those that all have;
-    there are none where that is less than two.
+    there are none where that is less than two. `earlier`: rows of methods that have no cell here; those of a run of
+    other scenes are an error.
     """
     rows: dict[str, dict[str, Any]] = {m: dict(figures(c)) for m, c in cells.items()}
-    fast = [m for m in rows if rows[m]["evaluations"] <= 8]
+    fast = [m for m in rows if _fast(rows[m])]
     slow = [m for m in rows if m not in fast]
     most = common(cells[m] for m in fast or slow)
     every = common(cells.values())
     if len(most) < 2:  # of a run that was cut short: nothing to compare yet
         return rows, []
-    few = f"frechet of {len(every)}"
     for method, row in rows.items():
         if method in fast:
             row["frechet"] = distance(cells[method], most)
             row["of"] = len(most)
         if slow and len(every) > 1:
-            row[few] = distance(cells[method], every)
+            row[f"frechet of {len(every)}"] = distance(cells[method], every)
+    _join(rows, earlier, most if fast else every)
+    return rows, _verdicts(rows)
+
+
+def _fast(row: Mapping[str, Any]) -> bool:
+    return bool(row["evaluations"] <= 8)
+
+
+def _join(
+    rows: dict[str, dict[str, Any]], earlier: Iterable[Mapping[str, Any]], scenes: Array
+) -> None:
+    """Adds the earlier rows, and drops the distances that not all methods have then."""
+    kept = {r["method"]: {k: v for k, v in r.items() if k != "method"} for r in earlier}
+    kept = {m: r for m, r in kept.items() if m not in rows}
+    if not kept:
+        return
+    count = len(scenes)
+    counts = {r["of"] for r in kept.values() if "of" in r} | {count}
+    if len(counts) > 1 or not np.array_equal(scenes, np.arange(count)):
+        raise ValueError(
+            f"the kept rows and these cells are of {sorted(counts)} scenes, which cannot be compared; run all methods "
+            "with one --count, or merge without --keep"
+        )
+    rows |= kept
+    same = f"frechet of {count}"
+    for row in rows.values():
+        if "of" in row:
+            row.setdefault(same, row["frechet"])
+    partial = {c for r in rows.values() for c in r if c.startswith("frechet of")}
+    partial -= set.intersection(*({*r} for r in rows.values()))
+    for row in rows.values():
+        for name in partial:
+            row.pop(name, None)
+
+
+def _verdicts(rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the rows of one task say of ours."""
+    fast = [m for m in rows if _fast(rows[m])]
+    slow = [m for m in rows if m not in fast]
+    rivals = [m for m in fast if not m.startswith(("ours", "residual", "latent"))]
+    few = max(
+        (c for m in slow for c in rows[m] if c.startswith("frechet of")),
+        key=lambda c: int(c.split()[-1]), default="",
+    )  # fmt: skip
     said = []
     for name in (m for m in ("ours-4", "ours-8") if m in rows):
-        rivals = [m for m in fast if not m.startswith(("ours", "residual", "latent"))]
         verdict: dict[str, Any] = {"method": name, "frechet": rows[name]["frechet"]}
         if rivals:
             best = min(rivals, key=lambda m: rows[m]["frechet"])
             verdict["best other up to 8"] = f"{best} {rows[best]['frechet']:.3g}"
             verdict["first"] = rows[name]["frechet"] < rows[best]["frechet"]
-        if slow:
+        if few:
             best = min(slow, key=lambda m: rows[m][few])
             verdict |= {
                 few: rows[name][few],
@@ -133,7 +178,7 @@ def compare(cells: Mapping[str, Mapping[str, Array]]) -> tuple[dict[str, dict], 
         said.append(
             {**verdict, "seam": rows[name].get("seam"), "known_max": rows[name]["known_max"]}
         )
-    return rows, said
+    return said
 
 
 def write(
@@ -141,7 +186,7 @@ def write(
 ) -> str:
     """Writes RESULTS.json and RESULTS.md of all cells in `folders`; returns the markdown.
 
-    `keep`: tasks without a cell keep what RESULTS.json says of them.
+    `keep`: tasks, and methods of a task, without a cell keep what RESULTS.json says of them.
     """
     cells = merged(*folders)
     earlier = json.loads(results.with_suffix(".json").read_text()) if keep else {}
@@ -152,7 +197,10 @@ def write(
     tasks = {t for t, _ in cells}
     for task in TASKS:
         if task in tasks:
-            rows, said = compare({m: c for (t, m), c in cells.items() if t == task})
+            mine = {m: c for (t, m), c in cells.items() if t == task}
+            rows, said = compare(mine, _of(earlier.get("cells", ()), task))
+            old = [m for m in rows if m not in mine]
+            kept += [f"{task} but {', '.join(mine)}"] if old else []
         else:
             rows = {row.pop("method"): row for row in _of(earlier.get("cells", ()), task)}
             said = _of(earlier.get("ours", ()), task)
@@ -172,7 +220,7 @@ def write(
         summary += [{"task": task, **s} for s in said]
     head = ["# Zero-shot edits", "", ABOUT]
     if kept:
-        names = ", ".join(kept)
+        names = "; ".join(kept)
         head += [
             "",
             f"The rows of {names} are those of an earlier run, and their seconds of its machine.",

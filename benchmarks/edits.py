@@ -2,7 +2,7 @@
 
     --count 200 --rival-count 100 --slow-count 16 --tasks inpaint --methods ours-4,telea --share 0/2
     --plan                 how long that will take on one core, measured in a few seconds
-    --merge                the table of the cells that are there; with --keep other tasks keep their rows
+    --merge                the table of the cells that are there; with --keep other tasks and methods keep their rows
     --tune all             candidate noise ranges per task, on scenes that the table does not use
     --speed                an edit against the same generation, in turn
     --pictures FILE.png    before, known part and result of each task
@@ -86,7 +86,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--features", default="assets/models/scenery-features")
     parser.add_argument("--merge", action="store_true")
     parser.add_argument(
-        "--keep", action="store_true", help="tasks that were not run keep their rows of the results"
+        "--keep", action="store_true", help="tasks and methods that were not run keep their rows"
     )
     parser.add_argument("--plan", action="store_true")
     parser.add_argument("--tune", default="", metavar="TASK,TASK|all")

@@ -26,3 +26,27 @@ def test_distances_are_of_shared_scenes_or_not_there(first: int, shared: int) ->
     assert [row["pictures"] for row in rows.values()] == [8, 8]
     assert [row.get("of") for row in rows.values()] == [shared if shared > 1 else None] * 2
     assert bool(said) is (shared > 1)
+
+
+def test_rows_of_an_earlier_run_are_compared_with_new_ones() -> None:
+    cells = {
+        "ours-4": cell(range(8), 4),
+        "paste-4": cell(range(8), 3),
+        "ddnm-100": cell(range(8), 100),
+    }
+    rows, said = compare(cells)
+    whole = [{"method": m, **row} for m, row in rows.items()]
+    part, of_part = compare({**cells, "ddnm-100": cell(range(4), 100)})
+    kept = [{"method": m, **row} for m, row in part.items()]
+    assert "frechet of 4" in of_part[0]
+    for alone in ({"ddnm-100"}, {"ours-4", "paste-4"}):
+        again = compare({m: cells[m] for m in alone}, kept if "ddnm-100" in alone else whole)
+        assert again == (rows, said)
+
+
+def test_rows_of_other_scenes_are_not_compared() -> None:
+    rows, _ = compare({"ours-4": cell(range(8), 4), "paste-4": cell(range(8), 3)})
+    earlier = [{"method": m, **row} for m, row in rows.items()]
+    for scenes in (range(6), range(1, 9)):
+        with pytest.raises(ValueError, match="cannot be compared"):
+            compare({"ddnm-100": cell(scenes, 100)}, earlier)
