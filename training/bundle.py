@@ -29,8 +29,8 @@ _TITLES = {
 # gain from more than the student was trained with
 _EDIT = {"default": 8, "superres": 13, "denoise": 13}
 _GUIDANCE: dict[str, dict[str, Any]] = {
-    "teacher": {"guidance": {"default": 3, "range": [1, 8]}, "steps": 20},
-    "lcd": {"guidance": {"default": 3, "edit": _EDIT, "range": [1, 8]}, "steps": 4},
+    "teacher": {"guidance": {"default": 6, "edit": 3, "range": [1, 8]}, "steps": 20},
+    "lcd": {"guidance": {"default": 6, "edit": _EDIT, "range": [1, 8]}, "steps": 4},
 }
 
 
