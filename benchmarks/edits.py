@@ -40,8 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = Path(args.out)
     results = Path(args.results)
     if args.merge:
-        print(_write(out, results, args))
-        return 0
+        return _write(out, results, args)
     from benchmarks.edit_methods import Bench
 
     bench = Bench(models=[Path(m) for m in args.models_dir], features=Path(args.features))
@@ -63,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_plan(bench, args))
     else:
         _run(bench, args, out)
-        print(_write(out, results, args))
+        return _write(out, results, args)
     return 0
 
 
@@ -239,15 +238,20 @@ def _weights(name: str, models: tuple[str, ...]) -> bytes:
     return digest.digest()
 
 
-def _write(out: Path, results: Path, args: argparse.Namespace) -> str:
+def _write(out: Path, results: Path, args: argparse.Namespace) -> int:
+    """Writes and prints the table; 2, with a sentence, for rows that cannot be compared."""
     from benchmarks.edit_methods import METHODS
     from benchmarks.edit_table import write
     from benchmarks.timing import machine
 
     settings = {"machine": machine()}
     folders = dict.fromkeys(_folder(out, method, args.models_dir) for method in METHODS)
-    text: str = write(tuple(folders), results, settings, keep=args.keep)
-    return text
+    try:
+        print(write(tuple(folders), results, settings, keep=args.keep))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ _TITLES = {
     "cd": "pixel-space consistency model of rendered landscapes",
     "edm": "pixel-space diffusion model of rendered landscapes",
 }
-# what distances of edits are least at on held-out scenes; pictures that are enlarged or freed of noise
-# gain from more than the student was trained with
+# Scales that distances are least at on held-out scenes, of edits too: pictures that are enlarged or freed of noise gain
+# from more than the student was trained with. The teacher's for edits is that of the rivals of `benchmarks edits`.
 _EDIT = {"default": 8, "superres": 13, "denoise": 13}
 _GUIDANCE: dict[str, dict[str, Any]] = {
     "teacher": {"guidance": {"default": 6, "edit": 3, "range": [1, 8]}, "steps": 20},

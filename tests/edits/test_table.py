@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
-from benchmarks.edit_table import compare
+from benchmarks import edits
+from benchmarks.edit_table import compare, file_of, save, write
 
 Cell = dict[str, np.ndarray]
 
@@ -50,3 +54,24 @@ def test_rows_of_other_scenes_are_not_compared() -> None:
     for scenes in (range(6), range(1, 9)):
         with pytest.raises(ValueError, match="cannot be compared"):
             compare({"ddnm-100": cell(scenes, 100)}, earlier)
+
+
+def test_a_table_that_cannot_be_joined_stays_as_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keep(scenes: range, method: str, evaluations: int) -> Path:
+        folder = tmp_path / method
+        save(file_of(folder, "inpaint", method, scenes), cell(scenes, evaluations))
+        return folder
+
+    results = tmp_path / "results"
+    write([keep(range(8), "ours-4", 4)], results, {})
+    before = results.with_suffix(".json").read_bytes()
+    folder = keep(range(4), "ddnm-100", 100)
+    monkeypatch.setattr(edits, "_folder", lambda out, method, models: folder)
+    told = ["--merge", "--keep", "--out", str(tmp_path), "--results", str(results)]
+    told += ["--threads", str(torch.get_num_threads())]  # it is the process's
+    assert edits.main(told) == 2
+    assert "cannot be compared" in capsys.readouterr().err
+    assert results.with_suffix(".json").read_bytes() == before
+    assert edits.main([told[0], *told[2:]]) == 0  # without --keep
