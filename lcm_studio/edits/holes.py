@@ -11,6 +11,7 @@ import torch
 from lcm_studio.edits import masks
 from lcm_studio.edits.finish import keep_pixels, to_bytes
 from lcm_studio.edits.geometry import Box, around, check_size, resize
+from lcm_studio.edits.membrane import Membrane
 from lcm_studio.edits.options import Options
 from lcm_studio.edits.prepare import (
     errors_outside,
@@ -158,7 +159,7 @@ def _problem(
     cell = model.info.height // model.sample_shape(model.info.width, model.info.height)[1]
     if not hole.all() and method in PIXELS:
         mask = torch.from_numpy(~full_hole).float()[None, None]
-        known = Known(op=Mask(mask), y=mask * tensor(full))
+        known = Known(op=Mask(mask), y=mask * tensor(full), inverse=Membrane(full_hole))
     if not hole.all() and method == "latent":
         keep = masks.latent_keep(full_hole, cell)
     if model.latent and model.local_decoder and request.decoder == "default":

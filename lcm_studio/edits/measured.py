@@ -42,6 +42,7 @@ from lcm_studio.operators import (
     LinearOperator,
     Luma,
     Mask,
+    Neutral,
     Separable,
     bicubic_downsample,
     gaussian_blur,
@@ -100,7 +101,7 @@ def colorize(request: Edit, model: Model) -> Problem:
         levels=levels,
         finish=finish,
         measure=measure,
-        known=Known(op=Luma(), y=known),
+        known=Known(op=Luma(), y=known, inverse=Neutral()),
         method=method_of(options, levels),
         eta=eta_of(options, "colorize", levels),
     )

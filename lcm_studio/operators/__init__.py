@@ -10,7 +10,7 @@ from lcm_studio.operators.convolution import Convolution
 from lcm_studio.operators.correlated import Correlated
 from lcm_studio.operators.histospline import Histospline
 from lcm_studio.operators.kernels import gaussian_kernel, motion_kernel, parse_kernel
-from lcm_studio.operators.pixel import LUMA, Luma, Mask
+from lcm_studio.operators.pixel import LUMA, Luma, Mask, Neutral
 from lcm_studio.operators.separable import (
     Separable,
     bicubic_downsample,
@@ -30,6 +30,7 @@ __all__ = [
     "LinearOperator",
     "Luma",
     "Mask",
+    "Neutral",
     "Separable",
     "bicubic_downsample",
     "gaussian_blur",

@@ -1,4 +1,4 @@
-"""Operators that act on each pixel alone: a mask and a weighted sum of channels."""
+"""Operators that act on each pixel alone: a mask and a weighted sum of channels, and the neutral way back from it."""
 
 from __future__ import annotations
 
@@ -65,3 +65,24 @@ class Luma:
 
     def pinv(self, y: Tensor, damping: float = 0.0) -> Tensor:
         return self._v(y) * y / (self.norm2 + damping)
+
+
+class Neutral:
+    """S y = y / sum(v) in every channel, `(B, 1, H, W)` -> `(B, C, H, W)`: a right inverse of `Luma`, A S = I.
+
+    A+ shifts a pixel along v, so that what is too dark is made greener and what is too bright loses green: it tints a
+    picture as it corrects it. Errors of tone are of all channels alike. With K = 1 1^T for their covariance,
+    S = K A^T (A K A^T)^-1 shifts along the greys, and leaves the differences of the channels as they are.
+    """
+
+    def __init__(self, weights: Sequence[float] = LUMA) -> None:
+        self.channels = len(weights)
+        self.total = sum(float(w) for w in weights)
+        if self.total == 0:
+            raise BadRequest(
+                f"channel weights {tuple(weights)} add up to zero, so no grey has a luma"
+            )
+
+    def pinv(self, y: Tensor, damping: float = 0.0) -> Tensor:
+        """S y / (1 + damping)."""
+        return (y / (self.total * (1 + damping))).repeat(1, self.channels, 1, 1)

@@ -16,6 +16,7 @@ from lcm_studio.operators import (
     LinearOperator,
     Luma,
     Mask,
+    Neutral,
     Separable,
     bicubic_downsample,
     gaussian_blur,
@@ -277,3 +278,22 @@ def test_what_does_not_fit_is_said_in_one_sentence(make):
     with pytest.raises(BadRequest) as error:
         make()
     assert "\n" not in str(error.value) and len(str(error.value)) < 200
+
+
+def test_the_neutral_way_back_from_luma_leaves_colours_alone():
+    from lcm_studio.spec.errors import BadRequest
+
+    x = images("luma", 3, 8, 8, 0, torch.float64)
+    y = Luma().A(images("luma", 3, 8, 8, 5, torch.float64))
+    met = project(Luma(), x, y, inverse=Neutral())
+    torch.testing.assert_close(Luma().A(met), y)
+    torch.testing.assert_close(met[:, :1] - met[:, 1:], x[:, :1] - x[:, 1:])
+    # A+ does not: it tints
+    tinted = project(Luma(), x, y)
+    assert (tinted[:, :1] - tinted[:, 1:] - (x[:, :1] - x[:, 1:])).abs().max() > 0.1
+    grey = torch.full((1, 3, 4, 4), 0.2, dtype=torch.float64)
+    grey_met = project(Luma(), grey, 0.7 * Luma().A(grey), inverse=Neutral())
+    torch.testing.assert_close(grey_met, 0.7 * grey)
+    torch.testing.assert_close(Neutral().pinv(y, 1.0), Neutral().pinv(y) / 2)
+    with pytest.raises(BadRequest, match="add up to zero"):
+        Neutral((1.0, -1.0))
