@@ -8,10 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lcm_studio.edits.seams import harmonic
+from lcm_studio.edits.seams import harmonic, near
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+MOST = 16_000  # unknowns of a solution, some milliseconds; the membrane of a larger hole is smooth enough at half size
+MARGIN = 16  # pixels around the hole that a coarser grid may look at
 
 
 class Membrane:
@@ -24,10 +27,14 @@ class Membrane:
     """
 
     def __init__(self, hole: NDArray[np.bool_]) -> None:
-        self.hole = hole
+        self.part = near(hole, MARGIN)
+        self.hole = hole[self.part]
 
     def pinv(self, y: Tensor, damping: float = 0.0) -> Tensor:
         """S y / (1 + damping) for `(B, C, H, W)`, solved on the CPU: few numbers go there and back."""
-        pictures = y.detach().cpu().float().permute(0, 2, 3, 1).numpy()
-        filled = np.stack([harmonic(np.ascontiguousarray(p), self.hole) for p in pictures])
-        return torch.from_numpy(filled).permute(0, 3, 1, 2).to(y) / (1 + damping)
+        part = (..., *self.part)
+        pictures = y[part].detach().cpu().float().permute(0, 2, 3, 1).numpy()
+        solved = [harmonic(np.ascontiguousarray(p), self.hole, MOST) for p in pictures]
+        whole = y.clone()
+        whole[part] = torch.from_numpy(np.stack(solved)).permute(0, 3, 1, 2).to(y)
+        return whole / (1 + damping)

@@ -105,8 +105,8 @@ def from_strength(strength: float, model: Model) -> float:
 
 Anchors = tuple[float, ...]
 ANCHORS: dict[str, tuple[Anchors, Anchors]] = {
-    "inpaint": ((22.0, 3.6, 0.83, 0.65), (6.0, 0.8)),
-    "outpaint": ((4.0, 0.8), (4.0, 0.44)),
+    "inpaint": ((22.0, 5.0, 1.5, 0.7), (6.0, 0.8)),
+    "outpaint": ((12.0, 4.5, 1.5, 0.75), (4.0, 0.44)),
     "colorize": ((1.3, 1.25, 1.2, 0.85), (1.3, 1.25, 1.2, 0.85)),
     "superres2": ((0.33, 0.2), (0.33, 0.2)),
     "superres3": ((0.63, 0.33), (0.63, 0.33)),
@@ -126,16 +126,15 @@ def default_anchors(task: str, steps: int) -> Anchors:
     Low levels keep the start, high ones repaint it: large holes and colours want high ones, superres and deblurring
     low ones. Each task has anchors for about 4 steps and for about 8, two where a geometric fall is best:
     `python -m benchmarks edits --tune all` and moves of single levels found them on held-out scenes that the table
-    does not use; outpainting was then held to a bias of .1 in the Gaussian test world, at the same distance. Those of 8x
-    for about 4 steps, and their eta, were settled on the table's own scenes. 3x lies between 2x and 4x; sketch and
-    interpolate are guesses.
+    does not use. Those of 8x for about 4 steps, and their eta, were settled on the table's own scenes. 3x lies between
+    2x and 4x; sketch and interpolate are guesses.
     """
     return ANCHORS[_like(task)][steps >= LONG]
 
 
 # Below 1, some of the noise that a level held goes on to the next: in holes and large enlargements what was begun is
 # kept; colours must be free to change. For about 4 steps, and about 8.
-ETAS = {"inpaint": (0.85, 0.75), "outpaint": (0.9, 0.9), "superres8": (0.4, 0.85)}
+ETAS = {"inpaint": (0.6, 0.75), "outpaint": (0.7, 0.9), "superres8": (0.4, 0.85)}
 
 
 def default_eta(task: str, steps: int) -> float:

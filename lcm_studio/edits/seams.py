@@ -63,12 +63,15 @@ def match_colour(made: Floats, known: Floats, hole: Bools, width: int = 8) -> Fl
     return made * gain.astype(made.dtype) + offset.astype(made.dtype)
 
 
-def harmonic(values: Floats, hole: Bools) -> Floats:
-    """`values` `(H, W, C)` outside the hole, continued into it with zero Laplacian (Dirichlet border)."""
+def harmonic(values: Floats, hole: Bools, most: int = _MOST_UNKNOWNS) -> Floats:
+    """`values` `(H, W, C)` outside the hole, continued into it with zero Laplacian (Dirichlet border).
+
+    A hole of more than `most` pixels is solved at half size, and so on.
+    """
     if not hole.any() or hole.all():
         return values
-    if hole.sum() > _MOST_UNKNOWNS:
-        return _coarse(values, hole)
+    if hole.sum() > most:
+        return _coarse(values, hole, most)
     out = values.copy()
     part = near(hole, 1)
     found, inside = out[part], hole[part]
@@ -106,7 +109,7 @@ def _laplacian(hole: bytes, shape: tuple[int, int]) -> Any:
     return splu(matrix, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
 
 
-def _coarse(values: Floats, hole: Bools) -> Floats:
+def _coarse(values: Floats, hole: Bools, most: int) -> Floats:
     """The same at half size, for holes that are too large to solve at once; the border stays sharp."""
     height, width = hole.shape
     weight = (~hole).astype(np.float32)[..., None]
@@ -114,7 +117,7 @@ def _coarse(values: Floats, hole: Bools) -> Floats:
     small_weight = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)
     small = cv2.resize(values * weight, half, interpolation=cv2.INTER_AREA)
     small = small / np.maximum(small_weight, 1e-6)[..., None]
-    solved = harmonic(small.astype(np.float32), small_weight <= 1e-6)
+    solved = harmonic(small.astype(np.float32), small_weight <= 1e-6, most)
     big = cv2.resize(solved, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.where(hole[..., None], big.reshape(values.shape), values)
 

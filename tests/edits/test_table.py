@@ -48,6 +48,15 @@ def test_rows_of_an_earlier_run_are_compared_with_new_ones() -> None:
         assert again == (rows, said)
 
 
+def test_new_rows_are_compared_with_slow_ones_that_stay_on_their_scenes() -> None:
+    few = {"ours-4": cell(range(8), 4), "paste-4": cell(range(8), 3)}
+    rows, said = compare({**few, "ddnm-100": cell(range(4), 100)})
+    earlier = [{"method": m, **row} for m, row in rows.items()]
+    again, told = compare(few, earlier)
+    assert (again, told) == (rows, said)
+    assert "frechet of 4" in told[0]
+
+
 def test_rows_of_other_scenes_are_not_compared() -> None:
     rows, _ = compare({"ours-4": cell(range(8), 4), "paste-4": cell(range(8), 3)})
     earlier = [{"method": m, **row} for m, row in rows.items()]
