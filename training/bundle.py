@@ -27,7 +27,7 @@ _TITLES = {
 }
 # Scales that distances are least at on held-out scenes, of edits too: pictures that are enlarged or freed of noise gain
 # from more than the student was trained with. The teacher's for edits is that of the rivals of `benchmarks edits`.
-_EDIT = {"default": 8, "superres": 13, "denoise": 13}
+_EDIT = {"default": 8, "colorize": 10, "superres": 13, "denoise": 13}
 _GUIDANCE: dict[str, dict[str, Any]] = {
     "teacher": {"guidance": {"default": 6, "edit": 3, "range": [1, 8]}, "steps": 20},
     "lcd": {"guidance": {"default": 6, "edit": _EDIT, "range": [1, 8]}, "steps": 4},
