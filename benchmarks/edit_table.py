@@ -240,7 +240,8 @@ def write(
         names = "; ".join(kept)
         head += [
             "",
-            f"The rows of {names} are those of an earlier run, and their seconds of its machine.",
+            f"The rows of {names} are those of earlier runs, and their seconds of the machines of these: only seconds of one "
+            "run can be compared.",
         ]
     if summary:
         names = list(dict.fromkeys(n for s in summary for n in s))
