@@ -324,6 +324,8 @@ def test_a_tool_brings_its_guidance_but_one_set_by_hand_stays(page: Any) -> None
     tool(page, "Enlarge", "superres")
     guidance_is("13")
     tool(page, "Colour", "colorize")
+    guidance_is("10")
+    tool(page, "Deblur", "deblur")
     guidance_is("8")
     put(page, "guidance", 5.5)
     tool(page, "Denoise", "denoise")
