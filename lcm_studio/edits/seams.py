@@ -116,6 +116,7 @@ def _coarse(values: Floats, hole: Bools, most: int) -> Floats:
     half = ((width + 1) // 2, (height + 1) // 2)
     small_weight = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)
     small = cv2.resize(values * weight, half, interpolation=cv2.INTER_AREA)
+    small = small.reshape(*small_weight.shape, -1)  # cv2 drops a single channel
     small = small / np.maximum(small_weight, 1e-6)[..., None]
     solved = harmonic(small.astype(np.float32), small_weight <= 1e-6, most)
     big = cv2.resize(solved, (width, height), interpolation=cv2.INTER_LINEAR)
