@@ -30,7 +30,11 @@ _TITLES = {
 _EDIT = {"default": 8, "colorize": 10, "superres": 13, "denoise": 13}
 _GUIDANCE: dict[str, dict[str, Any]] = {
     "teacher": {"guidance": {"default": 6, "edit": 3, "range": [1, 8]}, "steps": 20},
-    "lcd": {"guidance": {"default": 6, "edit": _EDIT, "range": [1, 8]}, "steps": 4},
+    "lcd": {
+        "guidance": {"default": 6, "edit": _EDIT, "range": [1, 8]},
+        "emphasis": {"colorize": 1},
+        "steps": 4,
+    },
 }
 
 

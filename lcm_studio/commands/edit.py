@@ -48,6 +48,9 @@ def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         parser.add_argument("--levels", metavar="S,S,...", help="falling noise levels (sigma)")
         parser.add_argument("--method", help="residual, once, plain, latent or end")
         parser.add_argument("--eta", type=float, help="share of fresh noise at each level, 0 to 1")
+        parser.add_argument(
+            "--emphasis", type=float, help="extra weight of the prompt at the first level, 0 to 3"
+        )
         add_sampling_arguments(parser)
         parser.set_defaults(run=run)
 
@@ -87,7 +90,18 @@ def _own_arguments(parser: argparse.ArgumentParser, task: str) -> None:
 
 
 OPTIONS = (
-    *("levels", "method", "eta", "grow", "feather", "context", "blend", "invert", "borders"),
+    *(
+        "levels",
+        "method",
+        "eta",
+        "emphasis",
+        "grow",
+        "feather",
+        "context",
+        "blend",
+        "invert",
+        "borders",
+    ),
     *(
         "scale",
         "operator",

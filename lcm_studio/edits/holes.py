@@ -14,6 +14,7 @@ from lcm_studio.edits.geometry import Box, around, check_size, resize
 from lcm_studio.edits.membrane import Membrane
 from lcm_studio.edits.options import Options
 from lcm_studio.edits.prepare import (
+    emphasis_of,
     errors_outside,
     eta_of,
     frame_for,
@@ -201,6 +202,7 @@ def _problem(
         keep=keep,
         method=method,
         eta=eta_of(options, request.task, levels),
+        emphasis=emphasis_of(options, request.task, model),
         project_last=False,
         window=window,
         warnings=said,

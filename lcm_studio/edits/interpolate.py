@@ -14,8 +14,18 @@ from torch import Tensor
 from lcm_studio.edits.finish import to_bytes
 from lcm_studio.edits.geometry import check_size, resize
 from lcm_studio.edits.options import Options
-from lcm_studio.edits.prepare import eta_of, frame_for, levels_of, picture, room, split, tensor
+from lcm_studio.edits.prepare import (
+    emphasis_of,
+    eta_of,
+    frame_for,
+    levels_of,
+    picture,
+    room,
+    split,
+    tensor,
+)
 from lcm_studio.edits.problem import Outcome
+from lcm_studio.edits.prompts import emphasised
 from lcm_studio.edits.schedules import from_strength
 from lcm_studio.models.protocol import Cond, Model
 from lcm_studio.sampling import Ask, Decode, Embed, Encode, Finished, SeededNoise, multistep, plan
@@ -75,7 +85,11 @@ def interpolate_session(
     settled = plan(replace(request, timesteps=None), model, frame.full_width, frame.full_height)
     cond_a = yield Embed((settled.prompt,))
     text_b = options.text("prompt_b", request.prompt)
-    cond_b = yield Embed((replace(settled.prompt, text=text_b or request.prompt),))
+    prompt_b = replace(settled.prompt, text=text_b or request.prompt)
+    cond_b = yield Embed((prompt_b,))
+    emphasis = emphasis_of(options, "interpolate", model)
+    strong_a = yield from emphasised(settled.prompt, cond_a, emphasis)
+    strong_b = yield from emphasised(prompt_b, cond_b, emphasis)
     noise = SeededNoise(seeds[:1], settled.shape, device=model.device)
     if kind == "pictures":
         strength = options.number("strength", 0.5, 0.0, 1.0)
@@ -109,6 +123,7 @@ def interpolate_session(
             noise=_Same(state, len(part)),
             deterministic=settled.deterministic,
             eta=eta,
+            first=Cond.join([strong_a.lerp(strong_b, w) for w in part]),
         )
         decoded = yield Decode(latents)
         made += [resize(frame.cut(picture(d)), height, width) for d in decoded]
@@ -132,7 +147,11 @@ def interpolate_session(
         flagged=(False,) * frames,
         fidelity=fidelity,
         warnings=said,
-        settings={"levels": [model.schedule.ve_sigma(t) for t in levels], "eta": eta},
+        settings={
+            "levels": [model.schedule.ve_sigma(t) for t in levels],
+            "eta": eta,
+            "emphasis": emphasis,
+        },
     )
 
 

@@ -51,6 +51,8 @@ class Projection:
         if last:
             self.picture = projected
             return x0_hat
+        if k == 0 and p.relax:
+            projected = torch.lerp(p.start.to(projected), projected, 1 + p.relax)
         if not self.latent:
             return projected
         return (yield from self._encoded(x0_hat, u, projected.clamp(-1, 1)))
@@ -76,8 +78,12 @@ class Projection:
         return picture
 
 
-def solve(problem: Problem, model: Model, cond: Cond, noise: Noise) -> Generator[Ask, Any, Tensor]:
+def solve(
+    problem: Problem, model: Model, cond: Cond, noise: Noise, strong: Cond | None = None
+) -> Generator[Ask, Any, Tensor]:
     """Pictures `(B, 3, H, W)`, nominally in [-1, 1], one per seed of `noise`; `finish` is still to come.
+
+    `strong`: the conditioning of the first level, where it is another than `cond`.
 
     Source: Song et al. 2023, Algorithm 4, with the known part projected after instead of before the network.
     """
@@ -95,6 +101,7 @@ def solve(problem: Problem, model: Model, cond: Cond, noise: Noise) -> Generator
         noise=noise,
         refine=hook,
         eta=problem.eta,
+        first=strong,
     )
     if problem.tile is not None:
         cells = model.sample_shape(problem.tile[1], problem.tile[0])

@@ -15,6 +15,7 @@ from lcm_studio.edits.geometry import Frame, check_size, resize
 from lcm_studio.edits.noise_level import estimate_sigma
 from lcm_studio.edits.options import Options
 from lcm_studio.edits.prepare import (
+    emphasis_of,
     errors,
     eta_of,
     frame_for,
@@ -28,7 +29,7 @@ from lcm_studio.edits.prepare import (
     tile_for,
 )
 from lcm_studio.edits.problem import Known, Problem
-from lcm_studio.edits.schedules import default_anchors
+from lcm_studio.edits.schedules import default_anchors, default_relax
 from lcm_studio.edits.seams import block_seam_score
 from lcm_studio.models.protocol import Model
 from lcm_studio.operators import (
@@ -104,6 +105,8 @@ def colorize(request: Edit, model: Model) -> Problem:
         known=Known(op=Luma(), y=known, inverse=Neutral()),
         method=method_of(options, levels),
         eta=eta_of(options, "colorize", levels),
+        relax=default_relax("colorize", len(levels)),
+        emphasis=emphasis_of(options, "colorize", model),
     )
 
 
@@ -171,6 +174,7 @@ def superres(request: Edit, model: Model) -> Problem:
         ),
         method=method_of(options, levels),
         eta=eta_of(options, f"superres{p}", levels),
+        emphasis=emphasis_of(options, "superres", model),
         tile=tile_for(frame, model),
         warnings=said,
     )
@@ -213,6 +217,7 @@ def denoise(request: Edit, model: Model) -> Problem:
         known=known,
         method=method_of(options, levels),
         eta=eta_of(options, "denoise", levels),
+        emphasis=emphasis_of(options, "denoise", model),
         tile=tile_for(frame, model),
     )
 
@@ -248,6 +253,7 @@ def deblur(request: Edit, model: Model) -> Problem:
         known=Known(op=op, y=y, damping=(SMOOTH_DAMPING,)),
         method=method_of(options, levels),
         eta=eta_of(options, "deblur", levels),
+        emphasis=emphasis_of(options, "deblur", model),
         tile=tile_for(frame, model),
     )
 

@@ -93,6 +93,14 @@ def eta_of(options: Options, task: str, levels: Sequence[float]) -> float:
     return options.number("eta", default_eta(task, len(levels)), 0.0, 1.0)
 
 
+EMPHASIS = 3.0  # the most
+
+
+def emphasis_of(options: Options, task: str, model: Model) -> float:
+    """The user's emphasis of the prompt at the first level, else the model's own for edits of this kind."""
+    return options.number("emphasis", model.info.emphasis_for(task), 0.0, EMPHASIS)
+
+
 def levels_of(request: Edit, options: Options, model: Model, anchors: Anchors) -> tuple[float, ...]:
     """The user's levels (`timesteps`, then the option `levels`), else `steps` of them along `anchors`.
 

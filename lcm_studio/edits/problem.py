@@ -60,6 +60,9 @@ class Problem:
     `method`: how a projection comes back into latents: residual adds E(u') - E(u), plain takes E(u'),
     once takes E(u') and what the autoencoder loses of z0, z0 - E(u) at the first level; latent only replaces cells, end projects only at the end.
     `eta`: share of fresh noise on the way down to the next level, 1 = all of it (`sampling.multistep`).
+    `relax`: the first of several clean estimates goes (1 + relax) times as far from `start`: over-relaxation. An
+    unknown part starts as a guess that the network takes for seen, so that its estimate stays too near to it.
+    `emphasis`: of the prompt at the first level (`prompts.emphasised`).
     `project_last`: False leaves the last estimate as the network made it, for a `finish` that blends.
     `window`: the latent cells that the last estimate is decoded from, where `finish` needs no others; None = all.
     `finish`: float `(H, W, 3)` in [0, 255] -> the picture of the size that went in.
@@ -74,6 +77,8 @@ class Problem:
     keep: Tensor | None = None
     method: Method = "residual"
     eta: float = 1.0
+    relax: float = 0.0
+    emphasis: float = 0.0
     project_last: bool = True
     window: Box | None = None
     tile: tuple[int, int] | None = None

@@ -11,6 +11,7 @@ from lcm_studio.edits.interpolate import interpolate_session
 from lcm_studio.edits.loop import solve
 from lcm_studio.edits.prepare import picture
 from lcm_studio.edits.problem import Outcome
+from lcm_studio.edits.prompts import emphasised
 from lcm_studio.edits.registry import task_of
 from lcm_studio.models.protocol import Model
 from lcm_studio.sampling import Ask, Check, Embed, Finished, SeededNoise, plan
@@ -33,13 +34,16 @@ def edit_session(
     height, width = problem.start.shape[-2:]
     settled = plan(request, model, width, height)
     one = yield Embed((settled.prompt,))
+    strong = yield from emphasised(settled.prompt, one, problem.emphasis)
     images: list[Pixels] = []
     flagged: list[bool] = []
     figures: list[Mapping[str, Any]] = []
     for start in range(0, len(seeds), rows):
         part = seeds[start : start + rows]
         noise = SeededNoise(part, settled.shape, device=model.device)
-        decoded = yield from solve(problem, model, one.repeat(len(part)), noise)
+        decoded = yield from solve(
+            problem, model, one.repeat(len(part)), noise, strong.repeat(len(part))
+        )
         flags = yield Check(decoded)
         made = []
         for x, bad in zip(decoded, flags, strict=True):
@@ -59,6 +63,7 @@ def edit_session(
             "levels": [round(model.schedule.ve_sigma(t), 4) for t in problem.levels],
             "method": problem.method,
             "eta": problem.eta,
+            "emphasis": problem.emphasis,
             **problem.settings,
         },
     )

@@ -238,6 +238,7 @@ def _own_words(folder: Path, info: ModelInfo) -> ModelInfo:
         info,
         guidance_edit=None if edit is None else float(edit),
         guidance_tasks=tuple((str(k), float(v)) for k, v in by_task.items() if k != "default"),
+        emphasis_tasks=tuple((str(k), float(v)) for k, v in (said.get("emphasis") or {}).items()),
         guidance_default=float(guidance.get("default", info.guidance_default)),
         guidance_range=(float(low), float(high)),
         steps_default=int(said.get("steps", info.steps_default)),

@@ -39,6 +39,7 @@ def multistep(
     refine: Refine | None = None,
     deterministic: bool = False,
     eta: float = 1.0,
+    first: Cond | None = None,
 ) -> Steps:
     """Samples from `x_t` `(B, C, H, W)` at level `timesteps[0]`; returns the last x0_hat, of the same shape.
 
@@ -49,6 +50,7 @@ def multistep(
     level, as diffusers' DDIM has it. Starting in the middle is passing x_t noised to `timesteps[0]`.
     `eta` in [0, 1]: below 1, the noise is eta fresh and sqrt(1 - eta^2) what the network took x_t to hold, before
     `refine` (Wang et al. 2023 (DDNM), eq. 10): less is drawn anew at every level, and the whole drifts less.
+    `first`: the conditioning of the first level, where it is another than `cond`.
 
     Raises BadRequest where `timesteps` is empty or does not fall.
     """
@@ -62,7 +64,7 @@ def multistep(
     x0_hat = x_t
     for k, level in enumerate(timesteps):
         t = schedule.level_tensor(level, len(x_t))
-        x0_hat = own = yield Predict(x_t, t, cond)
+        x0_hat = own = yield Predict(x_t, t, first if first is not None and k == 0 else cond)
         if refine is not None:
             x0_hat = yield from refine(x0_hat, k, x_t)
         yield Estimate(k + 1, total, x0_hat)

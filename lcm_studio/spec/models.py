@@ -17,7 +17,7 @@ class ModelInfo:
     LCM-LoRA, by classifier-free guidance); cm = pixel-space consistency model.
     `guidance`: embedded = fed to the network; cfg = two evaluations and a negative prompt; none.
     `guidance_edit`: the default of edits, where it is another than that of new pictures; `guidance_tasks`: those of
-    single tasks, as (task, scale). See `guidance_for`.
+    single tasks, as (task, scale). See `guidance_for`. `emphasis_tasks`: of the prompt at an edit's first level, likewise.
     `width`, `height`: native pixels; `multiple`: sizes are multiples of it.
     `max_steps`: levels of its grid. `vocabulary`: groups of phrases that it was trained on, if it says so.
     """
@@ -32,6 +32,7 @@ class ModelInfo:
     guidance_default: float = 1.0
     guidance_edit: float | None = None
     guidance_tasks: tuple[tuple[str, float], ...] = ()
+    emphasis_tasks: tuple[tuple[str, float], ...] = ()
     guidance_range: tuple[float, float] = (1.0, 1.0)
     steps_default: int = 4
     max_steps: int = 50
@@ -48,6 +49,10 @@ class ModelInfo:
         """The guidance scale of a request that names none: of an edit by its task, of a new picture by ""."""
         of_edits = self.guidance_default if self.guidance_edit is None else self.guidance_edit
         return dict(self.guidance_tasks).get(task, of_edits) if task else self.guidance_default
+
+    def emphasis_for(self, task: str) -> float:
+        """The emphasis of the prompt of an edit that names none: 0 = none."""
+        return dict(self.emphasis_tasks).get(task, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -210,4 +210,9 @@ def _sampling(info: ModelInfo) -> Controls:
             info="0 keeps the noise of the first level, 1 draws all of it anew. Empty: the tool's own.",
             elem_id=f"{TAB}-eta",
         )  # fmt: skip
+        c["emphasis"] = gr.Number(
+            label="Prompt emphasis", value=None, minimum=0, maximum=3, step=0.1,
+            info="Extra weight of the prompt at the first level. Empty: the model's own.",
+            elem_id=f"{TAB}-emphasis",
+        )  # fmt: skip
     return c

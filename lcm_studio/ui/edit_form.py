@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NAMES = (
     "tool", "prompt", "steps", "guidance", "seed", "grow", "feather", "invert", "only_strokes", "left", "top",
     "right", "bottom", "scale", "operator", "sigma", "kernel", "strength", "frames", "path", "kind", "prompt_b",
-    "seed_b", "levels", "method", "eta",
+    "seed_b", "levels", "method", "eta", "emphasis",
 )  # fmt: skip
 BORDERS = ("left", "top", "right", "bottom")
 MOST_UNDO = 20
@@ -166,8 +166,9 @@ def options(tool: str, said: Mapping[str, Any]) -> dict[str, Any]:
         out["levels"] = [part.strip() for part in words.split(",") if part.strip()]
     if said.get("method") not in (None, "", "default"):
         out["method"] = said["method"]
-    if said.get("eta") not in (None, ""):
-        out["eta"] = said["eta"]
+    for name in ("eta", "emphasis"):
+        if said.get(name) not in (None, ""):
+            out[name] = said[name]
     return out
 
 
@@ -179,7 +180,14 @@ def from_settings(said: object) -> dict[str, Any]:
     given = said.get("options")
     given = given if isinstance(given, Mapping) else {}
     known: dict[str, Any] = {"tool": tool, "randomize": False, "levels": "", "method": "default"}
-    known |= {"eta": None, "grow": 0, "feather": 0, "invert": False, "only_strokes": False}
+    known |= {
+        "eta": None,
+        "emphasis": None,
+        "grow": 0,
+        "feather": 0,
+        "invert": False,
+        "only_strokes": False,
+    }
     for name in ("prompt", "steps", "guidance", "seed"):
         if said.get(name) is not None:
             known[name] = said[name]

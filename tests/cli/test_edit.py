@@ -157,6 +157,7 @@ def test_each_remark_is_made_once(files: dict[str, str], tmp_path: Path, capsys:
         (("inpaint", "--image", "{a}", "--borders", "0,0,0,0"), "borders"),
         (("inpaint", "--image", "{a}", "--borders", "1,2"), "borders"),
         (("colorize", "--image", "{a}", "--eta", "2"), "from 0 to 1"),
+        (("colorize", "--image", "{a}", "--emphasis", "9"), "from 0 to 3"),
         (("colorize", "--image", "{a}", "--levels", "1,2"), "levels"),
         (("superres", "--image", "{small}", "--scale", "9"), "scale"),
         (("superres", "--image", "{small}", "--operator", "magic"), "magic"),

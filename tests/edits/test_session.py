@@ -157,6 +157,37 @@ def test_eta_is_heard_and_reported(engine, task):
     assert not np.array_equal(made[0].images[inner], made[2].images[inner])
 
 
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_emphasis_is_heard_and_reported(engine, task):
+    more = {"mask": square()} if task == "inpaint" else {}
+    more |= {"image_b": scene(seed=1)} if task == "interpolate" else {}
+    own = {"kernel": "gaussian:1"} if task == "deblur" else {}
+    own |= {"borders": (8, 0, 0, 0)} if task == "outpaint" else {}
+    image = scene(16, 16) if task == "superres" else scene()
+
+    def made(prompt, **said):
+        return run(engine, task=task, image=image, prompt=prompt, options={**own, **said}, **more)
+
+    inner = 1 if task == "interpolate" else 0
+    silent, none, some = made("sea"), made("sea", emphasis=0), made("sea", emphasis=2.5)
+    assert [d.settings["emphasis"] for d in (silent, none, some)] == [0, 0, 2.5]
+    assert np.array_equal(silent.images[inner], none.images[inner])
+    assert not np.array_equal(none.images[inner], some.images[inner])
+    empty = [made("", emphasis=e).images[inner] for e in (0, 2.5)]
+    assert np.array_equal(*empty)  # of nothing there is no more
+
+
+def test_a_model_may_have_an_emphasis_of_its_own_for_a_task(tiny_models, tmp_path):
+    shutil.copytree(tiny_models / "lcm", tmp_path / "own")
+    (tmp_path / "own" / "studio.json").write_text(json.dumps({"emphasis": {"colorize": 0.5}}))
+    with Engine(EngineConfig(models_dirs=(tmp_path,), device="cpu")) as own:
+        colours, holes = (
+            run(own, task=task, model="own", prompt="sea", **more).settings["emphasis"]
+            for task, more in (("colorize", {}), ("inpaint", {"mask": square()}))
+        )
+    assert (colours, holes) == (0.5, 0)
+
+
 def test_a_model_may_have_another_guidance_for_edits(tiny_models, tmp_path):
     shutil.copytree(tiny_models / "lcm", tmp_path / "own")
     edit = {"default": 6, "deblur": 9.5}
@@ -232,6 +263,8 @@ BAD = [
     ({"task": "outpaint", "options": {"borders": "x"}}, "borders"),
     ({"task": "interpolate"}, "second picture"),
     ({"task": "colorize", "options": {"eta": 1.5}}, "from 0 to 1"),
+    ({"task": "colorize", "options": {"emphasis": 4}}, "from 0 to 3"),
+    ({"task": "interpolate", "image_b": scene(), "options": {"emphasis": -1}}, "from 0 to 3"),
     ({"task": "interpolate", "image_b": scene(), "options": {"eta": "much"}}, "from 0 to 1"),
     ({"task": "inpaint", "mask": square(), "options": {"levels": [1, 2]}}, "below"),
 ]

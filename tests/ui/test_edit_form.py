@@ -9,20 +9,28 @@ import pytest
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.ui import edit_form
 
-FORM: dict[str, Any] = {"tool": "colorize", "levels": "", "method": "default", "eta": None}
+FORM: dict[str, Any] = {
+    "tool": "colorize",
+    "levels": "",
+    "method": "default",
+    "eta": None,
+    "emphasis": None,
+}
 
 
 @pytest.mark.parametrize(
     ("typed", "sent"), [(None, {}), ("", {}), (0, {"eta": 0}), (0.85, {"eta": 0.85})]
 )
-def test_zero_fresh_noise_is_something_else_than_none_given(typed: Any, sent: Any) -> None:
-    assert edit_form.options("colorize", FORM | {"eta": typed}) == sent
+@pytest.mark.parametrize("name", ["eta", "emphasis"])
+def test_zero_is_something_else_than_none_given(name: str, typed: Any, sent: Any) -> None:
+    expected = {name: sent["eta"]} if sent else {}
+    assert edit_form.options("colorize", FORM | {name: typed}) == expected
 
 
 def test_the_schedule_survives_the_way_through_a_picture_file() -> None:
-    said = FORM | {"levels": "3; 1, 0.4", "method": "once", "eta": 0}
+    said = FORM | {"levels": "3; 1, 0.4", "method": "once", "eta": 0, "emphasis": 1.5}
     options = edit_form.options("colorize", said)
-    assert options == {"levels": ["3", "1", "0.4"], "method": "once", "eta": 0}
+    assert options == {"levels": ["3", "1", "0.4"], "method": "once", "eta": 0, "emphasis": 1.5}
     again = edit_form.from_settings({"task": "colorize", "options": options})
     assert edit_form.options("colorize", FORM | again) == options
     bare = edit_form.from_settings({"task": "colorize", "options": {}})

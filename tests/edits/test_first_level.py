@@ -1,0 +1,126 @@
+"""What is special at an edit's first level: more weight for the prompt, a longer way from the start."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lcm_studio.edits.loop import solve
+from lcm_studio.edits.problem import Known, Problem
+from lcm_studio.edits.prompts import emphasised
+from lcm_studio.edits.schedules import default_relax
+from lcm_studio.models.protocol import Cond, Prompt
+from lcm_studio.operators import LUMA, Luma, Neutral
+from lcm_studio.sampling import Embed, Predict, drive
+from tests.edits.gaussian import GaussianModel
+from tests.edits.test_oracle import COUNT
+
+LEVELS = (0.65, 0.62, 0.6, 0.42)  # of colours, in pixels of half the spread
+
+
+def ends(generator):
+    """What a generator that asks for nothing returns."""
+    with pytest.raises(StopIteration) as end:
+        next(generator)
+    return end.value.value
+
+
+def words(text):
+    """Text features that are the text's length, and a guidance embedding that knows no text."""
+    return Cond(
+        tensors={
+            "text_hidden": torch.full((1, 2, 3), float(len(text))),
+            "w": torch.tensor([[5.0]]),
+            "ids": torch.tensor([[len(text)]]),
+        }
+    )
+
+
+@pytest.mark.parametrize("emphasis", [0.5, 1.0, 3.0])
+def test_emphasis_goes_on_from_the_empty_prompt_through_the_prompt(emphasis):
+    prompt = Prompt(text="autumn", guidance=4.0)
+    steps = emphasised(prompt, words("autumn"), emphasis)
+    asked = next(steps)
+    assert isinstance(asked, Embed)
+    assert [(p.text, p.guidance) for p in asked.prompts] == [("", 4.0)]
+    with pytest.raises(StopIteration) as end:
+        steps.send(words(""))
+    found = end.value.value.tensors
+    assert torch.allclose(found["text_hidden"], torch.full((1, 2, 3), 6 * (1 + emphasis)))
+    assert float(found["w"]) == 5.0
+    assert not found["ids"].is_floating_point()
+
+
+@pytest.mark.parametrize(("text", "emphasis"), [("autumn", 0.0), ("", 2.0), ("  ", 2.0)])
+def test_without_emphasis_or_words_nothing_is_asked_for(text, emphasis):
+    own = words(text)
+    assert ends(emphasised(Prompt(text=text), own, emphasis)) is own
+
+
+class Noise:
+    def __init__(self, shape):
+        self.shape, self.generator = shape, torch.Generator().manual_seed(0)
+
+    def draw(self):
+        return torch.randn(self.shape, generator=self.generator, dtype=torch.float64)
+
+
+class Hues(GaussianModel):
+    """One pixel of three channels, whose colours lean to one side and spread widely: (mu, C) of the exact posterior."""
+
+    def __init__(self):
+        super().__init__(size=3)
+        self.mean = torch.tensor([0.35, 0.0, -0.4], dtype=torch.float64)
+        self.cov = 0.25 * torch.eye(3, dtype=torch.float64) + 0.2
+        self.values, self.vectors = torch.linalg.eigh(self.cov)
+
+
+def coloured(relax, levels=LEVELS, seen=None):
+    """(bias of the mean, luma error) of colours of a grey pixel, against the posterior."""
+    model = Hues()
+    luma = torch.tensor([LUMA], dtype=torch.float64)
+    y = torch.full((1, 1, 1, 1), 0.1, dtype=torch.float64)
+    problem = Problem(
+        start=Neutral().pinv(y),
+        levels=levels,
+        finish=lambda x: x,
+        measure=lambda x: {},
+        known=Known(op=Luma(), y=y, inverse=Neutral()),
+        relax=relax,
+    )
+    conds = (Cond(batch=COUNT), Cond(batch=COUNT))
+
+    def watched():
+        steps = solve(problem, model, conds[0], Noise((COUNT, 3, 1, 1)), conds[1])
+        value = None
+        while True:
+            try:
+                ask = steps.send(value)
+            except StopIteration as end:
+                return end.value
+            if seen is not None and isinstance(ask, Predict):
+                seen.append(conds.index(ask.cond))
+            value = yield ask
+
+    x = drive(watched(), model).flatten(1)
+    true_mean, _ = model.posterior(luma, y.flatten())
+    error = float((x @ luma.T - y.flatten()).abs().max())
+    return float((x.mean(0) - true_mean).norm()), error
+
+
+def test_only_the_first_level_has_a_conditioning_of_its_own():
+    seen = []
+    coloured(0.0, seen=seen)
+    assert seen == [1, 0, 0, 0]
+
+
+def test_relaxation_comes_nearer_to_the_true_colours_and_keeps_the_luma():
+    """The grey start is a guess that the network takes for seen."""
+    plain, _ = coloured(0.0)
+    relaxed, error = coloured(default_relax("colorize", 4))
+    assert coloured(1.0)[0] < relaxed < 0.95 * plain
+    assert error < 1e-9
+
+
+def test_an_only_estimate_is_not_relaxed():
+    assert coloured(0.4, levels=LEVELS[:1]) == coloured(0.0, levels=LEVELS[:1])
