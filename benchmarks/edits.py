@@ -218,6 +218,8 @@ def _folder(out: Path, method: str, models: Sequence[str]) -> Path:
         defaults = (
             sorted(schedules.ANCHORS.items()),
             sorted(schedules.ETAS.items()),
+            sorted(schedules.RELAX.items()),
+            sorted(schedules.NOISE_SCALES.items()),
             prepare.ONCE,
         )
         digest.update(repr(defaults).encode())

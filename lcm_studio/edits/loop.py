@@ -94,7 +94,7 @@ def solve(
     start = start.to(first).expand_as(first)
     hook = Projection(problem, start, latent=model.latent)
     steps = multistep(
-        model.schedule.renoise(start, first, problem.levels[0]),
+        model.schedule.renoise(start, problem.noise_scale * first, problem.levels[0]),
         problem.levels,
         cond,
         schedule=model.schedule,
@@ -102,6 +102,7 @@ def solve(
         refine=hook,
         eta=problem.eta,
         first=strong,
+        noise_scale=problem.noise_scale,
     )
     if problem.tile is not None:
         cells = model.sample_shape(problem.tile[1], problem.tile[0])

@@ -29,7 +29,7 @@ from lcm_studio.edits.prepare import (
     tile_for,
 )
 from lcm_studio.edits.problem import Known, Problem
-from lcm_studio.edits.schedules import default_anchors, default_relax
+from lcm_studio.edits.schedules import default_anchors, default_noise_scale, default_relax
 from lcm_studio.edits.seams import block_seam_score
 from lcm_studio.models.protocol import Model
 from lcm_studio.operators import (
@@ -106,6 +106,7 @@ def colorize(request: Edit, model: Model) -> Problem:
         method=method_of(options, levels),
         eta=eta_of(options, "colorize", levels),
         relax=default_relax("colorize", len(levels)),
+        noise_scale=default_noise_scale("colorize", len(levels)),
         emphasis=emphasis_of(options, "colorize", model),
     )
 

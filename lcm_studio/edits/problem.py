@@ -62,6 +62,7 @@ class Problem:
     `eta`: share of fresh noise on the way down to the next level, 1 = all of it (`sampling.multistep`).
     `relax`: the first of several clean estimates goes (1 + relax) times as far from `start`: over-relaxation. An
     unknown part starts as a guess that the network takes for seen, so that its estimate stays too near to it.
+    `noise_scale`: of all noise that is put in, also at the start (`sampling.multistep`).
     `emphasis`: of the prompt at the first level (`prompts.emphasised`).
     `project_last`: False leaves the last estimate as the network made it, for a `finish` that blends.
     `window`: the latent cells that the last estimate is decoded from, where `finish` needs no others; None = all.
@@ -78,6 +79,7 @@ class Problem:
     method: Method = "residual"
     eta: float = 1.0
     relax: float = 0.0
+    noise_scale: float = 1.0
     emphasis: float = 0.0
     project_last: bool = True
     window: Box | None = None

@@ -40,6 +40,7 @@ def multistep(
     deterministic: bool = False,
     eta: float = 1.0,
     first: Cond | None = None,
+    noise_scale: float = 1.0,
 ) -> Steps:
     """Samples from `x_t` `(B, C, H, W)` at level `timesteps[0]`; returns the last x0_hat, of the same shape.
 
@@ -50,6 +51,8 @@ def multistep(
     level, as diffusers' DDIM has it. Starting in the middle is passing x_t noised to `timesteps[0]`.
     `eta` in [0, 1]: below 1, the noise is eta fresh and sqrt(1 - eta^2) what the network took x_t to hold, before
     `refine` (Wang et al. 2023 (DDNM), eq. 10): less is drawn anew at every level, and the whole drifts less.
+    `noise_scale`: of the fresh noise; below 1 the network is told more than is put in, as the estimate itself is off
+    (Garber & Tirer 2025 (CM4IR), delta = 1 / noise_scale - 1).
     `first`: the conditioning of the first level, where it is another than `cond`.
 
     Raises BadRequest where `timesteps` is empty or does not fall.
@@ -75,7 +78,7 @@ def multistep(
         if deterministic:
             x_t = _carry_noise(x_t, x0_hat, t, timesteps[k + 1], schedule)
         else:
-            z = noise.draw()
+            z = noise_scale * noise.draw()
             if eta < 1:
                 z = eta * z + (1 - eta * eta) ** 0.5 * _noise_in(x_t, own, t, schedule)
             x_t = schedule.renoise(x0_hat, z, timesteps[k + 1])
