@@ -107,7 +107,7 @@ Anchors = tuple[float, ...]
 ANCHORS: dict[str, tuple[Anchors, Anchors]] = {
     "inpaint": ((22.0, 5.0, 1.5, 0.7), (6.0, 0.8)),
     "outpaint": ((12.0, 4.5, 1.5, 0.75), (4.0, 0.44)),
-    "colorize": ((1.3, 1.25, 1.2, 0.85), (1.3, 1.25, 1.2, 0.85)),
+    "colorize": ((1.3, 1.25, 1.2, 0.85), (1.3, 0.4)),
     "superres2": ((0.33, 0.2), (0.33, 0.2)),
     "superres3": ((0.63, 0.33), (0.63, 0.33)),
     "superres4": ((1.0, 0.78, 0.6, 0.54), (1.2, 0.9, 0.7, 0.45)),
@@ -142,9 +142,8 @@ def default_eta(task: str, steps: int) -> float:
     return ETAS.get(_like(task), (1.0, 1.0))[steps >= LONG]
 
 
-# How much farther from its start the first of several clean estimates goes (`Problem.relax`). For about 4 steps, and about 8:
-# more steps get there by themselves.
-RELAX = {"colorize": (0.4, 0.0)}
+# How much farther from its start the first of several clean estimates goes (`Problem.relax`). For about 4 steps, and about 8.
+RELAX = {"colorize": (0.4, 0.4)}
 
 
 def default_relax(task: str, steps: int) -> float:

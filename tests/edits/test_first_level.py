@@ -75,7 +75,7 @@ class Hues(GaussianModel):
         self.values, self.vectors = torch.linalg.eigh(self.cov)
 
 
-def coloured(relax, levels=LEVELS, seen=None):
+def coloured(relax, levels=LEVELS, seen=None, noise_scale=1.0):
     """(bias of the mean, luma error) of colours of a grey pixel, against the posterior."""
     model = Hues()
     luma = torch.tensor([LUMA], dtype=torch.float64)
@@ -87,6 +87,7 @@ def coloured(relax, levels=LEVELS, seen=None):
         measure=lambda x: {},
         known=Known(op=Luma(), y=y, inverse=Neutral()),
         relax=relax,
+        noise_scale=noise_scale,
     )
     conds = (Cond(batch=COUNT), Cond(batch=COUNT))
 
@@ -99,7 +100,7 @@ def coloured(relax, levels=LEVELS, seen=None):
             except StopIteration as end:
                 return end.value
             if seen is not None and isinstance(ask, Predict):
-                seen.append(conds.index(ask.cond))
+                seen.append((conds.index(ask.cond), float(ask.x_t.std())))
             value = yield ask
 
     x = drive(watched(), model).flatten(1)
@@ -111,7 +112,7 @@ def coloured(relax, levels=LEVELS, seen=None):
 def test_only_the_first_level_has_a_conditioning_of_its_own():
     seen = []
     coloured(0.0, seen=seen)
-    assert seen == [1, 0, 0, 0]
+    assert [which for which, _ in seen] == [1, 0, 0, 0]
 
 
 def test_relaxation_comes_nearer_to_the_true_colours_and_keeps_the_luma():
@@ -124,3 +125,13 @@ def test_relaxation_comes_nearer_to_the_true_colours_and_keeps_the_luma():
 
 def test_an_only_estimate_is_not_relaxed():
     assert coloured(0.4, levels=LEVELS[:1]) == coloured(0.0, levels=LEVELS[:1])
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.65])
+def test_every_level_is_given_a_share_of_the_noise_that_it_is_told_of(scale):
+    whole, less = [], []
+    coloured(0.0, seen=whole)
+    coloured(0.0, seen=less, noise_scale=scale)
+    assert len(less) == len(whole) == len(LEVELS)
+    assert less[0][1] == pytest.approx(scale * whole[0][1], rel=0.02)  # the start is one grey
+    assert all(b < a for (_, a), (_, b) in zip(whole, less, strict=True))
