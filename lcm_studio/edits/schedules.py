@@ -153,7 +153,7 @@ def default_relax(task: str, steps: int) -> float:
 
 # Share of the noise that a level is told to hold. An estimate is off by itself, which adds to what is put in; colours, whose
 # structure is all known, need little. For about 4 steps, and about 8.
-NOISE_SCALES = {"colorize": (0.65, 0.7)}
+NOISE_SCALES = {"colorize": (0.65, 0.45)}
 
 
 def default_noise_scale(task: str, steps: int) -> float:
