@@ -49,6 +49,9 @@ def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         parser.add_argument("--method", help="residual, once, plain, latent or end")
         parser.add_argument("--eta", type=float, help="share of fresh noise at each level, 0 to 1")
         parser.add_argument(
+            "--noise-scale", type=float, help="noise put in, of what a level is told, 0.1 to 1"
+        )
+        parser.add_argument(
             "--emphasis", type=float, help="extra weight of the prompt at the first level, 0 to 3"
         )
         add_sampling_arguments(parser)
@@ -67,6 +70,12 @@ def _own_arguments(parser: argparse.ArgumentParser, task: str) -> None:
     if task in ("inpaint", "outpaint"):
         parser.add_argument("--borders", metavar="L,T,R,B", help="pixels to add on each side")
     own: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+        "colorize": (
+            (
+                "--relax",
+                {"type": float, "help": "how much farther the first estimate goes, 0 to 1"},
+            ),
+        ),
         "superres": (
             ("--scale", {"type": int, "help": "2 to 8 (default: 4)"}),
             ("--operator", {"metavar": "area|bicubic|blur:SIGMA", "help": "how it was shrunk"}),
@@ -94,7 +103,9 @@ OPTIONS = (
         "levels",
         "method",
         "eta",
+        "noise_scale",
         "emphasis",
+        "relax",
         "grow",
         "feather",
         "context",

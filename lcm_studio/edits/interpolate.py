@@ -19,6 +19,7 @@ from lcm_studio.edits.prepare import (
     eta_of,
     frame_for,
     levels_of,
+    noise_scale_of,
     picture,
     room,
     split,
@@ -90,6 +91,7 @@ def interpolate_session(
     emphasis = emphasis_of(options, "interpolate", model)
     strong_a = yield from emphasised(settled.prompt, cond_a, emphasis)
     strong_b = yield from emphasised(prompt_b, cond_b, emphasis)
+    noise_scale = noise_scale_of(options, "interpolate", request.steps)
     noise = SeededNoise(seeds[:1], settled.shape, device=model.device)
     if kind == "pictures":
         strength = options.number("strength", 0.5, 0.0, 1.0)
@@ -101,7 +103,7 @@ def interpolate_session(
         )
         if model.latent:
             ends = yield Encode(ends)
-        x_a, x_b = model.schedule.renoise(ends.to(shared), shared, levels[0]).chunk(2)
+        x_a, x_b = model.schedule.renoise(ends.to(shared), noise_scale * shared, levels[0]).chunk(2)
     else:
         levels = settled.levels
         seed_b = options.whole("seed_b", seeds[0] + (kind == "seeds"), 0, 2**53 - 1)
@@ -123,6 +125,7 @@ def interpolate_session(
             noise=_Same(state, len(part)),
             deterministic=settled.deterministic,
             eta=eta,
+            noise_scale=noise_scale,
             first=Cond.join([strong_a.lerp(strong_b, w) for w in part]),
         )
         decoded = yield Decode(latents)
@@ -150,6 +153,7 @@ def interpolate_session(
         settings={
             "levels": [model.schedule.ve_sigma(t) for t in levels],
             "eta": eta,
+            "noise_scale": noise_scale,
             "emphasis": emphasis,
         },
     )

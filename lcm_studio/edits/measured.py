@@ -22,6 +22,7 @@ from lcm_studio.edits.prepare import (
     join,
     levels_of,
     method_of,
+    noise_scale_of,
     picture,
     room,
     split,
@@ -29,7 +30,7 @@ from lcm_studio.edits.prepare import (
     tile_for,
 )
 from lcm_studio.edits.problem import Known, Problem
-from lcm_studio.edits.schedules import default_anchors, default_noise_scale, default_relax
+from lcm_studio.edits.schedules import default_anchors, default_relax
 from lcm_studio.edits.seams import block_seam_score
 from lcm_studio.models.protocol import Model
 from lcm_studio.operators import (
@@ -74,7 +75,7 @@ def luma_of(rgb: Pixels) -> NDArray[np.float64]:
 
 def colorize(request: Edit, model: Model) -> Problem:
     """New colours for the luma of a picture. Large pictures are coloured small: colour may be coarse, luma not."""
-    options = Options("colorize", request.options, ())
+    options = Options("colorize", request.options, ("relax",))
     rgb, alpha = split(request.image)
     check_size(*rgb.shape[:2])
     y = luma_of(rgb)
@@ -105,8 +106,8 @@ def colorize(request: Edit, model: Model) -> Problem:
         known=Known(op=Luma(), y=known, inverse=Neutral()),
         method=method_of(options, levels),
         eta=eta_of(options, "colorize", levels),
-        relax=default_relax("colorize", len(levels)),
-        noise_scale=default_noise_scale("colorize", len(levels)),
+        noise_scale=noise_scale_of(options, "colorize", len(levels)),
+        relax=options.number("relax", default_relax("colorize", len(levels)), 0.0, 1.0),
         emphasis=emphasis_of(options, "colorize", model),
     )
 
@@ -175,6 +176,7 @@ def superres(request: Edit, model: Model) -> Problem:
         ),
         method=method_of(options, levels),
         eta=eta_of(options, f"superres{p}", levels),
+        noise_scale=noise_scale_of(options, f"superres{p}", len(levels)),
         emphasis=emphasis_of(options, "superres", model),
         tile=tile_for(frame, model),
         warnings=said,
@@ -218,6 +220,7 @@ def denoise(request: Edit, model: Model) -> Problem:
         known=known,
         method=method_of(options, levels),
         eta=eta_of(options, "denoise", levels),
+        noise_scale=noise_scale_of(options, "denoise", len(levels)),
         emphasis=emphasis_of(options, "denoise", model),
         tile=tile_for(frame, model),
     )
@@ -254,6 +257,7 @@ def deblur(request: Edit, model: Model) -> Problem:
         known=Known(op=op, y=y, damping=(SMOOTH_DAMPING,)),
         method=method_of(options, levels),
         eta=eta_of(options, "deblur", levels),
+        noise_scale=noise_scale_of(options, "deblur", len(levels)),
         emphasis=emphasis_of(options, "deblur", model),
         tile=tile_for(frame, model),
     )

@@ -12,7 +12,7 @@ from lcm_studio.spec.errors import BadRequest
 class Options:
     """`given` settings of `task`; `allowed` names its own, beside those that all tasks take."""
 
-    COMMON = ("levels", "method", "eta", "emphasis")
+    COMMON = ("levels", "method", "eta", "noise_scale", "emphasis")
 
     def __init__(self, task: str, given: Mapping[str, Any], allowed: Sequence[str]) -> None:
         self.task, self.given = task, dict(given)

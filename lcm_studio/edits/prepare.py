@@ -14,7 +14,14 @@ from torch import Tensor
 from lcm_studio.edits.geometry import Frame, align
 from lcm_studio.edits.options import Options
 from lcm_studio.edits.problem import METHODS, Method
-from lcm_studio.edits.schedules import Anchors, along, check_levels, default_eta, on_grid
+from lcm_studio.edits.schedules import (
+    Anchors,
+    along,
+    check_levels,
+    default_eta,
+    default_noise_scale,
+    on_grid,
+)
 from lcm_studio.models.protocol import Model
 from lcm_studio.spec.errors import BadRequest
 
@@ -91,6 +98,11 @@ def method_of(options: Options, levels: Sequence[float], default: Method | None 
 def eta_of(options: Options, task: str, levels: Sequence[float]) -> float:
     """The user's share of fresh noise, else the task's own for so many levels."""
     return options.number("eta", default_eta(task, len(levels)), 0.0, 1.0)
+
+
+def noise_scale_of(options: Options, task: str, steps: int) -> float:
+    """The user's noise over that of the level, else the task's own for so many levels."""
+    return options.number("noise_scale", default_noise_scale(task, steps), 0.1, 1.0)
 
 
 EMPHASIS = 3.0  # the most

@@ -68,6 +68,7 @@ TASKS: dict[str, EditTask] = {
             name="colorize",
             title="Colour",
             known="the luma of every pixel",
+            options=("relax",),
             bound=1.0,
             build=_lazy("measured", "colorize"),
         ),

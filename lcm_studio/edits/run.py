@@ -63,6 +63,8 @@ def edit_session(
             "levels": [round(model.schedule.ve_sigma(t), 4) for t in problem.levels],
             "method": problem.method,
             "eta": problem.eta,
+            "noise_scale": problem.noise_scale,
+            "relax": problem.relax,
             "emphasis": problem.emphasis,
             **problem.settings,
         },

@@ -228,7 +228,16 @@ def _own_words(folder: Path, info: ModelInfo) -> ModelInfo:
         info = replace(info, vocabulary=_vocabulary(read_json(folder / "vocabulary.json")))
     if not (folder / "studio.json").is_file():
         return info
-    said = read_json(folder / "studio.json")
+    try:
+        return _overridden(info, read_json(folder / "studio.json"))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{folder.name}/studio.json holds something else than docs/architecture.md says ({error}); "
+            "mend or remove it"
+        ) from error
+
+
+def _overridden(info: ModelInfo, said: dict[str, Any]) -> ModelInfo:
     guidance = said.get("guidance") or {}
     low, high = guidance.get("range", info.guidance_range)
     edit = guidance.get("edit", info.guidance_edit)

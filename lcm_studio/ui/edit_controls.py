@@ -210,6 +210,16 @@ def _sampling(info: ModelInfo) -> Controls:
             info="0 keeps the noise of the first level, 1 draws all of it anew. Empty: the tool's own.",
             elem_id=f"{TAB}-eta",
         )  # fmt: skip
+        c["noise_scale"] = gr.Number(
+            label="Noise put in", value=None, minimum=0.1, maximum=1, step=0.05,
+            info="Of what the network is told of: less keeps more and varies less. Empty: the tool's own.",
+            elem_id=f"{TAB}-noise-scale",
+        )  # fmt: skip
+        c["relax"] = gr.Number(
+            label="Over-relaxation (Colour)", value=None, minimum=0, maximum=1, step=0.1,
+            info="How much farther the first estimate goes from the grey picture. Empty: the tool's own.",
+            elem_id=f"{TAB}-relax",
+        )  # fmt: skip
         c["emphasis"] = gr.Number(
             label="Prompt emphasis", value=None, minimum=0, maximum=3, step=0.1,
             info="Extra weight of the prompt at the first level. Empty: the model's own.",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lcm_studio.edits import task_of
+from lcm_studio.edits.options import Options
 from lcm_studio.images import read_image
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 NAMES = (
     "tool", "prompt", "steps", "guidance", "seed", "grow", "feather", "invert", "only_strokes", "left", "top",
     "right", "bottom", "scale", "operator", "sigma", "kernel", "strength", "frames", "path", "kind", "prompt_b",
-    "seed_b", "levels", "method", "eta", "emphasis",
+    "seed_b", "levels", "method", "eta", "noise_scale", "relax", "emphasis",
 )  # fmt: skip
+NUMBERS = ("eta", "noise_scale", "relax", "emphasis")  # 0 is a value; empty is the tool's own
 BORDERS = ("left", "top", "right", "bottom")
 MOST_UNDO = 20
 _sheets = itertools.count(1)
@@ -155,7 +157,7 @@ def options(tool: str, said: Mapping[str, Any]) -> dict[str, Any]:
     """The options of one tool, from a form that holds those of all."""
     out: dict[str, Any] = {}
     for name in task_of(tool).options:
-        if name in said and said[name] not in (None, "", False):
+        if name in said and name not in NUMBERS and said[name] not in (None, "", False):
             out[name] = said[name]
     if tool == "outpaint":
         out["borders"] = [form.whole(said, side) for side in BORDERS]
@@ -166,8 +168,9 @@ def options(tool: str, said: Mapping[str, Any]) -> dict[str, Any]:
         out["levels"] = [part.strip() for part in words.split(",") if part.strip()]
     if said.get("method") not in (None, "", "default"):
         out["method"] = said["method"]
-    for name in ("eta", "emphasis"):
-        if said.get(name) not in (None, ""):
+    for name in NUMBERS:
+        own = name in task_of(tool).options or name in Options.COMMON
+        if own and said.get(name) not in (None, ""):
             out[name] = said[name]
     return out
 
@@ -182,6 +185,8 @@ def from_settings(said: object) -> dict[str, Any]:
     known: dict[str, Any] = {"tool": tool, "randomize": False, "levels": "", "method": "default"}
     known |= {
         "eta": None,
+        "noise_scale": None,
+        "relax": None,
         "emphasis": None,
         "grow": 0,
         "feather": 0,

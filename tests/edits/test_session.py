@@ -141,40 +141,43 @@ def test_interpolation_ends_in_its_pictures(engine):
     assert np.array_equal(reread(done.images[0]), a) and np.array_equal(reread(done.images[-1]), b)
 
 
+@pytest.fixture
+def made_by(engine):
+    """(task, prompt, options) -> the outcome of an edit with all that the task needs, and a picture of it that is no input."""
+
+    def made(task, prompt="sea", **said):
+        more = {"mask": square()} if task == "inpaint" else {}
+        more |= {"image_b": scene(seed=1)} if task == "interpolate" else {}
+        own = {"kernel": "gaussian:1"} if task == "deblur" else {}
+        own |= {"borders": (8, 0, 0, 0)} if task == "outpaint" else {}
+        image = scene(16, 16) if task == "superres" else scene()
+        done = run(engine, task=task, image=image, prompt=prompt, options={**own, **said}, **more)
+        return done, done.images[1 if task == "interpolate" else 0]
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("eta", (0, 0.5, 1)), ("noise_scale", (0.3, 0.6, 1)), ("emphasis", (0, 1, 2.5))],
+)
 @pytest.mark.parametrize("task", sorted(TASKS))
-def test_eta_is_heard_and_reported(engine, task):
-    more = {"mask": square()} if task == "inpaint" else {}
-    more |= {"image_b": scene(seed=1)} if task == "interpolate" else {}
-    own = {"kernel": "gaussian:1"} if task == "deblur" else {}
-    own |= {"borders": (8, 0, 0, 0)} if task == "outpaint" else {}
-    image = scene(16, 16) if task == "superres" else scene()
-    made = [
-        run(engine, task=task, image=image, options={**own, "eta": eta}, **more)
-        for eta in (0, 0.5, 1)
-    ]
-    assert [done.settings["eta"] for done in made] == [0, 0.5, 1]
-    inner = 1 if task == "interpolate" else 0
-    assert not np.array_equal(made[0].images[inner], made[2].images[inner])
+def test_a_setting_of_the_loop_is_heard_and_reported(made_by, task, name, values):
+    found = [made_by(task, **{name: value}) for value in values]
+    assert [done.settings[name] for done, _ in found] == list(values)
+    assert not np.array_equal(found[0][1], found[2][1])
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))
-def test_emphasis_is_heard_and_reported(engine, task):
-    more = {"mask": square()} if task == "inpaint" else {}
-    more |= {"image_b": scene(seed=1)} if task == "interpolate" else {}
-    own = {"kernel": "gaussian:1"} if task == "deblur" else {}
-    own |= {"borders": (8, 0, 0, 0)} if task == "outpaint" else {}
-    image = scene(16, 16) if task == "superres" else scene()
+def test_of_no_prompt_there_is_no_emphasis(made_by, task):
+    assert made_by(task)[0].settings["emphasis"] == 0
+    assert np.array_equal(made_by(task, "", emphasis=2.5)[1], made_by(task, "")[1])
 
-    def made(prompt, **said):
-        return run(engine, task=task, image=image, prompt=prompt, options={**own, **said}, **more)
 
-    inner = 1 if task == "interpolate" else 0
-    silent, none, some = made("sea"), made("sea", emphasis=0), made("sea", emphasis=2.5)
-    assert [d.settings["emphasis"] for d in (silent, none, some)] == [0, 0, 2.5]
-    assert np.array_equal(silent.images[inner], none.images[inner])
-    assert not np.array_equal(none.images[inner], some.images[inner])
-    empty = [made("", emphasis=e).images[inner] for e in (0, 2.5)]
-    assert np.array_equal(*empty)  # of nothing there is no more
+def test_relaxation_is_of_colours_and_reported(made_by):
+    (none, first), (some, second) = (made_by("colorize", relax=v) for v in (0, 0.8))
+    assert (none.settings["relax"], some.settings["relax"]) == (0, 0.8)
+    assert not np.array_equal(first, second)
 
 
 def test_a_model_may_have_an_emphasis_of_its_own_for_a_task(tiny_models, tmp_path):
@@ -264,6 +267,9 @@ BAD = [
     ({"task": "interpolate"}, "second picture"),
     ({"task": "colorize", "options": {"eta": 1.5}}, "from 0 to 1"),
     ({"task": "colorize", "options": {"emphasis": 4}}, "from 0 to 3"),
+    ({"task": "colorize", "options": {"noise_scale": 0}}, "from 0.1 to 1"),
+    ({"task": "colorize", "options": {"relax": float("nan")}}, "from 0 to 1"),
+    ({"task": "denoise", "options": {"relax": 0.5}}, "no option"),
     ({"task": "interpolate", "image_b": scene(), "options": {"emphasis": -1}}, "from 0 to 3"),
     ({"task": "interpolate", "image_b": scene(), "options": {"eta": "much"}}, "from 0 to 1"),
     ({"task": "inpaint", "mask": square(), "options": {"levels": [1, 2]}}, "below"),

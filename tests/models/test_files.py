@@ -203,6 +203,20 @@ def test_a_broken_folder_does_not_hide_the_others(tiny_models: Path, tmp_path: P
     assert "config.json" in broken["bad"]
 
 
+@pytest.mark.parametrize(
+    "said", [{"emphasis": 1}, {"emphasis": {"colorize": "much"}}, {"guidance": 3}, {"steps": None}]
+)
+def test_a_studio_file_that_says_nonsense_does_not_hide_the_others(
+    tiny_models: Path, tmp_path: Path, said: dict[str, object]
+) -> None:
+    for name in ("good", "bad"):
+        shutil.copytree(tiny_models / "cm", tmp_path / name)
+    (tmp_path / "bad" / "studio.json").write_text(json.dumps(said))
+    models, broken = scan((tmp_path,))
+    assert [m.id for m in models] == ["good"]
+    assert "studio.json" in broken["bad"]
+
+
 def test_what_a_folder_says_of_itself(tiny_models: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_models / "lcm", folder)

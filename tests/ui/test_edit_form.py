@@ -14,6 +14,8 @@ FORM: dict[str, Any] = {
     "levels": "",
     "method": "default",
     "eta": None,
+    "noise_scale": None,
+    "relax": None,
     "emphasis": None,
 }
 
@@ -21,16 +23,22 @@ FORM: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("typed", "sent"), [(None, {}), ("", {}), (0, {"eta": 0}), (0.85, {"eta": 0.85})]
 )
-@pytest.mark.parametrize("name", ["eta", "emphasis"])
+@pytest.mark.parametrize("name", ["eta", "noise_scale", "relax", "emphasis"])
 def test_zero_is_something_else_than_none_given(name: str, typed: Any, sent: Any) -> None:
     expected = {name: sent["eta"]} if sent else {}
     assert edit_form.options("colorize", FORM | {name: typed}) == expected
 
 
 def test_the_schedule_survives_the_way_through_a_picture_file() -> None:
-    said = FORM | {"levels": "3; 1, 0.4", "method": "once", "eta": 0, "emphasis": 1.5}
+    said = FORM | {"levels": "3; 1, 0.4", "method": "once", "eta": 0, "relax": 0, "emphasis": 1.5}
     options = edit_form.options("colorize", said)
-    assert options == {"levels": ["3", "1", "0.4"], "method": "once", "eta": 0, "emphasis": 1.5}
+    assert options == {
+        "levels": ["3", "1", "0.4"],
+        "method": "once",
+        "eta": 0,
+        "relax": 0,
+        "emphasis": 1.5,
+    }
     again = edit_form.from_settings({"task": "colorize", "options": options})
     assert edit_form.options("colorize", FORM | again) == options
     bare = edit_form.from_settings({"task": "colorize", "options": {}})
