@@ -98,8 +98,9 @@ def build_main(info: ModelInfo) -> Controls:
             low, max(high, low + 1), value=info.guidance_default, step=0.1, label=title, info=hint,
             visible=info.guidance != "none", elem_id=f"{TAB}-guidance",
         )  # fmt: skip
-        c["class_label"] = gr.Number(
-            label="Class", info=f"0 to {max(0, info.classes - 1)}; empty = any.", precision=0, value=None,
+        # a text, for an empty gr.Number turns into a 0 as soon as it is shown
+        c["class_label"] = gr.Textbox(
+            label="Class", info=f"0 to {max(0, info.classes - 1)}; empty = any.", max_lines=1,
             visible=info.classes > 0, elem_id=f"{TAB}-class",
         )  # fmt: skip
     with gr.Group(elem_classes="lcm-card"):

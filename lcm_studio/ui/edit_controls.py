@@ -164,9 +164,7 @@ def build_options(info: ModelInfo) -> Controls:
             )
         with gr.Row():
             c["frames"] = gr.Slider(2, 32, value=9, step=1, label="Frames", elem_id=f"{TAB}-frames")
-            c["seed_b"] = gr.Number(
-                label="Last seed", value=None, precision=0, elem_id=f"{TAB}-seed-b"
-            )
+            c["seed_b"] = gr.Textbox(label="Last seed", max_lines=1, elem_id=f"{TAB}-seed-b")
         c["prompt_b"] = gr.Textbox(
             label="Last prompt", elem_id=f"{TAB}-prompt-b", max_length=limits.MAX_PROMPT
         )
@@ -205,24 +203,14 @@ def _sampling(info: ModelInfo) -> Controls:
             ["default", "residual", "once", "plain", "latent", "end"], value="default", label="How the known part comes back",
             elem_id=f"{TAB}-method",
         )  # fmt: skip
-        c["eta"] = gr.Number(
-            label="Fresh noise (eta)", value=None, minimum=0, maximum=1, step=0.05,
-            info="0 keeps the noise of the first level, 1 draws all of it anew. Empty: the tool's own.",
-            elem_id=f"{TAB}-eta",
-        )  # fmt: skip
-        c["noise_scale"] = gr.Number(
-            label="Noise put in", value=None, minimum=0.1, maximum=1, step=0.05,
-            info="Of what the network is told of: less keeps more and varies less. Empty: the tool's own.",
-            elem_id=f"{TAB}-noise-scale",
-        )  # fmt: skip
-        c["relax"] = gr.Number(
-            label="Over-relaxation (Colour)", value=None, minimum=0, maximum=1, step=0.1,
-            info="How much farther the first estimate goes from the grey picture. Empty: the tool's own.",
-            elem_id=f"{TAB}-relax",
-        )  # fmt: skip
-        c["emphasis"] = gr.Number(
-            label="Prompt emphasis", value=None, minimum=0, maximum=3, step=0.1,
-            info="Extra weight of the prompt at the first level. Empty: the model's own.",
-            elem_id=f"{TAB}-emphasis",
-        )  # fmt: skip
+        # texts, for an empty gr.Number turns into a 0 as soon as it is shown
+        for name, label, words in (
+            ("eta", "Fresh noise (eta)", "0 keeps the noise of the first level, 1 draws all of it anew. Empty: the tool's own."),
+            ("noise_scale", "Noise put in", "Of what the network is told of, 0.1 to 1: less keeps more. Empty: the tool's own."),
+            ("relax", "Over-relaxation (Colour)", "How much farther the first estimate goes from grey, 0 to 1. Empty: the tool's own."),
+            ("emphasis", "Prompt emphasis", "Extra weight of the prompt at the first level, 0 to 3. Empty: the model's own."),
+        ):  # fmt: skip
+            c[name] = gr.Textbox(
+                label=label, info=words, max_lines=1, elem_id=f"{TAB}-{name.replace('_', '-')}"
+            )
     return c

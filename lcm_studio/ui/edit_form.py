@@ -170,8 +170,8 @@ def options(tool: str, said: Mapping[str, Any]) -> dict[str, Any]:
         out["method"] = said["method"]
     for name in NUMBERS:
         own = name in task_of(tool).options or name in Options.COMMON
-        if own and said.get(name) not in (None, ""):
-            out[name] = said[name]
+        if own and form.filled(said.get(name)):
+            out[name] = form.typed(said[name])
     return out
 
 
@@ -184,10 +184,10 @@ def from_settings(said: object) -> dict[str, Any]:
     given = given if isinstance(given, Mapping) else {}
     known: dict[str, Any] = {"tool": tool, "randomize": False, "levels": "", "method": "default"}
     known |= {
-        "eta": None,
-        "noise_scale": None,
-        "relax": None,
-        "emphasis": None,
+        "eta": "",
+        "noise_scale": "",
+        "relax": "",
+        "emphasis": "",
         "grow": 0,
         "feather": 0,
         "invert": False,

@@ -48,8 +48,8 @@ def to_request(
         sampler=form.get("sampler") or "auto",
         loras=find(loras(form)),
         timesteps=timesteps(text(form, "timesteps")),
-        class_label=whole(form, "class_label")
-        if info.classes and form.get("class_label") is not None
+        class_label=whole({"class_label": typed(form.get("class_label"))}, "class_label")
+        if info.classes and filled(form.get("class_label"))
         else None,
         width=whole(form, "width"),
         height=whole(form, "height"),
@@ -82,6 +82,20 @@ def number(form: Mapping[str, Any], name: str, title: str = "") -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise BadRequest(f"{title}={value!r} is no finite number; enter one")
     return float(value)
+
+
+def filled(value: object) -> str:
+    """What a field that may stay empty holds, as text: of a 0 "0", of None and blanks ""."""
+    return str("" if value is None else value).strip()
+
+
+def typed(value: object) -> float | str:
+    """A filled field as a number where it is one; what is none is refused by those who know the range."""
+    words = filled(value)
+    try:
+        return float(words.replace(",", "."))
+    except ValueError:
+        return words
 
 
 def whole(form: Mapping[str, Any], name: str) -> int:

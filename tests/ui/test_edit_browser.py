@@ -118,6 +118,13 @@ def test_a_painted_mask_keeps_the_rest_of_the_file(page: Any) -> None:
     put(page, "steps", 2)
     said = read_settings(run(page)[0])
     assert said is not None and len(said["levels"]) == 2
+    assert list(said["options"]) == ["levels"], "fields that were left empty are the tool's own"
+    page.fill("#edit-noise-scale textarea, #edit-noise-scale input", "0.02")
+    page.locator("#edit-go").click()
+    says(page, "noise_scale=0.02 is not usable; use a number from 0.1 to 1")
+    page.fill("#edit-noise-scale textarea, #edit-noise-scale input", "0.5")
+    said = read_settings(run(page)[0])
+    assert said is not None and said["noise_scale"] == said["options"]["noise_scale"] == 0.5
     page.wait_for_function("document.querySelectorAll('.lcm-film figure').length === 2")
     assert "2" in page.locator(".lcm-film figcaption").first.inner_text()
 

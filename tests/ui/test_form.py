@@ -46,6 +46,13 @@ def test_controls_that_have_no_effect_are_not_sent() -> None:
     said = {**GOOD, "negative": "people", "guidance": None, "class_label": 3}
     request = form.to_request(said, CM)
     assert request.guidance is None and request.negative == "" and request.class_label == 3
+    typed = {
+        text: form.to_request({**said, "class_label": text}, CM).class_label
+        for text in ("0", " 2 ", "", None)
+    }
+    assert typed == {"0": 0, " 2 ": 2, "": None, None: None}
+    with pytest.raises(BadRequest, match="two"):
+        form.to_request({**said, "class_label": "two"}, CM)
     assert form.to_request({**GOOD, "negative": "people"}, SD).negative == "people"
 
 
