@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.timing import alternate, median, write
+from benchmarks.timing import median, write
+from lcm_studio.edits import harmonic
 from lcm_studio.edits.run import edit_session
 from lcm_studio.engine.generate import generate_session
 from lcm_studio.models.protocol import Prompt
 from lcm_studio.sampling import Decode, Encode, Predict, answer
-from lcm_studio.spec.requests import Generate
+from lcm_studio.spec.requests import Edit, Generate
 
 if TYPE_CHECKING:
     from benchmarks.edit_methods import Bench
@@ -48,95 +49,131 @@ def parts(bench: Bench, name: str, rows: int, repeats: int = 2) -> tuple[float, 
     return found[0], found[1], found[2]
 
 
-class _Watch:
-    """Runs one generator and keeps what each kind of ask took, and the whole."""
+class _Run:
+    """One generator driven to its end, and what it took: the whole, the loop in it, each kind of ask."""
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.seconds: dict[str, list[float]] = {}
-        self.runs: list[float] = []
-        self.loops: list[float] = []
-
-    def __call__(self, generator: Any) -> None:
-        started, spent, value = time.perf_counter(), 0.0, None
+    def __init__(self, generator: Any, model: Any) -> None:
+        self.calls: dict[str, list[float]] = {}
+        self.encoded = 0  # pictures
+        started, value = time.perf_counter(), None
         first = last = None
         try:
             while True:
                 ask = generator.send(value)
                 before = time.perf_counter()
-                value = answer(ask, self.model)
+                value = answer(ask, model)
                 after = time.perf_counter()
                 if isinstance(ask, Predict | Decode | Encode):
                     first, last = first or before, after
-                    self.seconds.setdefault(type(ask).__name__, []).append(after - before)
-                    spent += after - before
+                    self.encoded += len(ask.images) if isinstance(ask, Encode) else 0
+                    self.calls.setdefault(type(ask).__name__, []).append(after - before)
         except StopIteration:
             ended = time.perf_counter()
-        self.runs.append(ended - started)
-        self.loops.append((last or ended) - (first or started))
+        self.whole = ended - started
+        self.loop = (last or ended) - (first or started)
+        self.spent = sum(map(sum, self.calls.values()))
+
+    def one(self, kind: str) -> float:
+        """Mean seconds of a call of this kind, for one picture."""
+        calls = self.calls[kind]
+        return sum(calls) / (self.encoded if kind == "Encode" else len(calls))
 
 
 def speed(bench: Bench, rounds: int, results: Path) -> str:
     """The table of section "speed": whole request and loop alone, each against the same generation.
 
     The loop is from the first network call to the last; the whole adds filling, cropping, blending and the exact
-    finish. A pixel-projected edit is also held against the calls that it makes.
+    finish. Every edit is run right before or right after a generation, and a figure is the median of the ratios of these
+    pairs: a machine that slows down for seconds slows both. A pixel-projected edit is also held against N networks and
+    decodings, as the generation beside it took for them, and N encodings, as it took itself.
     """
     model = bench.engine.model("scenery-lcm")
     hole = bench.scenes("inpaint", [0])[0]
     small, tiny = (bench.scenes(task, [0])[0] for task in ("superres4", "superres8"))
     generate = Generate(prompt=hole.caption, steps=STEPS, seed=1)
-    kinds: dict[str, Any] = {
-        "generation": lambda: generate_session(generate, model, (1,), 1),
-        "inpaint, latent mask": lambda: edit_session(
-            hole.request(STEPS, 1, method="latent"), model, (1,), 1
-        ),
-        "inpaint, pixel-projected": lambda: edit_session(hole.request(STEPS, 1), model, (1,), 1),
-        "4x, pixel-projected": lambda: edit_session(small.request(STEPS, 1), model, (1,), 1),
-        "8x, pixel-projected": lambda: edit_session(tiny.request(STEPS, 1), model, (1,), 1),
-        "4x, residual re-encoding": lambda: edit_session(
-            small.request(STEPS, 1, method="residual"), model, (1,), 1
-        ),
+    latent = hole.request(STEPS, 1, method="latent")
+    residual = small.request(STEPS, 1, method="residual")
+
+    def generation() -> _Run:
+        return _Run(generate_session(generate, model, (1,), 1), model)
+
+    def edit(request: Edit) -> _Run:
+        return _Run(edit_session(request, model, (1,), 1), model)
+
+    def first_of_its_mask() -> _Run:
+        """What a new mask costs beyond: its Laplacian is factorized."""
+        harmonic.forget()
+        return edit(latent)
+
+    kinds: dict[str, Callable[[], _Run]] = {
+        "generation, again": generation,
+        "inpaint, latent mask": partial(edit, latent),
+        "inpaint, latent mask, seen for the first time": first_of_its_mask,
+        "inpaint, pixel-projected": partial(edit, hole.request(STEPS, 1)),
+        "4x, pixel-projected": partial(edit, small.request(STEPS, 1)),
+        "8x, pixel-projected": partial(edit, tiny.request(STEPS, 1)),
+        "4x, residual re-encoding": partial(edit, residual),
     }
-    watches = {name: _Watch(model) for name in kinds}
     with torch.inference_mode():
-        alternate({n: partial(_run, watches[n], kinds[n]) for n in kinds}, rounds)
-    p, d, e = (median(_singles(watches, kind)) for kind in ("Predict", "Decode", "Encode"))
-    base = watches["generation"]
-    rows = []
-    for name, watch in watches.items():
-        loop, whole = median(watch.loops[1:]), median(watch.runs[1:])
-        calls = sum(sum(v) for v in watch.seconds.values()) / len(watch.runs)
-        rows.append(
-            {
-                "request": name,
-                "loop ms": 1e3 * loop,
-                "whole ms": 1e3 * whole,
-                "loop / generation": loop / median(base.loops[1:]),
-                "whole / generation": whole / median(base.runs[1:]),
-                "loop / N (network + decode + encode)": loop / (STEPS * (p + d + e)),
-                "loop / its own calls": loop / calls,
-            }
+        pairs = _paired(generation, kinds, rounds)
+    base = [g for found in pairs.values() for g, _ in found]
+    rows = [_row("generation", [(g, g) for g in base])]
+    rows += [_row(name, found) for name, found in pairs.items()]
+    parts_row = [
+        {f"{kind} ms": 1e3 * median([run.one(ask) for run in runs])}
+        for kind, ask, runs in (
+            ("network", "Predict", base),
+            ("decode", "Decode", base),
+            ("encode", "Encode", [e for _, e in pairs["4x, pixel-projected"]]),
         )
-    parts_row = [{"network ms": 1e3 * p, "decode ms": 1e3 * d, "encode ms": 1e3 * e}]
-    said = {"Edits and generation": rows, "One call": parts_row, "Live sketch": _live(bench)}
+    ]
+    said = {
+        "Edits and generation": rows,
+        "One call": [{k: v for part in parts_row for k, v in part.items()}],
+        "Live sketch": _live(bench),
+    }
     return write(results, f"Cost of an edit, {STEPS} evaluations, one picture", said)
 
 
-def _run(watch: _Watch, session: Callable[[], Any]) -> None:
-    watch(session())
+def _paired(
+    base: Callable[[], _Run], kinds: Mapping[str, Callable[[], _Run]], rounds: int
+) -> dict[str, list[tuple[_Run, _Run]]]:
+    """(base, kind) of every kind, `rounds` times after one that is not kept; which comes first changes in turn."""
+    pairs: dict[str, list[tuple[_Run, _Run]]] = {name: [] for name in kinds}
+    for turn in range(rounds + 1):
+        for name, kind in kinds.items():
+            if turn % 2:
+                other, own = base(), kind()
+            else:
+                own, other = kind(), base()
+            if turn:
+                pairs[name].append((other, own))
+    return pairs
 
 
-def _singles(watches: dict[str, _Watch], kind: str) -> list[float]:
-    """Times of one picture's call; pairs (the encodes of residual edits) are left out."""
-    name = "4x, pixel-projected" if kind == "Encode" else "generation"
-    return watches[name].seconds[kind]
+def _row(name: str, pairs: Sequence[tuple[_Run, _Run]]) -> dict[str, Any]:
+    def calls(base: _Run, edit: _Run) -> float:
+        """N (network + decode + encode)."""
+        return STEPS * (base.one("Predict") + base.one("Decode") + edit.one("Encode"))
+
+    projected = pairs[0][1].encoded > 1
+
+    return {
+        "request": name,
+        "loop ms": 1e3 * median([e.loop for _, e in pairs]),
+        "whole ms": 1e3 * median([e.whole for _, e in pairs]),
+        "loop / generation": median([e.loop / g.loop for g, e in pairs]),
+        "whole / generation": median([e.whole / g.whole for g, e in pairs]),
+        "loop / N (network + decode + encode)": median([e.loop / calls(g, e) for g, e in pairs])
+        if projected
+        else "",
+        "loop / its own calls": median([e.loop / e.spent for _, e in pairs]),
+    }
 
 
 def _live(bench: Bench, rounds: int = 15) -> list[dict[str, Any]]:
     """Stroke to pixels within the engine, without page and network: one step, live priority."""
     from lcm_studio.spec.events import Done
-    from lcm_studio.spec.requests import Edit
 
     image = bench.scenes("inpaint", [0])[0].truth
     rows = []

@@ -11,6 +11,7 @@ import torch
 from lcm_studio.edits import masks
 from lcm_studio.edits.finish import keep_pixels, to_bytes
 from lcm_studio.edits.geometry import Box, around, check_size, resize
+from lcm_studio.edits.harmonic import ROUGH, harmonic, near
 from lcm_studio.edits.membrane import Membrane
 from lcm_studio.edits.options import Options
 from lcm_studio.edits.prepare import (
@@ -28,7 +29,7 @@ from lcm_studio.edits.prepare import (
 )
 from lcm_studio.edits.problem import PIXELS, Known, Method, Problem
 from lcm_studio.edits.schedules import default_anchors, from_strength
-from lcm_studio.edits.seams import feathered, harmonic, match_colour, near, poisson, seam_score
+from lcm_studio.edits.seams import feathered, match_colour, poisson, seam_score
 from lcm_studio.models.protocol import Model
 from lcm_studio.operators import Mask
 from lcm_studio.spec.errors import BadRequest
@@ -215,7 +216,7 @@ def fill(work: Floats, hole: Bools) -> Floats:
     """The hole painted with the smooth continuation of its border; grey where nothing is known."""
     if hole.all():
         return np.full_like(work, 127.5)
-    return harmonic(work, hole)
+    return harmonic(work, hole, ROUGH)
 
 
 def _working(box: Box, model: Model) -> tuple[int, int]:

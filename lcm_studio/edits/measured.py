@@ -335,7 +335,7 @@ def _known_samples(mask: Pixels, rgb: Pixels) -> tuple[NDArray[np.bool_], tuple[
 
 
 def _filled(rgb: Pixels, keep: NDArray[np.bool_]) -> Pixels:
-    from lcm_studio.edits.seams import harmonic
+    from lcm_studio.edits.harmonic import harmonic
 
     return to_bytes(harmonic(rgb.astype(np.float32), ~keep))
 

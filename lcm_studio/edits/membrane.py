@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lcm_studio.edits.seams import harmonic, near
+from lcm_studio.edits.harmonic import harmonic, near
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MOST = 16_000  # unknowns of a solution, some milliseconds; the membrane of a larger hole is smooth enough at half size
 MARGIN = 16  # pixels around the hole that a coarser grid may look at
 
 
@@ -34,7 +33,7 @@ class Membrane:
         """S y / (1 + damping) for `(B, C, H, W)`, solved on the CPU: few numbers go there and back."""
         part = (..., *self.part)
         pictures = y[part].detach().cpu().float().permute(0, 2, 3, 1).numpy()
-        solved = [harmonic(np.ascontiguousarray(p), self.hole, MOST) for p in pictures]
+        solved = [harmonic(np.ascontiguousarray(p), self.hole) for p in pictures]
         whole = y.clone()
         whole[part] = torch.from_numpy(np.stack(solved)).permute(0, 3, 1, 2).to(y)
         return whole / (1 + damping)

@@ -5,25 +5,19 @@ Known pixels are never touched. Pictures are float `(H, W, 3)` in [0, 255]; `hol
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from scipy.sparse import csr_matrix, diags
-from scipy.sparse.linalg import splu
+
+from lcm_studio.edits.harmonic import MOST, ROUGH, harmonic, near
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     Indices = NDArray[np.intp]
     Floats = NDArray[np.float32]
     Bools = NDArray[np.bool_]
-
-_MOST_UNKNOWNS = 60_000
-_CROSS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32)
 
 
 def ring(hole: Bools, width: int, *, inside: bool) -> Bools:
@@ -33,16 +27,6 @@ def ring(hole: Bools, width: int, *, inside: bool) -> Bools:
     near = cv2.dilate((~side).astype(np.uint8), kernel) > 0
     found: Bools = side & near
     return found
-
-
-def near(hole: Bools, margin: int) -> tuple[slice, slice]:
-    """Rows and columns within `margin` pixels of the hole: nothing beyond changes what happens at its border."""
-    spans = []
-    for axis in (1, 0):
-        touched = np.flatnonzero(hole.any(axis=axis))
-        first, last = (int(touched[0]), int(touched[-1])) if len(touched) else (0, -1)
-        spans.append(slice(max(first - margin, 0), last + 1 + margin))
-    return spans[0], spans[1]
 
 
 def match_colour(made: Floats, known: Floats, hole: Bools, width: int = 8) -> Floats:
@@ -63,66 +47,6 @@ def match_colour(made: Floats, known: Floats, hole: Bools, width: int = 8) -> Fl
     return made * gain.astype(made.dtype) + offset.astype(made.dtype)
 
 
-def harmonic(values: Floats, hole: Bools, most: int = _MOST_UNKNOWNS) -> Floats:
-    """`values` `(H, W, C)` outside the hole, continued into it with zero Laplacian (Dirichlet border).
-
-    A hole of more than `most` pixels is solved at half size, and so on.
-    """
-    if not hole.any() or hole.all():
-        return values
-    if hole.sum() > most:
-        return _coarse(values, hole, most)
-    out = values.copy()
-    part = near(hole, 1)
-    found, inside = out[part], hole[part]
-    right = _border_sums(np.where(inside[..., None], 0, found), inside)
-    found[inside] = _laplacian(inside.tobytes(), inside.shape).solve(right)
-    return out
-
-
-def _border_sums(values: Floats, hole: Bools) -> NDArray[np.float64]:
-    """For each pixel of the hole the sum of its four neighbours in `values`, `(N, C)` in float64."""
-    total = cv2.filter2D(
-        np.ascontiguousarray(values, np.float32), cv2.CV_32F, _CROSS, borderType=cv2.BORDER_CONSTANT
-    )
-    found: NDArray[np.float64] = total.reshape(values.shape)[hole].astype(np.float64)
-    return found
-
-
-@lru_cache(maxsize=4)
-def _laplacian(hole: bytes, shape: tuple[int, int]) -> Any:
-    """The factorized Laplacian of a hole: an edit solves with it twice, and every seed of it again."""
-    inside = np.frombuffer(hole, bool).reshape(shape)
-    index = np.full(shape, -1)
-    index[inside] = np.arange(inside.sum())
-    degree = np.full(shape, 4)
-    degree[[0, -1]] -= 1
-    degree[:, [0, -1]] -= 1
-    pairs = []
-    for a, b in ((index[:, :-1], index[:, 1:]), (index[:-1], index[1:])):
-        linked = (a >= 0) & (b >= 0)
-        pairs.append(np.stack([a[linked], b[linked]]))
-    row, column = np.concatenate(pairs, axis=1)
-    size = int(inside.sum())
-    links = csr_matrix((np.ones(len(row)), (row, column)), shape=(size, size))
-    matrix = (diags(degree[inside].astype(np.float64)) - links - links.T).tocsc()
-    return splu(matrix, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
-
-
-def _coarse(values: Floats, hole: Bools, most: int) -> Floats:
-    """The same at half size, for holes that are too large to solve at once; the border stays sharp."""
-    height, width = hole.shape
-    weight = (~hole).astype(np.float32)[..., None]
-    half = ((width + 1) // 2, (height + 1) // 2)
-    small_weight = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)
-    small = cv2.resize(values * weight, half, interpolation=cv2.INTER_AREA)
-    small = small.reshape(*small_weight.shape, -1)  # cv2 drops a single channel
-    small = small / np.maximum(small_weight, 1e-6)[..., None]
-    solved = harmonic(small.astype(np.float32), small_weight <= 1e-6, most)
-    big = cv2.resize(solved, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.where(hole[..., None], big.reshape(values.shape), values)
-
-
 def poisson(made: Floats, known: Floats, hole: Bools, reach: float = 4.0) -> Floats:
     """`made` inside the hole, shifted so that it goes on from `known` at the hole's border.
 
@@ -134,14 +58,12 @@ def poisson(made: Floats, known: Floats, hole: Bools, reach: float = 4.0) -> Flo
     if not hole.any() or hole.all():
         return np.where(hole[..., None], made, known)
     gap = _gap(made, known, hole)
-    shift = harmonic(gap, hole)[hole]
+    shift = harmonic(gap, hole, ROUGH if reach > 0 else MOST)
     if reach > 0:
         depth, nearest = _nearest(gap, hole)
-        weight = np.exp(-np.maximum(depth - 1, 0) / reach)[:, None]
+        weight = np.exp(np.minimum(1 - depth, 0) / reach)[..., None]
         shift += weight * (nearest - shift)
-    out = known.copy()
-    out[hole] = made[hole] + shift
-    return out
+    return np.where(hole[..., None], made + shift, known)
 
 
 def _gap(made: Floats, known: Floats, hole: Bools) -> Floats:
@@ -150,49 +72,44 @@ def _gap(made: Floats, known: Floats, hole: Bools) -> Floats:
     The step across should be the mean of the step before it (of `known`) and the one after it (of `made`): the step
     that `made` has there is the trace of the projection, which ends at this very border.
     """
+    height, width, channels = known.shape
     gap = known - made
-    total, count = np.zeros_like(gap), np.zeros(hole.shape, np.float32)
-    for axis in (0, 1):
-        for way in (1, -1):
-            crosses = ~hole & _shifted(hole, way, axis)
-            at = np.nonzero(crosses)  # few pixels: those of the border alone are worked on
-            first, second, back = (_neighbours(at, way * k, axis, hole) for k in (1, 2, -1))
+    total, count = np.zeros((height * width, channels), np.float32), np.zeros(height * width)
+    k, m, unknown = known.reshape(-1, channels), made.reshape(-1, channels), hole.ravel()
+    for axis, (size, stride) in enumerate(((height, width), (width, 1))):
+        crossed = np.diff(hole, axis=axis)
+        y, x = np.nonzero(crossed)  # few pixels: those of the border alone are worked on
+        upper, place = y * width + x, (y, x)[axis]
+        known_first = ~unknown[upper]
+        for way, here in ((1, known_first), (-1, ~known_first)):
+            at, own = (upper + (way < 0) * stride)[here], (place + (way < 0))[here]
             # at the picture's edge there is no step before or after
-            behind = ~hole[back] & (back[axis] != at[axis])
-            ahead = hole[second] & (second[axis] != first[axis])
-            a = np.where(behind[:, None], known[at] - known[back], 0)
-            b = np.where(ahead[:, None], made[second] - made[first], 0)
-            steps = (a + b) / np.maximum(behind.astype(np.float32) + ahead, 1)[:, None]
-            total[at] += known[at] + steps - made[first]
+            behind = (own - way >= 0) & (own - way < size)
+            ahead = (own + 2 * way >= 0) & (own + 2 * way < size)
+            first, step = at + way * stride, way * stride
+            back, second = np.where(behind, at - step, at), np.where(ahead, first + step, first)
+            behind &= ~unknown[back]
+            ahead &= unknown[second]
+            steps = np.where(behind[:, None], k[at] - k[back], 0)
+            steps += np.where(ahead[:, None], m[second] - m[first], 0)
+            steps /= np.maximum(behind.astype(np.float32) + ahead, 1)[:, None]
+            total[at] += k[at] + steps - m[first]
             count[at] += 1
-    at = np.nonzero(count)
-    gap[at] = total[at] / count[at][:, None]
+    border = np.flatnonzero(count)
+    gap.reshape(-1, channels)[border] = total[border] / count[border, None]
     return gap
 
 
-def _shifted(hole: Bools, by: int, axis: int) -> Bools:
-    """`hole` at the pixel `by` further along `axis`; the last one's own at the picture's edge."""
-    size = hole.shape[axis]
-    return np.take(hole, np.clip(np.arange(size) + by, 0, size - 1), axis)
-
-
-def _neighbours(at: Sequence[Indices], by: int, axis: int, hole: Bools) -> tuple[Indices, Indices]:
-    """The pixels `by` further along `axis`, held to the picture."""
-    y, x = at
-    if axis == 0:
-        return np.clip(y + by, 0, hole.shape[0] - 1), x
-    return y, np.clip(x + by, 0, hole.shape[1] - 1)
-
-
 def _nearest(values: Floats, hole: Bools) -> tuple[Floats, Floats]:
-    """For each of the hole's N pixels the distance to the nearest one outside, `(N,)`, and its value `(N, C)`."""
+    """For each pixel the distance to the nearest one outside the hole, `(H, W)`, and its value `(H, W, C)`."""
     depth, labels = cv2.distanceTransformWithLabels(
         hole.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
+    outside = np.flatnonzero(~hole)
     source = np.zeros(labels.max() + 1, np.intp)
-    source[labels[~hole]] = np.flatnonzero(~hole)
-    found: Floats = values.reshape(-1, values.shape[2])[source[labels[hole]]]
-    return depth[hole], found
+    source[labels.ravel()[outside]] = outside
+    found: Floats = values.reshape(-1, values.shape[2]).take(source[labels], axis=0)
+    return depth, found
 
 
 def feathered(made: Floats, under: Floats, hole: Bools, width: int) -> Floats:
