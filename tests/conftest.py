@@ -1,4 +1,4 @@
-"""Shared fixtures: offline, two threads, deterministic."""
+"""Shared fixtures: offline, deterministic; side by side each process with one thread, slow files first."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # threads of processes that share the cores only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -18,6 +22,23 @@ settings.load_profile("studio")
 
 settings.register_profile("repeatable", derandomize=True)  # one that fails here fails everywhere
 settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Side by side, files with the browser go first and those that train next: no process is left with them alone."""
+    if hasattr(config, "workerinput"):
+        browser = {item.path for item in items if item.get_closest_marker("browser")}
+        items.sort(key=lambda i: (i.path not in browser, "training" not in i.path.parts))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Whole files to each process, in the order above: the pages and models of a file are opened once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
+
 
 ROOT = Path(__file__).resolve().parent.parent
 
