@@ -27,6 +27,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "live": ("sketch",),
     "path_group": ("interpolate",),
 }
+SIDES = {"top": "above", "bottom": "below"}  # words that fit beside their number
 
 
 def build_files(examples: Path) -> Controls:
@@ -109,17 +110,14 @@ def build_options(info: ModelInfo) -> Controls:
                 elem_id=f"{TAB}-only-strokes",
                 elem_classes="lcm-mini",
             )
-    with gr.Row(visible=False, elem_classes="lcm-card") as c["border_group"]:
-        for side, value in (("left", 0), ("top", 0), ("right", 32), ("bottom", 0)):
-            c[side] = gr.Slider(
-                0,
-                512,
-                value=value,
-                step=8,
-                label=f"Add {side}",
-                elem_id=f"{TAB}-{side}",
-                min_width=120,
-            )
+    with gr.Group(visible=False, elem_classes="lcm-card") as c["border_group"]:
+        for sides in (("left", "right"), ("top", "bottom")):
+            with gr.Row():
+                for side in sides:
+                    c[side] = gr.Slider(
+                        0, 512, value=32 if side == "right" else 0, step=8, elem_id=f"{TAB}-{side}", min_width=120,
+                        label=f"Add {SIDES.get(side, side)}",
+                    )  # fmt: skip
     with gr.Row(visible=False, elem_classes="lcm-card") as c["scale_group"]:
         c["scale"] = gr.Radio(
             [("2 x", 2), ("4 x", 4), ("8 x", 8)], value=4, label="Enlarge", elem_id=f"{TAB}-scale",
