@@ -218,7 +218,8 @@ def _folder(out: Path, method: str, models: Sequence[str]) -> Path:
         defaults = (
             sorted(schedules.ANCHORS.items()),
             sorted(schedules.ETAS.items()),
-            sorted(schedules.RELAX.items()),
+            sorted(schedules.RELAX_FIRST.items()),
+            sorted(schedules.RELAX_LAST.items()),
             sorted(schedules.NOISE_SCALES.items()),
             prepare.ONCE,
         )

@@ -48,11 +48,11 @@ class Projection:
             self.picture = u
             return x0_hat
         projected = p.known.project(u, k)
+        if k < len(p.relax) and p.relax[k]:
+            projected = torch.lerp(p.start.to(projected), projected, 1 + p.relax[k])
         if last:
             self.picture = projected
             return x0_hat
-        if k == 0 and p.relax:
-            projected = torch.lerp(p.start.to(projected), projected, 1 + p.relax)
         if not self.latent:
             return projected
         return (yield from self._encoded(x0_hat, u, projected.clamp(-1, 1)))

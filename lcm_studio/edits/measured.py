@@ -98,6 +98,8 @@ def colorize(request: Edit, model: Model) -> Problem:
         return {"known": "luma", **errors(found, y)}
 
     levels = levels_of(request, options, model, default_anchors("colorize", request.steps))
+    relax = default_relax("colorize", len(levels))
+    relax = (options.number("relax", relax[0], 0.0, 1.0), *relax[1:]) if len(levels) > 1 else ()
     return Problem(
         start=tensor(np.repeat(full, 3, axis=2)),
         levels=levels,
@@ -107,7 +109,7 @@ def colorize(request: Edit, model: Model) -> Problem:
         method=method_of(options, levels),
         eta=eta_of(options, "colorize", levels),
         noise_scale=noise_scale_of(options, "colorize", len(levels)),
-        relax=options.number("relax", default_relax("colorize", len(levels)), 0.0, 1.0),
+        relax=relax,
         emphasis=emphasis_of(options, "colorize", model),
     )
 
@@ -177,6 +179,7 @@ def superres(request: Edit, model: Model) -> Problem:
         method=method_of(options, levels),
         eta=eta_of(options, f"superres{p}", levels),
         noise_scale=noise_scale_of(options, f"superres{p}", len(levels)),
+        relax=default_relax(f"superres{p}", len(levels)),
         emphasis=emphasis_of(options, "superres", model),
         tile=tile_for(frame, model),
         warnings=said,

@@ -60,8 +60,8 @@ class Problem:
     `method`: how a projection comes back into latents: residual adds E(u') - E(u), plain takes E(u'),
     once takes E(u') and what the autoencoder loses of z0, z0 - E(u) at the first level; latent only replaces cells, end projects only at the end.
     `eta`: share of fresh noise on the way down to the next level, 1 = all of it (`sampling.multistep`).
-    `relax`: the first of several clean estimates goes (1 + relax) times as far from `start`: over-relaxation. An
-    unknown part starts as a guess that the network takes for seen, so that its estimate stays too near to it.
+    `relax`: the clean estimate of each level goes (1 + relax) times as far from `start`: over-relaxation; 0 where there
+    is no entry. An unknown part starts as a guess that the network takes for seen, so that estimates stay too near to it.
     `noise_scale`: of all noise that is put in, also at the start (`sampling.multistep`).
     `emphasis`: of the prompt at the first level (`prompts.emphasised`).
     `project_last`: False leaves the last estimate as the network made it, for a `finish` that blends.
@@ -78,7 +78,7 @@ class Problem:
     keep: Tensor | None = None
     method: Method = "residual"
     eta: float = 1.0
-    relax: float = 0.0
+    relax: tuple[float, ...] = ()
     noise_scale: float = 1.0
     emphasis: float = 0.0
     project_last: bool = True

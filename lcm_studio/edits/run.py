@@ -64,7 +64,7 @@ def edit_session(
             "method": problem.method,
             "eta": problem.eta,
             "noise_scale": problem.noise_scale,
-            "relax": problem.relax,
+            "relax": list(problem.relax),
             "emphasis": problem.emphasis,
             **problem.settings,
         },

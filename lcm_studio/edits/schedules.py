@@ -142,23 +142,38 @@ def default_eta(task: str, steps: int) -> float:
     return ETAS.get(_like(task), (1.0, 1.0))[steps >= LONG]
 
 
-# How much farther from its start the first of several clean estimates goes (`Problem.relax`). For about 4 steps, and about 8.
-RELAX = {"colorize": (0.4, 0.4)}
+# How much farther from its start a clean estimate goes (`Problem.relax`): the first of several, or the last ones. For about 4
+# steps, and about 8.
+RELAX_FIRST = {"colorize": (0.4, 0.4)}
+RELAX_LAST: dict[str, tuple[Anchors, Anchors]] = {
+    "superres4": ((0.2, 0.15), ()),
+    "superres8": ((0.3, 0.15), ()),
+}
 
 
-def default_relax(task: str, steps: int) -> float:
-    """Over-relaxation of a task's first estimate."""
-    return RELAX.get(_like(task), (0.0, 0.0))[steps >= LONG]
+def default_relax(task: str, steps: int) -> tuple[float, ...]:
+    """Over-relaxation of a task's clean estimates, one per level; an only one is not relaxed."""
+    found = [0.0] * steps
+    if steps > 1:
+        like, long = _like(task), steps >= LONG
+        found[0] = RELAX_FIRST.get(like, (0.0, 0.0))[long]
+        for k, value in enumerate(reversed(RELAX_LAST.get(like, ((), ()))[long]), 1):
+            found[-k] = value
+    return tuple(found)
 
 
 # Share of the noise that a level is told to hold. An estimate is off by itself, which adds to what is put in; colours, whose
-# structure is all known, need little. For about 4 steps, and about 8.
-NOISE_SCALES = {"colorize": (0.65, 0.45)}
+# structure is all known, need little. Less noise is less detail, which late over-relaxation gives back. For about 4 steps,
+# and about 8.
+NOISE_SCALES = {"colorize": (0.65, 0.45), "superres4": (0.45, 1.0), "superres8": (0.6, 1.0)}
 
 
 def default_noise_scale(task: str, steps: int) -> float:
     """Noise that is put in, over that of the level."""
-    return NOISE_SCALES.get(_like(task), (1.0, 1.0))[steps >= LONG]
+    like = _like(task)
+    if steps == 1 and like in RELAX_LAST:
+        return 1.0
+    return NOISE_SCALES.get(like, (1.0, 1.0))[steps >= LONG]
 
 
 def _like(task: str) -> str:

@@ -8,7 +8,7 @@ import torch
 from lcm_studio.edits.loop import solve
 from lcm_studio.edits.problem import Known, Problem
 from lcm_studio.edits.prompts import emphasised
-from lcm_studio.edits.schedules import default_relax
+from lcm_studio.edits.schedules import default_noise_scale, default_relax
 from lcm_studio.models.protocol import Cond, Prompt
 from lcm_studio.operators import LUMA, Luma, Neutral
 from lcm_studio.sampling import Embed, Predict, drive
@@ -111,27 +111,44 @@ def coloured(relax, levels=LEVELS, seen=None, noise_scale=1.0):
 
 def test_only_the_first_level_has_a_conditioning_of_its_own():
     seen = []
-    coloured(0.0, seen=seen)
+    coloured((), seen=seen)
     assert [which for which, _ in seen] == [1, 0, 0, 0]
 
 
 def test_relaxation_comes_nearer_to_the_true_colours_and_keeps_the_luma():
     """The grey start is a guess that the network takes for seen."""
-    plain, _ = coloured(0.0)
+    plain, _ = coloured(())
     relaxed, error = coloured(default_relax("colorize", 4))
-    assert coloured(1.0)[0] < relaxed < 0.95 * plain
+    assert coloured((1.0,))[0] < relaxed < 0.95 * plain
     assert error < 1e-9
 
 
-def test_an_only_estimate_is_not_relaxed():
-    assert coloured(0.4, levels=LEVELS[:1]) == coloured(0.0, levels=LEVELS[:1])
+@pytest.mark.parametrize("task", ["colorize", "superres8", "superres5"])
+def test_an_only_estimate_is_not_relaxed_nor_given_less_noise_for_it(task):
+    assert default_relax(task, 1) == (0.0,)
+    assert task == "colorize" or default_noise_scale(task, 1) == 1
+
+
+@pytest.mark.parametrize(("steps", "wanted"), [(2, (0.3, 0.15)), (4, (0, 0, 0.3, 0.15))])
+def test_of_large_enlargements_the_last_estimates_are_relaxed(steps, wanted):
+    assert default_relax("superres8", steps) == default_relax("superres6", steps) == wanted
+    assert default_noise_scale("superres6", steps) == default_noise_scale("superres8", steps) < 1
+
+
+@pytest.mark.parametrize("k", range(4))
+def test_each_level_hears_its_own_relaxation(k):
+    """The known part is kept by each; the last one moves the result straight away from the start."""
+    relax = tuple(0.5 * (i == k) for i in range(4))
+    (plain, _), (moved, error) = coloured(()), coloured(relax)
+    assert moved != plain
+    assert error < 1e-9
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.65])
 def test_every_level_is_given_a_share_of_the_noise_that_it_is_told_of(scale):
     whole, less = [], []
-    coloured(0.0, seen=whole)
-    coloured(0.0, seen=less, noise_scale=scale)
+    coloured((), seen=whole)
+    coloured((), seen=less, noise_scale=scale)
     assert len(less) == len(whole) == len(LEVELS)
     assert less[0][1] == pytest.approx(scale * whole[0][1], rel=0.02)  # the start is one grey
     assert all(b < a for (_, a), (_, b) in zip(whole, less, strict=True))

@@ -176,8 +176,14 @@ def test_of_no_prompt_there_is_no_emphasis(made_by, task):
 
 def test_relaxation_is_of_colours_and_reported(made_by):
     (none, first), (some, second) = (made_by("colorize", relax=v) for v in (0, 0.8))
-    assert (none.settings["relax"], some.settings["relax"]) == (0, 0.8)
+    assert [done.settings["relax"][0] for done in (none, some)] == [0, 0.8]
     assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(("scale", "last"), [(2, (0, 0)), (4, (0.2, 0.15)), (8, (0.3, 0.15))])
+def test_large_enlargements_are_relaxed_at_the_end(made_by, scale, last):
+    said = made_by("superres", scale=scale, levels=(3, 1.5, 0.8, 0.4))[0].settings["relax"]
+    assert said == [0, 0, *last]
 
 
 def test_a_model_may_have_an_emphasis_of_its_own_for_a_task(tiny_models, tmp_path):
