@@ -99,7 +99,8 @@ def colorize(request: Edit, model: Model) -> Problem:
 
     levels = levels_of(request, options, model, default_anchors("colorize", request.steps))
     relax = default_relax("colorize", len(levels))
-    relax = (options.number("relax", relax[0], 0.0, 1.0), *relax[1:]) if len(levels) > 1 else ()
+    first = options.number("relax", relax[0], 0.0, 1.0)
+    relax = (first, *relax[1:]) if len(levels) > 1 else (0.0,)  # an only estimate is the result
     return Problem(
         start=tensor(np.repeat(full, 3, axis=2)),
         levels=levels,

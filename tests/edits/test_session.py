@@ -180,6 +180,14 @@ def test_relaxation_is_of_colours_and_reported(made_by):
     assert not np.array_equal(first, second)
 
 
+def test_an_only_estimate_of_colours_is_not_relaxed_but_a_wrong_number_is_refused(made_by, engine):
+    (none, first), (some, second) = (made_by("colorize", levels=(1.3,), relax=v) for v in (0, 0.8))
+    assert none.settings["relax"] == some.settings["relax"] == [0]
+    assert np.array_equal(first, second)
+    wrong = {"levels": (1.3,), "relax": 2}
+    assert "from 0 to 1" in run(engine, task="colorize", image=scene(), options=wrong)
+
+
 @pytest.mark.parametrize(("scale", "last"), [(2, (0, 0)), (4, (0.2, 0.15)), (8, (0.3, 0.15))])
 def test_large_enlargements_are_relaxed_at_the_end(made_by, scale, last):
     said = made_by("superres", scale=scale, levels=(3, 1.5, 0.8, 0.4))[0].settings["relax"]
