@@ -58,6 +58,12 @@ def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         parser.set_defaults(run=run)
 
 
+RELAX: tuple[str, dict[str, Any]] = (
+    "--relax",
+    {"metavar": "R,R,...", "help": "how much farther the estimate of each level goes, 0 to 1"},
+)
+
+
 def _own_arguments(parser: argparse.ArgumentParser, task: str) -> None:
     if task in ("inpaint", "outpaint", "sketch", "superres"):
         parser.add_argument("--mask", required=False, metavar="FILE", help="white = may change")
@@ -70,15 +76,11 @@ def _own_arguments(parser: argparse.ArgumentParser, task: str) -> None:
     if task in ("inpaint", "outpaint"):
         parser.add_argument("--borders", metavar="L,T,R,B", help="pixels to add on each side")
     own: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
-        "colorize": (
-            (
-                "--relax",
-                {"type": float, "help": "how much farther the first estimate goes, 0 to 1"},
-            ),
-        ),
+        "colorize": (RELAX,),
         "superres": (
             ("--scale", {"type": int, "help": "2 to 8 (default: 4)"}),
             ("--operator", {"metavar": "area|bicubic|blur:SIGMA", "help": "how it was shrunk"}),
+            RELAX,
         ),
         "denoise": (("--sigma", {"help": "noise for pixels in [0, 1], or auto"}),),
         "deblur": (("--kernel", {"metavar": "gaussian:SIGMA|motion:LENGTH,ANGLE"}),),
@@ -184,7 +186,7 @@ def make_request(args: argparse.Namespace, engine: Engine, image: str | None) ->
 
     task = args.task
     options = {n: getattr(args, n) for n in OPTIONS if getattr(args, n, None) is not None}
-    for name in ("levels", "borders"):
+    for name in ("levels", "borders", "relax"):
         if name in options:
             options[name] = tuple(part.strip() for part in str(options[name]).split(","))
     if task == "inpaint" and "borders" in options:

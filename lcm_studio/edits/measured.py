@@ -24,13 +24,14 @@ from lcm_studio.edits.prepare import (
     method_of,
     noise_scale_of,
     picture,
+    relax_of,
     room,
     split,
     tensor,
     tile_for,
 )
 from lcm_studio.edits.problem import Known, Problem
-from lcm_studio.edits.schedules import default_anchors, default_relax
+from lcm_studio.edits.schedules import default_anchors
 from lcm_studio.edits.seams import block_seam_score
 from lcm_studio.models.protocol import Model
 from lcm_studio.operators import (
@@ -98,9 +99,6 @@ def colorize(request: Edit, model: Model) -> Problem:
         return {"known": "luma", **errors(found, y)}
 
     levels = levels_of(request, options, model, default_anchors("colorize", request.steps))
-    relax = default_relax("colorize", len(levels))
-    first = options.number("relax", relax[0], 0.0, 1.0)
-    relax = (first, *relax[1:]) if len(levels) > 1 else (0.0,)  # an only estimate is the result
     return Problem(
         start=tensor(np.repeat(full, 3, axis=2)),
         levels=levels,
@@ -110,14 +108,14 @@ def colorize(request: Edit, model: Model) -> Problem:
         method=method_of(options, levels),
         eta=eta_of(options, "colorize", levels),
         noise_scale=noise_scale_of(options, "colorize", len(levels)),
-        relax=relax,
+        relax=relax_of(options, "colorize", len(levels)),
         emphasis=emphasis_of(options, "colorize", model),
     )
 
 
 def superres(request: Edit, model: Model) -> Problem:
     """`scale` times larger; a mask `(h, w)` on the small picture marks samples that are unknown."""
-    options = Options("superres", request.options, ("scale", "operator"))
+    options = Options("superres", request.options, ("scale", "operator", "relax"))
     p = options.whole("scale", 4, 2, 8)
     name = options.text("operator", "area")
     rgb, alpha = split(request.image)
@@ -180,7 +178,7 @@ def superres(request: Edit, model: Model) -> Problem:
         method=method_of(options, levels),
         eta=eta_of(options, f"superres{p}", levels),
         noise_scale=noise_scale_of(options, f"superres{p}", len(levels)),
-        relax=default_relax(f"superres{p}", len(levels)),
+        relax=relax_of(options, f"superres{p}", len(levels)),
         emphasis=emphasis_of(options, "superres", model),
         tile=tile_for(frame, model),
         warnings=said,

@@ -34,6 +34,31 @@ class Options:
             raise BadRequest(f"{name}={value} is not usable; use a number from {low:g} to {high:g}")
         return number
 
+    def per_level(
+        self, name: str, default: Sequence[float], low: float, high: float
+    ) -> tuple[float, ...]:
+        """One number in [low, high] for each level of `default`; given as one or several, those not given are 0."""
+        value = self.given.get(name)
+        if value is None:
+            return tuple(default)
+        several = value if isinstance(value, list | tuple) else (value,)
+        found = []
+        for one in several:
+            try:
+                number = math.nan if isinstance(one, bool) else float(one)
+            except (TypeError, ValueError):
+                number = math.nan
+            if not (math.isfinite(number) and low <= number <= high):
+                raise BadRequest(
+                    f"{name}={value} is not usable; use numbers from {low:g} to {high:g}, one per level: 0, 0, 0.3"
+                )
+            found.append(number)
+        if len(found) > len(default):
+            raise BadRequest(
+                f"{name} has {len(found)} numbers, but there are {len(default)} levels; give one per level at most"
+            )
+        return (*found, *(0.0 for _ in default[len(found) :]))
+
     def whole(self, name: str, default: int, low: int, high: int) -> int:
         """A whole number in [low, high]."""
         number = self.number(name, default, low, high)

@@ -20,6 +20,7 @@ from lcm_studio.edits.schedules import (
     check_levels,
     default_eta,
     default_noise_scale,
+    default_relax,
     on_grid,
 )
 from lcm_studio.models.protocol import Model
@@ -103,6 +104,12 @@ def eta_of(options: Options, task: str, levels: Sequence[float]) -> float:
 def noise_scale_of(options: Options, task: str, steps: int) -> float:
     """The user's noise over that of the level, else the task's own for so many levels."""
     return options.number("noise_scale", default_noise_scale(task, steps), 0.1, 1.0)
+
+
+def relax_of(options: Options, task: str, steps: int) -> tuple[float, ...]:
+    """The user's over-relaxation of each level, else the task's own; an only estimate is not relaxed."""
+    found = options.per_level("relax", default_relax(task, steps), 0.0, 1.0)
+    return found if steps > 1 else (0.0,)
 
 
 EMPHASIS = 3.0  # the most

@@ -76,7 +76,7 @@ TASKS: dict[str, EditTask] = {
             name="superres",
             title="Enlarge",
             known="the mean of every block of pixels",
-            options=("scale", "operator"),
+            options=("scale", "operator", "relax"),
             bound=1.0,
             build=_lazy("measured", "superres"),
         ),

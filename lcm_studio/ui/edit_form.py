@@ -28,7 +28,8 @@ NAMES = (
     "right", "bottom", "scale", "operator", "sigma", "kernel", "strength", "frames", "path", "kind", "prompt_b",
     "seed_b", "levels", "method", "eta", "noise_scale", "relax", "emphasis",
 )  # fmt: skip
-NUMBERS = ("eta", "noise_scale", "relax", "emphasis")  # 0 is a value; empty is the tool's own
+PER_LEVEL = ("levels", "relax")  # written as 0, 0, 0.3
+NUMBERS = ("eta", "noise_scale", "emphasis")  # 0 is a value; empty is the tool's own
 BORDERS = ("left", "top", "right", "bottom")
 MOST_UNDO = 20
 _sheets = itertools.count(1)
@@ -157,21 +158,22 @@ def options(tool: str, said: Mapping[str, Any]) -> dict[str, Any]:
     """The options of one tool, from a form that holds those of all."""
     out: dict[str, Any] = {}
     for name in task_of(tool).options:
-        if name in said and name not in NUMBERS and said[name] not in (None, "", False):
+        if name in said and name not in PER_LEVEL and said[name] not in (None, "", False):
             out[name] = said[name]
     if tool == "outpaint":
         out["borders"] = [form.whole(said, side) for side in BORDERS]
     if tool == "sketch" and said.get("only_strokes"):
         out.setdefault("grow", ROUND_STROKES)
-    words = str(said.get("levels") or "").replace(";", ",")
-    if words.strip():
-        out["levels"] = [part.strip() for part in words.split(",") if part.strip()]
     if said.get("method") not in (None, "", "default"):
         out["method"] = said["method"]
     for name in NUMBERS:
-        own = name in task_of(tool).options or name in Options.COMMON
-        if own and form.filled(said.get(name)):
+        if form.filled(said.get(name)):
             out[name] = form.typed(said[name])
+    for name in PER_LEVEL:
+        words = form.filled(said.get(name)).replace(";", ",")
+        own = name in task_of(tool).options or name in Options.COMMON
+        if own and words:
+            out[name] = [part.strip() for part in words.split(",") if part.strip()]
     return out
 
 
@@ -197,8 +199,9 @@ def from_settings(said: object) -> dict[str, Any]:
         if said.get(name) is not None:
             known[name] = said[name]
     known |= {name: value for name, value in given.items() if name in NAMES}
-    if isinstance(given.get("levels"), list | tuple):
-        known["levels"] = ", ".join(str(v) for v in given["levels"])
+    for name in PER_LEVEL:
+        if isinstance(given.get(name), list | tuple):
+            known[name] = ", ".join(str(v) for v in given[name])
     borders = given.get("borders")
     if isinstance(borders, list | tuple) and len(borders) == len(BORDERS):
         known |= dict(zip(BORDERS, borders, strict=True))

@@ -80,6 +80,8 @@ def test_borders_make_the_picture_larger(
         ("colorize", "a", (), 1),
         ("superres", "small", ("--scale", "4"), 1),
         ("superres", "small", ("--scale", "2", "--operator", "bicubic"), 1),
+        ("superres", "small", ("--scale", "4", "--noise-scale", "1", "--relax", "0"), 1),
+        ("colorize", "a", ("--relax", "0.3,0.1"), 1),
         ("deblur", "a", ("--kernel", "gaussian:1.0"), None),
         ("denoise", "a", ("--sigma", "auto"), None),
         ("denoise", "a", ("--sigma", "0.2"), None),

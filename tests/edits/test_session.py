@@ -188,6 +188,19 @@ def test_an_only_estimate_of_colours_is_not_relaxed_but_a_wrong_number_is_refuse
     assert "from 0 to 1" in run(engine, task="colorize", image=scene(), options=wrong)
 
 
+@pytest.mark.parametrize("task", ["colorize", "superres"])
+@pytest.mark.parametrize("given", [0.3, ["0.1", " 0", 0.25]])
+def test_relaxation_is_a_number_or_one_per_level_and_what_is_reported_does_the_same(
+    made_by, task, given
+):
+    levels = (3, 1.5, 0.8, 0.4)
+    done, picture = made_by(task, levels=levels, relax=given)
+    said = done.settings["relax"]
+    assert said == ([0.3, 0, 0, 0] if given == 0.3 else [0.1, 0, 0.25, 0])
+    assert np.array_equal(picture, made_by(task, levels=levels, relax=said)[1])
+    assert not np.array_equal(picture, made_by(task, levels=levels, relax=0)[1])
+
+
 @pytest.mark.parametrize(("scale", "last"), [(2, (0, 0)), (4, (0.2, 0.15)), (8, (0.3, 0.15))])
 def test_large_enlargements_are_relaxed_at_the_end(made_by, scale, last):
     said = made_by("superres", scale=scale, levels=(3, 1.5, 0.8, 0.4))[0].settings["relax"]
@@ -284,6 +297,9 @@ BAD = [
     ({"task": "colorize", "options": {"noise_scale": 0}}, "from 0.1 to 1"),
     ({"task": "colorize", "options": {"relax": float("nan")}}, "from 0 to 1"),
     ({"task": "denoise", "options": {"relax": 0.5}}, "no option"),
+    ({"task": "superres", "options": {"relax": [0.1, 1.1]}}, "from 0 to 1"),
+    ({"task": "superres", "options": {"relax": "much"}}, "from 0 to 1"),
+    ({"task": "superres", "options": {"relax": [0.1] * 20}}, "20 numbers"),
     ({"task": "interpolate", "image_b": scene(), "options": {"emphasis": -1}}, "from 0 to 3"),
     ({"task": "interpolate", "image_b": scene(), "options": {"eta": "much"}}, "from 0 to 1"),
     ({"task": "inpaint", "mask": square(), "options": {"levels": [1, 2]}}, "below"),

@@ -23,26 +23,40 @@ FORM: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("typed", "sent"), [(None, {}), ("", {}), (0, {"eta": 0}), (0.85, {"eta": 0.85})]
 )
-@pytest.mark.parametrize("name", ["eta", "noise_scale", "relax", "emphasis"])
+@pytest.mark.parametrize("name", ["eta", "noise_scale", "emphasis"])
 def test_zero_is_something_else_than_none_given(name: str, typed: Any, sent: Any) -> None:
     expected = {name: sent["eta"]} if sent else {}
     assert edit_form.options("colorize", FORM | {name: typed}) == expected
 
 
 def test_the_schedule_survives_the_way_through_a_picture_file() -> None:
-    said = FORM | {"levels": "3; 1, 0.4", "method": "once", "eta": 0, "relax": 0, "emphasis": 1.5}
+    said = FORM | {
+        "levels": "3; 1, 0.4",
+        "method": "once",
+        "eta": 0,
+        "relax": "0.4; 0,0.3",
+        "emphasis": 1.5,
+    }
     options = edit_form.options("colorize", said)
     assert options == {
         "levels": ["3", "1", "0.4"],
         "method": "once",
         "eta": 0,
-        "relax": 0,
+        "relax": ["0.4", "0", "0.3"],
         "emphasis": 1.5,
     }
     again = edit_form.from_settings({"task": "colorize", "options": options})
     assert edit_form.options("colorize", FORM | again) == options
     bare = edit_form.from_settings({"task": "colorize", "options": {}})
     assert edit_form.options("colorize", said | bare) == {}
+
+
+@pytest.mark.parametrize(
+    ("tool", "typed", "sent"),
+    [("superres", "0", ["0"]), ("superres", 0, ["0"]), ("superres", " ", None), ("denoise", "0.3", None)],
+)  # fmt: skip
+def test_relaxation_is_sent_to_the_tools_that_take_it(tool: str, typed: Any, sent: Any) -> None:
+    assert edit_form.options(tool, FORM | {"relax": typed}).get("relax") == sent
 
 
 def test_a_tool_brings_its_guidance_and_a_scale_set_by_hand_stays() -> None:
