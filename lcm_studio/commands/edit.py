@@ -82,8 +82,8 @@ def _own_arguments(parser: argparse.ArgumentParser, task: str) -> None:
             ("--operator", {"metavar": "area|bicubic|blur:SIGMA", "help": "how it was shrunk"}),
             RELAX,
         ),
-        "denoise": (("--sigma", {"help": "noise for pixels in [0, 1], or auto"}),),
-        "deblur": (("--kernel", {"metavar": "gaussian:SIGMA|motion:LENGTH,ANGLE"}),),
+        "denoise": (("--sigma", {"help": "noise for pixels in [0, 1], or auto"}), RELAX),
+        "deblur": (("--kernel", {"metavar": "gaussian:SIGMA|motion:LENGTH,ANGLE"}), RELAX),
         "sketch": (("--strength", {"type": float, "help": "0 to 1 (default: 0.6)"}),),
         "interpolate": (
             ("--image-b", {"metavar": "FILE", "help": "the last picture"}),

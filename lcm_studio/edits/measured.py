@@ -187,7 +187,7 @@ def superres(request: Edit, model: Model) -> Problem:
 
 def denoise(request: Edit, model: Model) -> Problem:
     """Removes white noise of `sigma` (for pixels in [0, 1]), given or estimated ("auto")."""
-    options = Options("denoise", request.options, ("sigma",))
+    options = Options("denoise", request.options, ("sigma", "relax"))
     rgb, alpha = split(request.image)
     check_size(*rgb.shape[:2])
     estimated = options.given.get("sigma", "auto") == "auto"
@@ -223,6 +223,7 @@ def denoise(request: Edit, model: Model) -> Problem:
         method=method_of(options, levels),
         eta=eta_of(options, "denoise", levels),
         noise_scale=noise_scale_of(options, "denoise", len(levels)),
+        relax=relax_of(options, "denoise", len(levels), relaxed_share(sigma)),
         emphasis=emphasis_of(options, "denoise", model),
         tile=tile_for(frame, model),
     )
@@ -230,7 +231,7 @@ def denoise(request: Edit, model: Model) -> Problem:
 
 def deblur(request: Edit, model: Model) -> Problem:
     """Undoes a known blur: "gaussian:SIGMA" or "motion:LENGTH,ANGLE" in pixels of the picture."""
-    options = Options("deblur", request.options, ("kernel",))
+    options = Options("deblur", request.options, ("kernel", "relax"))
     rgb, alpha = split(request.image)
     check_size(*rgb.shape[:2])
     kernel = options.text("kernel", "gaussian:2")
@@ -260,6 +261,7 @@ def deblur(request: Edit, model: Model) -> Problem:
         method=method_of(options, levels),
         eta=eta_of(options, "deblur", levels),
         noise_scale=noise_scale_of(options, "deblur", len(levels)),
+        relax=relax_of(options, "deblur", len(levels)),
         emphasis=emphasis_of(options, "deblur", model),
         tile=tile_for(frame, model),
     )
@@ -277,6 +279,11 @@ def denoise_range(sigma: float, steps: int) -> tuple[float, float]:
     """First and last level for pixel noise `sigma`: high enough to repaint what the noise has hidden."""
     first, *_, last = default_anchors("denoise", steps)
     return max(first * sigma / 0.1, 0.4), max(last * min(sigma / 0.1, 1.0), 0.2)
+
+
+def relaxed_share(sigma: float) -> float:
+    """How much of the over-relaxation is good for pixel noise `sigma`: none where the noise hides little, all from 0.1."""
+    return float(np.clip(sigma / 0.05 - 1, 0, 1))
 
 
 def smoothed(noisy: Pixels, sigma: float) -> Pixels:

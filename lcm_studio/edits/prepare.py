@@ -106,9 +106,10 @@ def noise_scale_of(options: Options, task: str, steps: int) -> float:
     return options.number("noise_scale", default_noise_scale(task, steps), 0.1, 1.0)
 
 
-def relax_of(options: Options, task: str, steps: int) -> tuple[float, ...]:
-    """The user's over-relaxation of each level, else the task's own; an only estimate is not relaxed."""
-    found = options.per_level("relax", default_relax(task, steps), 0.0, 1.0)
+def relax_of(options: Options, task: str, steps: int, share: float = 1.0) -> tuple[float, ...]:
+    """The user's over-relaxation of each level, else `share` of the task's own; an only estimate is not relaxed."""
+    own = tuple(share * value for value in default_relax(task, steps))
+    found = options.per_level("relax", own, 0.0, 1.0)
     return found if steps > 1 else (0.0,)
 
 

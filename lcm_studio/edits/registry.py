@@ -84,14 +84,14 @@ TASKS: dict[str, EditTask] = {
             name="denoise",
             title="Denoise",
             known="the noisy picture, up to its noise",
-            options=("sigma",),
+            options=("sigma", "relax"),
             build=_lazy("measured", "denoise"),
         ),
         EditTask(
             name="deblur",
             title="Deblur",
             known="the blurred picture",
-            options=("kernel",),
+            options=("kernel", "relax"),
             build=_lazy("measured", "deblur"),
         ),
         EditTask(

@@ -113,7 +113,7 @@ ANCHORS: dict[str, tuple[Anchors, Anchors]] = {
     "superres4": ((1.0, 0.78, 0.6, 0.54), (1.2, 0.9, 0.7, 0.45)),
     "superres8": ((7.0, 3.4, 1.9, 1.1), (3.0, 1.8, 1.0, 0.6)),
     "denoise": ((0.6, 0.2), (0.6, 0.2)),
-    "deblur": ((0.25, 0.17), (0.45, 0.17)),
+    "deblur": ((0.3, 0.14), (0.45, 0.17)),
     "sketch": ((3.0, 0.3), (3.0, 0.3)),
     "interpolate": ((2.0, 0.3), (2.0, 0.3)),
 }
@@ -134,7 +134,12 @@ def default_anchors(task: str, steps: int) -> Anchors:
 
 # Below 1, some of the noise that a level held goes on to the next: in holes and large enlargements what was begun is
 # kept; colours must be free to change. For about 4 steps, and about 8.
-ETAS = {"inpaint": (0.6, 0.75), "outpaint": (0.7, 0.9), "superres8": (0.4, 0.85)}
+ETAS = {
+    "inpaint": (0.6, 0.75),
+    "outpaint": (0.7, 0.9),
+    "superres4": (1.0, 0.6),
+    "superres8": (0.4, 0.85),
+}
 
 
 def default_eta(task: str, steps: int) -> float:
@@ -146,8 +151,12 @@ def default_eta(task: str, steps: int) -> float:
 # steps, and about 8.
 RELAX_FIRST = {"colorize": (0.4, 0.4)}
 RELAX_LAST: dict[str, tuple[Anchors, Anchors]] = {
-    "superres4": ((0.2, 0.15), ()),
+    "superres2": ((0.3,), (0.3,)),
+    "superres3": ((0.1, 0.3), (0.1, 0.15)),
+    "superres4": ((0.2, 0.15), (0.1, 0.15)),
     "superres8": ((0.3, 0.15), ()),
+    "denoise": ((0.2,), (0.15,)),
+    "deblur": ((0.3,), (0.3,)),
 }
 
 
@@ -165,7 +174,15 @@ def default_relax(task: str, steps: int) -> tuple[float, ...]:
 # Share of the noise that a level is told to hold. An estimate is off by itself, which adds to what is put in; colours, whose
 # structure is all known, need little. Less noise is less detail, which late over-relaxation gives back. For about 4 steps,
 # and about 8.
-NOISE_SCALES = {"colorize": (0.65, 0.45), "superres4": (0.45, 1.0), "superres8": (0.6, 1.0)}
+NOISE_SCALES = {
+    "colorize": (0.65, 0.45),
+    "superres2": (0.6, 0.6),
+    "superres3": (0.5, 0.5),
+    "superres4": (0.45, 0.45),
+    "superres8": (0.6, 0.8),
+    "denoise": (0.6, 0.6),
+    "deblur": (0.6, 0.6),
+}
 
 
 def default_noise_scale(task: str, steps: int) -> float:

@@ -205,7 +205,7 @@ def _sampling(info: ModelInfo) -> Controls:
         for name, label, words in (
             ("eta", "Fresh noise (eta)", "0 keeps the noise of the first level, 1 draws all of it anew. Empty: the tool's own."),
             ("noise_scale", "Noise put in", "Of what the network is told of, 0.1 to 1: less keeps more. Empty: the tool's own."),
-            ("relax", "Over-relaxation (Colour, Enlarge)", "How much farther each level's estimate goes from the start, 0 to 1: 0, 0, 0.3. Empty: the tool's own."),
+            ("relax", "Over-relaxation (Colour to Deblur)", "How much farther each level's estimate goes from the start, 0 to 1: 0, 0, 0.3. Empty: the tool's own."),
             ("emphasis", "Prompt emphasis", "Extra weight of the prompt at the first level, 0 to 3. Empty: the model's own."),
         ):  # fmt: skip
             c[name] = gr.Textbox(

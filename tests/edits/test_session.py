@@ -188,7 +188,7 @@ def test_an_only_estimate_of_colours_is_not_relaxed_but_a_wrong_number_is_refuse
     assert "from 0 to 1" in run(engine, task="colorize", image=scene(), options=wrong)
 
 
-@pytest.mark.parametrize("task", ["colorize", "superres"])
+@pytest.mark.parametrize("task", ["colorize", "superres", "denoise", "deblur"])
 @pytest.mark.parametrize("given", [0.3, ["0.1", " 0", 0.25]])
 def test_relaxation_is_a_number_or_one_per_level_and_what_is_reported_does_the_same(
     made_by, task, given
@@ -201,9 +201,19 @@ def test_relaxation_is_a_number_or_one_per_level_and_what_is_reported_does_the_s
     assert not np.array_equal(picture, made_by(task, levels=levels, relax=0)[1])
 
 
-@pytest.mark.parametrize(("scale", "last"), [(2, (0, 0)), (4, (0.2, 0.15)), (8, (0.3, 0.15))])
-def test_large_enlargements_are_relaxed_at_the_end(made_by, scale, last):
-    said = made_by("superres", scale=scale, levels=(3, 1.5, 0.8, 0.4))[0].settings["relax"]
+@pytest.mark.parametrize(
+    ("task", "own", "last"),
+    [
+        ("superres", {"scale": 2}, (0, 0.3)),
+        ("superres", {"scale": 4}, (0.2, 0.15)),
+        ("superres", {"scale": 8}, (0.3, 0.15)),
+        ("denoise", {"sigma": 0.1}, (0, 0.2)),
+        ("denoise", {"sigma": 0.05}, (0, 0)),
+        ("deblur", {}, (0, 0.3)),
+    ],
+)
+def test_what_is_measured_is_relaxed_at_the_end(made_by, task, own, last):
+    said = made_by(task, levels=(3, 1.5, 0.8, 0.4), **own)[0].settings["relax"]
     assert said == [0, 0, *last]
 
 
@@ -296,7 +306,7 @@ BAD = [
     ({"task": "colorize", "options": {"emphasis": 4}}, "from 0 to 3"),
     ({"task": "colorize", "options": {"noise_scale": 0}}, "from 0.1 to 1"),
     ({"task": "colorize", "options": {"relax": float("nan")}}, "from 0 to 1"),
-    ({"task": "denoise", "options": {"relax": 0.5}}, "no option"),
+    ({"task": "sketch", "options": {"relax": 0.5}}, "no option"),
     ({"task": "superres", "options": {"relax": [0.1, 1.1]}}, "from 0 to 1"),
     ({"task": "superres", "options": {"relax": "much"}}, "from 0 to 1"),
     ({"task": "superres", "options": {"relax": [0.1] * 20}}, "20 numbers"),

@@ -53,7 +53,7 @@ def test_the_schedule_survives_the_way_through_a_picture_file() -> None:
 
 @pytest.mark.parametrize(
     ("tool", "typed", "sent"),
-    [("superres", "0", ["0"]), ("superres", 0, ["0"]), ("superres", " ", None), ("denoise", "0.3", None)],
+    [("superres", "0", ["0"]), ("superres", 0, ["0"]), ("superres", " ", None), ("sketch", "0.3", None)],
 )  # fmt: skip
 def test_relaxation_is_sent_to_the_tools_that_take_it(tool: str, typed: Any, sent: Any) -> None:
     assert edit_form.options(tool, FORM | {"relax": typed}).get("relax") == sent
