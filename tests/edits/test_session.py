@@ -376,3 +376,22 @@ def test_few_levels_take_the_encoding_as_it_is_and_many_learn_what_it_loses(engi
     for steps, wanted in ((4, "plain"), (8, "once")):
         request = Edit(task="superres", image=scene(16, 16), steps=steps, options={"scale": scale})
         assert TASKS["superres"].build(request, model).method == wanted
+
+
+@pytest.mark.parametrize(("off", "peak", "goals"), [(1, 1, 3), (0, 1, 1), (3, 0, 1)])
+def test_deblurring_fits_closer_only_where_rounding_alone_took_it_over_the_bound(
+    engine, monkeypatch, off, peak, goals
+):
+    """A flat picture; the fit is `off` by so many levels, and by `peak` times .16 in one place."""
+    flat, seen = np.full((64, 64, 3), 100, np.uint8), []
+
+    def fit(op, x, y, *, damping, goal):
+        seen.append(goal)
+        made = flat + np.uint8(off)
+        made[32, 32] += np.uint8(peak)
+        return made
+
+    monkeypatch.setattr("lcm_studio.edits.measured.meet_operator", fit)
+    done = run(engine, task="deblur", image=flat, options={"kernel": "gaussian:1"})
+    assert len(seen) == goals and seen == sorted(seen, reverse=True)
+    assert done.fidelity["max_error"] == pytest.approx(off + 0.159 * peak, abs=0.01)
