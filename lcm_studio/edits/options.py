@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 from lcm_studio.spec.errors import BadRequest
 
@@ -24,13 +24,8 @@ class Options:
     def number(self, name: str, default: float, low: float, high: float) -> float:
         """A finite number in [low, high]."""
         value = self.given.get(name, default)
-        try:
-            if isinstance(value, bool):
-                raise TypeError
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not (math.isfinite(number) and low <= number <= high):
+        number = _number(value)
+        if not low <= number <= high:
             raise BadRequest(f"{name}={value} is not usable; use a number from {low:g} to {high:g}")
         return number
 
@@ -42,17 +37,12 @@ class Options:
         if value is None:
             return tuple(default)
         several = value if isinstance(value, list | tuple) else (value,)
-        found = []
-        for one in several:
-            try:
-                number = math.nan if isinstance(one, bool) else float(one)
-            except (TypeError, ValueError):
-                number = math.nan
-            if not (math.isfinite(number) and low <= number <= high):
-                raise BadRequest(
-                    f"{name}={value} is not usable; use numbers from {low:g} to {high:g}, one per level: 0, 0, 0.3"
-                )
-            found.append(number)
+        found = [_number(one) for one in several]
+        if not all(low <= number <= high for number in found):
+            words = ", ".join(str(one) for one in several)
+            raise BadRequest(
+                f"{name}={words} is not usable; use numbers from {low:g} to {high:g}, one per level: 0, 0, 0.3"
+            )
         if len(found) > len(default):
             raise BadRequest(
                 f"{name} has {len(found)} numbers, but there are {len(default)} levels; give one per level at most"
@@ -79,3 +69,13 @@ class Options:
         if not isinstance(value, str) or len(value) > 2000:
             raise BadRequest(f"{name} must be text of at most 2000 characters")
         return value
+
+
+def _number(value: object) -> float:
+    """`value` as a number; NaN, which lies in no range, for what is none."""
+    if isinstance(value, bool) or not isinstance(value, str | SupportsFloat):
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan

@@ -174,7 +174,7 @@ def test_of_no_prompt_there_is_no_emphasis(made_by, task):
     assert np.array_equal(made_by(task, "", emphasis=2.5)[1], made_by(task, "")[1])
 
 
-def test_relaxation_is_of_colours_and_reported(made_by):
+def test_relaxation_of_colours_is_heard_and_reported(made_by):
     (none, first), (some, second) = (made_by("colorize", relax=v) for v in (0, 0.8))
     assert [done.settings["relax"][0] for done in (none, some)] == [0, 0.8]
     assert not np.array_equal(first, second)

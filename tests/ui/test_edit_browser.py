@@ -340,6 +340,24 @@ def test_a_tool_brings_its_guidance_but_one_set_by_hand_stays(page: Any) -> None
     guidance_is("5.5")
 
 
+def test_a_relaxation_per_level_is_heard_and_a_wrong_one_is_told(page: Any) -> None:
+    tool(page, "Denoise", "denoise")
+    page.get_by_text("Schedule", exact=True).click()
+    field = "#edit-relax textarea, #edit-relax input"
+    for typed, words in (
+        ("much", "relax=much is not usable; use numbers from 0 to 1"),
+        ("0, 0, 1.5", "relax=0, 0, 1.5 is not usable; use numbers from 0 to 1"),
+        ("0, 0, 0, 0, 0.3", "relax has 5 numbers, but there are 4 levels"),
+    ):
+        page.fill(field, typed)
+        page.locator("#edit-go").click()
+        says(page, words)
+        assert page.input_value(field) == typed
+    page.fill(field, "0, 0, 0.1, 0.3")
+    said = read_settings(run(page)[0])
+    assert said is not None and said["relax"] == [0, 0, 0.1, 0.3]
+
+
 def test_a_morph_shows_its_frames_and_moves(page: Any) -> None:
     tool(page, "Morph", "interpolate")
     with page.expect_file_chooser() as chooser:
