@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from lcm_studio.models.load import LoadedModel
 from lcm_studio.models.protocol import Cond
 from lcm_studio.sampling import Ask, Decode, Encode, Predict
+from lcm_studio.spec.owners import Owner
 
 PARTS = {Predict: "network", Decode: "decode", Encode: "encode"}
 
@@ -71,24 +73,31 @@ class Work:
         return self._out[0] if len(self._out) == 1 else torch.cat(self._out)
 
 
-def shares(wanted: Sequence[int], limit: int) -> list[int]:
-    """How many rows of each work go into one call of at most `limit`: one by one in turn, the first first.
+def shares(wanted: Sequence[int], limit: int, owners: Sequence[Owner] = ()) -> list[int]:
+    """How many rows of each work go into one call of at most `limit`.
 
-    Nobody's large request takes the room of another's single picture.
+    The places are dealt one by one, each to the person with the fewest so far, then to the session, then to the
+    request: neither a large request nor many of one person take the room of another's single picture.
     """
+    whose = owners or [Owner()] * len(wanted)
     given = [0] * len(wanted)
-    left = limit
-    while left > 0 and any(g < w for g, w in zip(given, wanted, strict=True)):
-        for i, want in enumerate(wanted):
-            if given[i] < want and left > 0:
-                given[i] += 1
-                left -= 1
+    dealt: Counter[object] = Counter()
+    for _ in range(limit):
+        still = [i for i, want in enumerate(wanted) if given[i] < want]
+        if not still:
+            break
+        i = min(still, key=lambda i: (dealt[whose[i].person], dealt[whose[i]], given[i]))
+        given[i] += 1
+        dealt[whose[i].person] += 1
+        dealt[whose[i]] += 1
     return given
 
 
-def run_batch(model: LoadedModel, works: Sequence[Work], limit: int) -> list[int]:
+def run_batch(
+    model: LoadedModel, works: Sequence[Work], limit: int, owners: Sequence[Owner] = ()
+) -> list[int]:
     """One call for the open rows of `works`, all of one group; returns how many rows of each were answered."""
-    taken = shares([work.rows - work.done for work in works], limit)
+    taken = shares([work.rows - work.done for work in works], limit, owners)
     parts = [(work, work.done, work.done + n) for work, n in zip(works, taken, strict=True) if n]
     tensor = _join([work.tensor[a:b] for work, a, b in parts])
     if works[0].part == "network":

@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lcm_studio.engine.line import Places
 from lcm_studio.engine.registry import Registry
 from lcm_studio.engine.validate import check_request
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.events import Event, Failed, Loading
 from lcm_studio.spec.models import LoadState, ModelInfo
+from lcm_studio.spec.owners import Owner
 from lcm_studio.spec.requests import Edit, Generate, Request
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class EngineConfig:
     """`device`: auto, cpu, cuda, mps. `dtype`: auto, fp32, fp16, bf16.
 
     `models_dirs`: folders that hold model folders. `keep`: models in memory at once.
-    `max_rows`: pictures in one network call. `queue_size`: requests that may wait.
+    `max_rows`: pictures in one network call. `queue_size`: requests that may wait, for all models together.
     """
 
     device: str = "auto"
@@ -70,6 +72,7 @@ class Engine:
         self._lock = threading.Lock()
         self._load_lock = threading.Lock()
         self._device_lock = threading.Lock()
+        self._places = Places(self.config.queue_size)
         self._placement: Placement | None = None
         self._state = LoadState()
 
@@ -122,10 +125,16 @@ class Engine:
             self.registry.decoder(request.decoder)
         return warnings
 
-    def run(self, request: Request, cancelled: Callable[[], bool] = never) -> Iterator[Event]:
+    def run(
+        self,
+        request: Request,
+        cancelled: Callable[[], bool] = never,
+        *,
+        owner: Owner | None = None,
+    ) -> Iterator[Event]:
         """Carries a request out; the last event is Done, Failed or Stopped. Never raises for a user's mistake.
 
-        Leaving the iterator early cancels the request.
+        Leaving the iterator early cancels the request. Turns go by `owner`; None is one owner of its own.
         """
         from lcm_studio.engine.run import run_request
 
@@ -137,7 +146,7 @@ class Engine:
         except StudioError as error:
             yield Failed(message=str(error))
             return
-        yield from run_request(request, lane, warnings, cancelled)
+        yield from run_request(request, lane, warnings, cancelled, owner)
 
     def close(self) -> None:
         """Unloads everything; running requests fail with a sentence."""
@@ -229,6 +238,6 @@ class Engine:
         return Lane(
             model,
             max_rows=self.config.max_rows,
-            max_waiting=self.config.queue_size,
+            places=self._places,
             device_lock=self._device_lock,
         )

@@ -6,17 +6,18 @@ import atexit
 import itertools
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from lcm_studio.engine.batch import Work, run_batch
+from lcm_studio.engine.line import Line, Places
 from lcm_studio.models.load import LoadedModel
 from lcm_studio.sampling import Ask, Check, Decode, Embed, Estimate, Finished, answer
-from lcm_studio.spec.errors import Busy, StudioError
+from lcm_studio.spec.errors import StudioError
+from lcm_studio.spec.owners import Owner
 from lcm_studio.spec.requests import LoraSpec, Priority
 
 LIVE_BURST = 4
@@ -40,6 +41,7 @@ class Session:
     rows: int = 1
     setup: Setup = field(default_factory=Setup)
     priority: Priority = "normal"
+    owner: Owner = field(default_factory=Owner)
     previews: bool = False
     work: Work | None = None
     estimate: Estimate | None = None
@@ -69,17 +71,18 @@ class Lane:
         max_rows: int = 16,
         max_running: int = 32,
         max_waiting: int = 64,
+        places: Places | None = None,
         device_lock: threading.Lock | None = None,
     ) -> None:
         self.model = model
         self.max_rows = max_rows
         self.max_running = max_running
-        self.max_waiting = max_waiting
         self.calls = 0
         self.rows = 0
         self._device = device_lock or threading.Lock()
         self._wake = threading.Condition()
-        self._waiting: deque[Session] = deque()
+        self._line: Line[Session] = Line(places or Places(max_waiting))
+        self._moved = False  # whether positions in the line may have changed
         self._running: list[Session] = []
         self._turn = itertools.count(1)
         self._live_run = 0
@@ -94,21 +97,15 @@ class Lane:
     @property
     def load(self) -> tuple[int, int]:
         """(running, waiting) sessions."""
-        return len(self._running), len(self._waiting)
+        return len(self._running), len(self._line)
 
     def submit(self, session: Session) -> None:
-        """Queues a session; live ones in front. Raises Busy where the queue is full."""
+        """Queues a session. Raises Busy where the queue is full."""
         with self._wake:
             if self._closed:
                 raise StudioError("the model was unloaded; send the request again")
-            if len(self._waiting) >= self.max_waiting:
-                raise Busy(
-                    f"{len(self._waiting)} requests are waiting already; try again in a moment"
-                )
-            if session.priority == "live":
-                self._waiting.appendleft(session)
-            else:
-                self._waiting.append(session)
+            self._line.join(session, self._running)
+            self._moved = True
             self._wake.notify()
 
     def close(self) -> None:
@@ -128,43 +125,55 @@ class Lane:
                 if lead is not None:
                     self._serve(lead)
         error = StudioError("the model was unloaded; send the request again")
-        for session in [*self._running, *self._waiting]:
+        with self._wake:
+            waiting = self._line.drop(lambda _: True)
+        for session in [*self._running, *waiting]:
             session.post("failed", error)
         self._running.clear()
-        self._waiting.clear()
 
     def _admit(self) -> bool:
         """Waits for work, starts waiting sessions within the bound; False where the lane closes."""
         fresh: list[Session] = []
         with self._wake:
-            while not self._running and not self._waiting and not self._closed:
+            while not self._running and not len(self._line) and not self._closed:
                 self._wake.wait()
             if self._closed:
                 return False
-            room = self.max_running - sum(s.rows for s in self._running)
-            while self._waiting and (
-                not self._running
-                or room >= self._waiting[0].rows
-                or self._waiting[0].priority == "live"
-            ):
-                session = self._waiting.popleft()
-                room -= session.rows
-                self._running.append(session)
-                fresh.append(session)
-            for position, session in enumerate(self._waiting, start=1):
-                session.post("queued", position)
+            if self._moved:
+                fresh = self._start()
+                for position, session in enumerate(self._line.order(self._running), start=1):
+                    session.post("queued", position)
+                self._moved = False
         for session in fresh:
             self._advance(session, None, first=True)
         return True
+
+    def _start(self) -> list[Session]:
+        """Starts what there is room for, in the line's order, and who has nothing in work, in a room of their own."""
+        fresh: list[Session] = []
+        while True:
+            rows = sum(s.rows for s in self._running)
+            room = self.max_running - rows
+            first = next(iter(self._line.order(self._running)), None)
+            if first is None:
+                return fresh
+            extra = rows < 2 * self.max_running and self._line.deserves_a_start(
+                first, self._running
+            )
+            if self._running and room < first.rows and not extra:
+                return fresh
+            self._line.admit(first)
+            first.served = next(self._turn)
+            self._running.append(first)
+            fresh.append(first)
 
     def _drop_cancelled(self) -> None:
         for session in [*self._running]:
             if session.cancelled():
                 self._stop(session)
         with self._wake:
-            gone = [s for s in self._waiting if s.cancelled()]
-            for session in gone:
-                self._waiting.remove(session)
+            gone = self._line.drop(lambda session: session.cancelled())
+            self._moved = self._moved or bool(gone)
         for session in gone:
             session.generator.close()
             session.post("stopped", ())
@@ -183,7 +192,7 @@ class Lane:
         session.post("stopped", previews)
 
     def _choose(self) -> Session | None:
-        """The session to serve: live ones first but for every fifth turn, then whoever waited longest."""
+        """The session to serve: live ones first but for every fifth turn, then whose person waited longest."""
         ready = [s for s in self._running if s.work is not None]
         if not ready:
             return None
@@ -191,9 +200,9 @@ class Lane:
         normal = [s for s in ready if s.priority != "live"]
         if live and (not normal or self._live_run < LIVE_BURST):
             self._live_run += 1
-            return min(live, key=lambda s: s.served)
+            return in_turn(live)[0]
         self._live_run = 0
-        return min(normal or live, key=lambda s: s.served)
+        return in_turn(normal or live)[0]
 
     def _serve(self, lead: Session) -> None:
         """One call for `lead` and everybody whose work fits beside it."""
@@ -206,7 +215,7 @@ class Lane:
             and self._group(s) == group
             and (lead.priority != "live" or s.priority == "live")
         ]
-        mates.sort(key=lambda s: (s is not lead, s.served))
+        mates = [lead, *(s for s in in_turn(mates) if s is not lead)]
         works = [s.work for s in mates if s.work is not None]
         turn = next(self._turn)
         started = time.perf_counter()
@@ -214,7 +223,8 @@ class Lane:
             with self._device:
                 started = time.perf_counter()
                 self.model.use(loras=lead.setup.loras, decoder=lead.setup.decoder)
-                taken = run_batch(self.model, works, self._limit(lead.work))
+                owners = [s.owner for s in mates]
+                taken = run_batch(self.model, works, self._limit(lead.work), owners)
         except torch.OutOfMemoryError as error:
             self._shrink(lead, mates, error)
             return
@@ -311,3 +321,14 @@ class Lane:
         session.work = None
         if session in self._running:
             self._running.remove(session)
+            self._moved = True
+
+
+def in_turn(sessions: Sequence[Session]) -> list[Session]:
+    """Whose person was served the longest ago first; among one person's the same by session, then by request."""
+    persons: dict[str, int] = {}
+    owners: dict[Owner, int] = {}
+    for s in sessions:
+        persons[s.owner.person] = max(s.served, persons.get(s.owner.person, 0))
+        owners[s.owner] = max(s.served, owners.get(s.owner, 0))
+    return sorted(sessions, key=lambda s: (persons[s.owner.person], owners[s.owner], s.served))

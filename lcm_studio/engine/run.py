@@ -13,6 +13,7 @@ from lcm_studio.engine.lane import Lane, Session, Setup
 from lcm_studio.maths.pixels import to_pixels
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.events import Done, Event, Failed, Queued, Step, Stopped
+from lcm_studio.spec.owners import Owner
 from lcm_studio.spec.requests import Edit, Generate, Request
 from lcm_studio.spec.settings import to_settings
 
@@ -24,17 +25,27 @@ ENDS = ("done", "failed", "stopped")
 
 
 def run_request(
-    request: Request, lane: Lane, warnings: tuple[str, ...], cancelled: Callable[[], bool]
+    request: Request,
+    lane: Lane,
+    warnings: tuple[str, ...],
+    cancelled: Callable[[], bool],
+    owner: Owner | None = None,
 ) -> Iterator[Event]:
     """Submits the request's session and yields its events until the last one."""
-    yield from _Run(request, lane, warnings, cancelled).events()
+    yield from _Run(request, lane, warnings, cancelled, owner or Owner()).events()
 
 
 class _Run:
     def __init__(
-        self, request: Request, lane: Lane, warnings: tuple[str, ...], cancelled: Callable[[], bool]
+        self,
+        request: Request,
+        lane: Lane,
+        warnings: tuple[str, ...],
+        cancelled: Callable[[], bool],
+        owner: Owner,
     ) -> None:
         self.request = request
+        self.owner = owner
         self.lane = lane
         self.warnings = warnings
         self.left = False
@@ -82,6 +93,7 @@ class _Run:
             rows=rows,
             setup=Setup(loras=self.request.loras, decoder=self.request.decoder),
             priority=self.request.priority,
+            owner=self.owner,
             previews=self.request.previews,
         )
 

@@ -19,6 +19,7 @@ from lcm_studio.engine.run import run_request
 from lcm_studio.maths.schedule import NoiseSchedule
 from lcm_studio.sampling.toy import GaussianToy
 from lcm_studio.spec.events import Done, Failed, Queued, Step, Stopped
+from lcm_studio.spec.owners import Owner
 from lcm_studio.spec.requests import Generate
 
 VP = NoiseSchedule.from_config({"beta_schedule": "scaled_linear"})
@@ -253,3 +254,30 @@ def test_rows_bound_a_request_of_many_pictures(toy: SlowToy) -> None:
     images, flags = drive(session, toy)
     assert len(images) == len(flags) == 5
     assert toy.calls == [2, 2, 1]
+
+
+def test_many_large_requests_of_one_owner_hold_nobody_back(toy: SlowToy) -> None:
+    """Another person's single picture starts at once and has a place in every call."""
+    toy.seconds = 0.01
+    lane = Lane(toy, max_rows=8, max_running=16, max_waiting=64)  # type: ignore[arg-type]
+    heavy, light = Owner(person="heavy", session="1"), Owner(person="light", session="1")
+    flag = threading.Event()
+
+    def large(i: int) -> Any:
+        return list(run_request(request(i % 16, count=8, steps=50), lane, (), flag.is_set, heavy))[
+            -1
+        ]
+
+    with ThreadPoolExecutor(32) as pool:
+        crowd = [pool.submit(large, i) for i in range(30)]
+        while sum(lane.load) < 30:
+            time.sleep(0.001)
+        before = len(toy.calls)
+        events = list(run_request(request(3, steps=4), lane, (), lambda: False, light))
+        assert isinstance(events[-1], Done)
+        assert len(toy.calls) - before <= 4 + 3
+        assert sum(lane.load) == 30
+        flag.set()
+        for future in crowd:
+            future.result()
+    lane.close()
