@@ -16,8 +16,10 @@ from lcm_studio.sampling.drive import answer, drive
 from lcm_studio.sampling.loop import Noise, Refine, Steps, multistep
 from lcm_studio.sampling.noise import SeededNoise
 from lcm_studio.sampling.plan import Plan, plan, uses_consistency
+from lcm_studio.sampling.ways import Ancestral, Ode, Tcd, Way
 
 __all__ = [
+    "Ancestral",
     "Ask",
     "Check",
     "Decode",
@@ -26,11 +28,14 @@ __all__ = [
     "Estimate",
     "Finished",
     "Noise",
+    "Ode",
     "Plan",
     "Predict",
     "Refine",
     "SeededNoise",
     "Steps",
+    "Tcd",
+    "Way",
     "answer",
     "drive",
     "multistep",

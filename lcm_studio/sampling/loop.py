@@ -12,6 +12,7 @@ from torch import Tensor
 from lcm_studio.maths.solvers import ddim_step
 from lcm_studio.models.protocol import Cond, Schedule
 from lcm_studio.sampling.asks import Ask, Estimate, Predict
+from lcm_studio.sampling.ways import Ode, Way
 from lcm_studio.spec.errors import BadRequest
 
 Steps: TypeAlias = Generator[Ask, Any, Tensor]
@@ -37,6 +38,7 @@ def multistep(
     schedule: Schedule,
     noise: Noise,
     refine: Refine | None = None,
+    way: Way | None = None,
     deterministic: bool = False,
     eta: float = 1.0,
     first: Cond | None = None,
@@ -44,13 +46,13 @@ def multistep(
 ) -> Steps:
     """Samples from `x_t` `(B, C, H, W)` at level `timesteps[0]`; returns the last x0_hat, of the same shape.
 
-    x0_hat = f(x_t, t); then up to the next level with fresh noise, for every level but the last
-    (Song et al. 2023, Algorithm 1; Luo et al. 2023, Algorithm 3). `refine` is the one hook of editing.
-    `deterministic`: up to the next level with the noise that x_t holds already instead (DDIM, for plain
-    diffusion models and teachers); where the schedule does not end clean, what is returned is at its lowest
-    level, as diffusers' DDIM has it. Starting in the middle is passing x_t noised to `timesteps[0]`.
-    `eta` in [0, 1]: below 1, the noise is eta fresh and sqrt(1 - eta^2) what the network took x_t to hold, before
-    `refine` (Wang et al. 2023 (DDNM), eq. 10): less is drawn anew at every level, and the whole drifts less.
+    x0_hat = f(x_t, t); then on to the next level, the noise there c fresh and sqrt(1 - c^2) what the network took x_t to
+    hold, before `refine` (`sampling.ways`). `refine` is the one hook of editing.
+    `way`: what c is at each level, and where it ends; by default all noise is fresh (Song et al. 2023, Algorithm 1; Luo et
+    al. 2023, Algorithm 3). An end that is not clean holds only where nothing is refined.
+    `eta` in [0, 1]: c of the default (Wang et al. 2023 (DDNM), eq. 10): less is drawn anew at every level, and the whole
+    drifts less. `deterministic`: short for `way=Ode`, ending where the schedule does.
+    Starting in the middle is passing x_t noised to `timesteps[0]`.
     `noise_scale`: of the fresh noise; below 1 the network is told more than is put in, as the estimate itself is off
     (Garber & Tirer 2025 (CM4IR), delta = 1 / noise_scale - 1).
     `first`: the conditioning of the first level, where it is another than `cond`.
@@ -63,6 +65,8 @@ def multistep(
         raise BadRequest(
             f"timesteps={list(timesteps)} do not fall; give them in strictly falling order"
         )
+    if way is None:
+        way = Ode(end=None if schedule.ends_clean else 0) if deterministic else Way(eta=eta)
     total = len(timesteps)
     x0_hat = x_t
     for k, level in enumerate(timesteps):
@@ -71,17 +75,21 @@ def multistep(
         if refine is not None:
             x0_hat = yield from refine(x0_hat, k, x_t)
         yield Estimate(k + 1, total, x0_hat)
-        if k + 1 == total:
-            if deterministic and refine is None and not schedule.ends_clean:
-                return _carry_noise(x_t, x0_hat, t, 0, schedule)
+        last = k + 1 == total
+        target = way.target(level, None if last else timesteps[k + 1])
+        if last and (target is None or refine is not None):
             break
-        if deterministic:
-            x_t = _carry_noise(x_t, x0_hat, t, timesteps[k + 1], schedule)
+        if target is None:
+            x_t = x0_hat
+        elif last or not (fresh := way.fresh(schedule, level, target)):
+            x_t = _ddim(x0_hat, _noise_in(x_t, own, t, schedule), target, schedule)
         else:
             z = noise_scale * noise.draw()
-            if eta < 1:
-                z = eta * z + (1 - eta * eta) ** 0.5 * _noise_in(x_t, own, t, schedule)
-            x_t = schedule.renoise(x0_hat, z, timesteps[k + 1])
+            if fresh < 1:
+                z = fresh * z + (1 - fresh * fresh) ** 0.5 * _noise_in(x_t, own, t, schedule)
+            x_t = schedule.renoise(x0_hat, z, target)
+        if last:
+            return x_t
     return x0_hat
 
 
@@ -91,10 +99,7 @@ def _noise_in(x_t: Tensor, x0_hat: Tensor, t: Tensor, schedule: Schedule) -> Ten
     return (x_t - alpha * x0_hat) / sigma.clamp(min=torch.finfo(sigma.dtype).tiny)
 
 
-def _carry_noise(
-    x_t: Tensor, x0_hat: Tensor, t: Tensor, next_level: float, schedule: Schedule
-) -> Tensor:
-    """The DDIM step to `next_level` with the eps that (x_t, x0_hat) imply."""
-    eps = _noise_in(x_t, x0_hat, t, schedule)
-    alpha_next, sigma_next = schedule.alpha_sigma(schedule.level_tensor(next_level, len(x_t)), x_t)
-    return ddim_step(x0_hat, eps, alpha_next, sigma_next)
+def _ddim(x0_hat: Tensor, eps: Tensor, level: float, schedule: Schedule) -> Tensor:
+    """The sample at `level` with the noise `eps`."""
+    alpha, sigma = schedule.alpha_sigma(schedule.level_tensor(level, len(x0_hat)), x0_hat)
+    return ddim_step(x0_hat, eps, alpha, sigma)
