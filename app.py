@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lcm_studio.ui.options import Options
+    from lcm_studio.web.options import Options
 
 
 def parser() -> argparse.ArgumentParser:
@@ -95,7 +95,7 @@ def read_options(argv: list[str] | None = None) -> Options:
     """Flags -> options; exits with one sentence where they do not fit together."""
     p = parser()
     args = p.parse_args(argv)
-    from lcm_studio.ui.options import Options
+    from lcm_studio.web.options import Options
 
     auth = args.auth or os.environ.get("LCM_STUDIO_AUTH")
     user, colon, password = (auth or "").partition(":")
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
 
-    from lcm_studio.ui.serve import serve
+    from lcm_studio.web.server.serve import serve
 
     return serve(options)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lcm_studio.cli import main, parser
-from lcm_studio.commands.common import parse_lora, parse_timesteps
+from lcm_studio.cli.common import parse_lora, parse_timesteps
 from lcm_studio.images.png import read_settings
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.requests import LoraSpec

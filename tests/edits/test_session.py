@@ -23,7 +23,7 @@ from lcm_studio.sampling import Decode, Encode, Predict, drive
 from lcm_studio.spec.events import Done, Failed
 from lcm_studio.spec.requests import Edit, Generate
 from lcm_studio.spec.settings import to_settings
-from lcm_studio.ui.edit_form import read_out
+from lcm_studio.web.edit.values import read_out
 
 
 @pytest.fixture(scope="module")

@@ -149,7 +149,7 @@ def test_slurm_and_skypilot_files(tmp_path: Path) -> None:
 
 
 def test_the_recipes_are_the_trainers() -> None:
-    from lcm_studio.ui.distil_form import LABELS
+    from lcm_studio.web.distil.values import LABELS
     from training.recipes import NAMES
 
     assert set(RECIPES) == set(NAMES) == set(LABELS)

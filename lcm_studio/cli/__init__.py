@@ -1,0 +1,44 @@
+"""python -m lcm_studio: the same requests from a shell."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+
+from lcm_studio import __version__
+from lcm_studio.spec.errors import StudioError
+
+COMMANDS = ("generate", "edit", "models", "doctor", "data", "jobs")
+
+
+def parser() -> argparse.ArgumentParser:
+    """All subcommands that are there; `args.run` carries one out."""
+    top = argparse.ArgumentParser(
+        prog="python -m lcm_studio",
+        description="A workbench for consistency models: generate, edit without training, distil.",
+    )
+    top.add_argument("--version", action="version", version=f"lcm_studio {__version__}")
+    sub = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        module = f"lcm_studio.cli.{name}"
+        if importlib.util.find_spec(module) is not None:
+            importlib.import_module(module).add_parser(sub)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; a user's mistake is one sentence on stderr and exit code 2."""
+    args = parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except StudioError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1

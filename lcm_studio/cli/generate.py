@@ -1,0 +1,41 @@
+"""generate: a prompt to pictures."""
+
+from __future__ import annotations
+
+import argparse
+
+from lcm_studio.cli.common import (
+    add_sampling_arguments,
+    execute,
+    make_engine,
+    report,
+    sampling,
+    save_all,
+)
+from lcm_studio.spec.requests import Generate
+
+
+def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Registers the command."""
+    parser = sub.add_parser("generate", help="make pictures from a prompt")
+    parser.add_argument("prompt", nargs="?", default="", help="what to draw")
+    parser.add_argument("--width", type=int, help="pixels (default: the model's)")
+    parser.add_argument("--height", type=int, help="pixels (default: the model's)")
+    parser.add_argument("--class-label", type=int, help="of a class-conditional model")
+    add_sampling_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Generates, writes PNG files and says where they are."""
+    with make_engine(args) as engine:
+        request = Generate(
+            prompt=args.prompt,
+            width=args.width,
+            height=args.height,
+            class_label=args.class_label,
+            **sampling(args, engine),
+        )
+        done = execute(engine, request, progress=not args.json)
+        report(args, done, save_all(done, args.out))
+    return 0

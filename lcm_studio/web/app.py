@@ -1,0 +1,106 @@
+"""The workbench as one ASGI app: guard -> own routes -> Gradio. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import IO, TYPE_CHECKING
+
+from lcm_studio.spec.errors import StudioError
+from lcm_studio.web.options import Options
+from lcm_studio.web.server import folders
+from lcm_studio.web.server.loras import LoraStore
+from lcm_studio.web.server.picture_store import PictureStore
+from lcm_studio.web.server.turnstile import Turnstile
+from lcm_studio.web.studio import Studio
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from lcm_studio.engine import Engine
+    from lcm_studio.web.server.index import Index
+
+FIRST_PAGE = 1.5  # seconds that loading waits for the first page to be asked for
+THREADS = 96  # waiting requests hold one each
+
+
+def build_app(engine_factory: Callable[[Options], Engine], options: Options) -> ASGIApp:
+    """The whole app. The model starts to load when the server has started; the page does not wait for it."""
+    private, lock = folders.private_folder()
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = str(private / "uploads")
+    pictures = PictureStore(
+        options.outputs or private / "pictures", keep=options.outputs is not None
+    )
+    studio = Studio(
+        engine=engine_factory(options),
+        options=options,
+        pictures=pictures,
+        turnstile=Turnstile(running=options.running, waiting=options.queue_size),
+        api_folder=private / "api",
+        loras=LoraStore(private / "loras", limit=options.lora_limit, free_paths=options.free_paths),
+    )
+    return assemble(studio, lock)
+
+
+def assemble(studio: Studio, lock: IO[str]) -> ASGIApp:
+    """FastAPI with our routes in front, Gradio behind, and the guard around both."""
+    import fastapi
+    import gradio as gr
+
+    from lcm_studio.web.create.routes import live_routes
+    from lcm_studio.web.distil.routes import job_routes
+    from lcm_studio.web.edit.routes import edit_routes
+    from lcm_studio.web.page import build_page
+    from lcm_studio.web.server.guard import Guard
+    from lcm_studio.web.server.index import Index
+    from lcm_studio.web.server.routes import STATIC, routes
+    from lcm_studio.web.theme import theme
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: fastapi.FastAPI) -> AsyncIterator[None]:
+        if studio.options.preload:
+            threading.Thread(
+                target=preload, args=(studio, index), name="preload", daemon=True
+            ).start()
+        yield
+        studio.engine.close()
+        lock.close()
+
+    api = fastapi.FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    index = Index(api, STATIC)
+    tabs = (*live_routes(studio), *edit_routes(studio), *job_routes())
+    api.router.routes.extend(routes(studio, tabs))
+    blocks = build_page(studio)
+    blocks.max_threads = THREADS
+    gr.mount_gradio_app(
+        api, blocks, path="/", server_name=studio.options.host, server_port=studio.options.port,
+        theme=theme(), footer_links=[], run_history=False,
+        show_error=True, allowed_paths=[str(studio.api_folder)], max_file_size=studio.options.body_limit, ssr_mode=False, enable_monitoring=False,
+        pwa=False, mcp_server=False, favicon_path=str(STATIC / "icon.svg"),
+    )  # fmt: skip
+    return Guard(index, studio.options)
+
+
+def preload(studio: Studio, index: Index) -> None:
+    """Load the chosen model; `engine.state()` tells the page how it goes.
+
+    A browser that is already waiting gets its page first: importing torch would hold it up.
+    """
+    index.served.wait(FIRST_PAGE)
+    with contextlib.suppress(StudioError):  # the page shows the reason
+        studio.engine.load(studio.options.model)
+    studio.preloaded.set()
+
+
+def engine_for(options: Options) -> Engine:
+    """The real engine, with the model's own folder or file among the known ones."""
+    from lcm_studio.engine import Engine, EngineConfig
+
+    config = EngineConfig(
+        device=options.device, dtype=options.dtype, offline=options.offline,
+        queue_size=options.running + options.queue_size + 16,
+    )  # fmt: skip
+    return Engine(config)

@@ -1,0 +1,1 @@
+"""The Create tab: words to pictures."""

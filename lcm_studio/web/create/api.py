@@ -1,0 +1,125 @@
+"""The named endpoint for ``gradio_client``::
+
+    from gradio_client import Client
+    client = Client("http://127.0.0.1:7860")               # auth=("user", "password") where the studio asks
+    files, settings = client.predict("sunset, lake", steps=4, seed=7, count=2, api_name="/generate")
+
+`files` are PNGs that carry their settings; `settings` make the whole request again.
+"""
+
+# No `from __future__ import annotations`: Gradio reads the endpoint's types from real annotations.
+
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from lcm_studio.spec import events
+from lcm_studio.spec.errors import BadRequest, StudioError
+from lcm_studio.spec.requests import Generate, LoraSpec
+from lcm_studio.web import views
+from lcm_studio.web.create import values as form
+from lcm_studio.web.studio import Studio
+
+
+def add_endpoints(studio: Studio) -> None:
+    """`/generate`; called inside the page's Blocks. Tabs add their own in the same way."""
+
+    def generate(
+        prompt: str = "",
+        negative: str = "",
+        steps: int = 4,
+        guidance: float | None = None,
+        seed: int | None = None,
+        count: int = 1,
+        width: int | None = None,
+        height: int | None = None,
+        model: str = "",
+        loras: list[dict] | None = None,
+        decoder: str = "default",
+        class_label: int | None = None,
+        request: gr.Request = None,  # type: ignore[assignment]
+    ) -> tuple[list[dict], dict]:
+        """Pictures of a prompt as PNG files, and the settings that make them again.
+
+        guidance, width, height and model default to the studio's own; seed to a fresh one, and picture i is
+        that of seed + i. loras: [{"path": "file.safetensors", "weight": 0.8}].
+        """
+        try:
+            wanted = Generate(
+                prompt=prompt,
+                negative=negative,
+                steps=steps,
+                guidance=guidance,
+                seed=form.new_seed() if seed is None else seed,
+                count=count,
+                width=width,
+                height=height,
+                model=studio.allowed_model(model),
+                loras=studio.loras.resolve(lora_specs(loras)),
+                decoder=decoder,
+                class_label=class_label,
+            )
+            done = finish(studio, wanted, request.session_hash if request else None)
+        except StudioError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return files(studio, done), dict(done.settings)
+
+    gr.api(generate, api_name="generate", concurrency_limit=None)
+
+
+def lora_specs(rows: Any) -> tuple[LoraSpec, ...]:
+    try:
+        return tuple(
+            LoraSpec(path=str(row["path"]), weight=float(row.get("weight", 1.0)))
+            for row in rows or ()
+        )
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise BadRequest(
+            'loras: give a list such as [{"path": "file.safetensors", "weight": 0.8}]'
+        ) from error
+
+
+def finish(studio: Studio, request: Any, owner: str | None) -> events.Done:
+    """Wait for the turn, run to the end, and return Done; every other end is a StudioError."""
+    studio.engine.validate(request)
+    ticket = studio.turnstile.enter(f"api:{owner or secrets.token_hex(8)}", "api")
+    try:
+        for _ in studio.turnstile.wait(ticket):
+            pass
+        for event in studio.engine.run(request, cancelled=ticket.stop.is_set):
+            if isinstance(event, events.Failed):
+                raise StudioError(event.message)
+            if isinstance(event, events.Done):
+                return event
+    finally:
+        studio.turnstile.leave(ticket)
+    raise StudioError("The request was stopped.")
+
+
+def files(studio: Studio, done: events.Done) -> list[dict]:
+    """Finished pictures as files that a client downloads, each in a folder nobody can guess."""
+    found = []
+    for pixels, seed in zip(done.images, done.seeds, strict=True):
+        picture = studio.pictures.add(pixels, views.alone(done.settings, seed))
+        picture.written.result()
+        found.append(file(studio, picture.path, f"lcm-studio-{seed}.png"))
+    return found
+
+
+def file(studio: Studio, source: Path, name: str) -> dict[str, Any]:
+    """A copy of `source` that Gradio may hand out, as the dict a client understands."""
+    target = studio.api_folder / secrets.token_urlsafe(16) / name
+    target.parent.mkdir(parents=True)
+    shutil.copyfile(source, target)
+    meta: Mapping[str, str] = {"_type": "gradio.FileData"}
+    return {
+        "path": str(target),
+        "orig_name": name,
+        "mime_type": "image/png",
+        "size": target.stat().st_size,
+        "meta": meta,
+    }

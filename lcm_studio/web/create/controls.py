@@ -1,0 +1,275 @@
+"""The Create tab's controls, and how they follow the model's kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from lcm_studio.spec import limits
+from lcm_studio.spec.errors import StudioError
+from lcm_studio.spec.models import ModelInfo
+from lcm_studio.web import parts
+from lcm_studio.web.create import values as form
+from lcm_studio.web.create.examples import examples
+from lcm_studio.web.studio import Studio
+
+TAB = "create"
+FEW_STEPS = 8
+
+Controls = dict[str, Any]
+
+GUIDANCE = {
+    "embedded": (
+        "Guidance",
+        "How closely the picture follows the words. Built into this model: it costs no time.",
+    ),
+    "cfg": (
+        "Guidance",
+        "How closely the picture follows the words. Above 1 each step takes two evaluations.",
+    ),
+    "none": ("Guidance", "This model has none."),
+}
+
+
+def fallback(model: str) -> ModelInfo:
+    """Controls to show while no model is known."""
+    return ModelInfo(
+        id=model, path="", kind="lcm", width=256, height=256, multiple=8, guidance="embedded"
+    )
+
+
+def known(studio: Studio, model: str) -> ModelInfo:
+    """The model's info, or a stand-in where it cannot be read (the page says why elsewhere)."""
+    try:
+        return studio.engine.info(model)
+    except StudioError:
+        return fallback(model)
+
+
+def build_prompt(info: ModelInfo) -> Controls:
+    """The prompt, the main buttons and the words the model knows."""
+    c: Controls = {}
+    c["prompt"] = gr.Textbox(
+        label="Prompt", lines=2, max_lines=6, autofocus=True, elem_id=f"{TAB}-prompt", elem_classes="lcm-prompt",
+        placeholder="sunset, snowy mountains, lake", max_length=limits.MAX_PROMPT,
+    )  # fmt: skip
+    c["negative"] = gr.Textbox(
+        label="Negative prompt", info="What to keep out.", lines=1, visible=info.takes_negative,
+        elem_id=f"{TAB}-negative", max_length=limits.MAX_PROMPT,
+    )  # fmt: skip
+    c["actions"] = parts.action_row(TAB)
+    with gr.Row(elem_classes="lcm-modes"):
+        c["live"] = gr.Checkbox(
+            label="Live: follow my typing", elem_id=f"{TAB}-live", elem_classes="lcm-switch"
+        )
+        c["compare"] = gr.Button(
+            "Compare steps", elem_id=f"{TAB}-compare", size="sm", elem_classes="lcm-quiet"
+        )
+    c["note"] = parts.note(TAB)
+    c["chips"] = parts.mount("chips", TAB, value=chips(info))
+    return c
+
+
+def build_main(info: ModelInfo) -> Controls:
+    """Steps, guidance, seed, images and size."""
+    c: Controls = {}
+    with gr.Group(elem_classes="lcm-card"):
+        with gr.Row(elem_classes="lcm-steps"):
+            c["steps"] = gr.Slider(
+                1,
+                FEW_STEPS,
+                value=info.steps_default,
+                step=1,
+                label="Steps",
+                elem_id=f"{TAB}-steps",
+                scale=4,
+            )
+            c["more"] = gr.Checkbox(
+                label="up to 50",
+                elem_id=f"{TAB}-more",
+                scale=1,
+                min_width=96,
+                elem_classes="lcm-mini",
+            )
+        title, hint = GUIDANCE[info.guidance]
+        low, high = info.guidance_range
+        c["guidance"] = gr.Slider(
+            low, max(high, low + 1), value=info.guidance_default, step=0.1, label=title, info=hint,
+            visible=info.guidance != "none", elem_id=f"{TAB}-guidance",
+        )  # fmt: skip
+        # a text, for an empty gr.Number turns into a 0 as soon as it is shown
+        c["class_label"] = gr.Textbox(
+            label="Class", info=f"0 to {max(0, info.classes - 1)}; empty = any.", max_lines=1,
+            visible=info.classes > 0, elem_id=f"{TAB}-class",
+        )  # fmt: skip
+    with gr.Group(elem_classes="lcm-card"):
+        c |= seed_row()
+        with gr.Row():
+            c["count"] = gr.Slider(
+                1, limits.MAX_COUNT, value=1, step=1, label="Images", elem_id=f"{TAB}-count"
+            )
+        with gr.Row(elem_classes="lcm-size"):
+            for side, value in (("width", info.width), ("height", info.height)):
+                c[side] = gr.Slider(
+                    **size_range(info, value),
+                    value=value,
+                    label=side.capitalize(),
+                    elem_id=f"{TAB}-{side}",
+                )
+    return c
+
+
+def seed_row() -> Controls:
+    """Seed, randomize, and back to the last one."""
+    c: Controls = {}
+    with gr.Row(elem_classes="lcm-seed"):
+        c["seed"] = gr.Number(
+            label="Seed",
+            value=0,
+            precision=0,
+            minimum=0,
+            elem_id=f"{TAB}-seed",
+            scale=3,
+            min_width=110,
+        )
+        c["randomize"] = gr.Checkbox(
+            label="New seed each time",
+            value=True,
+            elem_id=f"{TAB}-randomize",
+            scale=3,
+            min_width=130,
+            elem_classes="lcm-mini",
+        )
+        c["reuse"] = gr.Button(
+            "Use last",
+            size="sm",
+            elem_id=f"{TAB}-reuse",
+            scale=1,
+            min_width=84,
+            elem_classes="lcm-quiet",
+        )
+    return c
+
+
+def build_advanced(studio: Studio, info: ModelInfo) -> Controls:
+    """Model, decoder, LoRAs, explicit timesteps."""
+    c: Controls = {}
+    catalog = [model.id for model in studio.engine.catalog()]
+    more = (
+        "; or enter a folder, a .safetensors file or a hub id" if studio.options.free_paths else ""
+    )
+    c["model"] = gr.Dropdown(
+        choices=sorted({*catalog, info.id}), value=info.id, label="Model", info=f"From the studio's folders{more}.",
+        allow_custom_value=True, elem_id=f"{TAB}-model",
+    )  # fmt: skip
+    c["about"] = parts.mount("about", TAB, value=about(info))
+    with gr.Accordion("More: decoder, LoRAs, timesteps", open=False, elem_id=f"{TAB}-advanced"):
+        c["decoder"] = gr.Dropdown(
+            choices=list(dict.fromkeys(("default", *studio.engine.decoders()))), value="default", label="Decoder",
+            info="A tiny autoencoder decodes faster.", allow_custom_value=True, elem_id=f"{TAB}-decoder",
+        )  # fmt: skip
+        hint = "path/to/file.safetensors" if studio.options.free_paths else "upload a file below"
+        for i in range(form.LORA_ROWS):
+            with gr.Row(elem_classes="lcm-lora"):
+                c[f"lora{i}"] = gr.Textbox(
+                    label=f"LoRA {i + 1}", placeholder=hint, max_lines=1, scale=3, min_width=140,
+                    elem_id=f"{TAB}-lora-{i}",
+                )  # fmt: skip
+                c[f"weight{i}"] = gr.Slider(
+                    -2, 2, value=1.0, step=0.05, label="Weight", scale=2, min_width=120,
+                    elem_id=f"{TAB}-weight-{i}",
+                )  # fmt: skip
+        parts.mount(
+            "lora", TAB, value={"limit": studio.options.lora_limit, "instead": studio.loras.instead}
+        )
+        c["sampler"] = gr.Dropdown(
+            choices=["auto", "consistency", "ddim"], value="auto", label="Sampler",
+            info="auto goes by the model; ddim is for plain diffusion models.", elem_id=f"{TAB}-sampler",
+        )  # fmt: skip
+        c["timesteps"] = gr.Textbox(
+            label="Timesteps", info="A falling list of the model's levels instead of a number of steps.",
+            placeholder="999,499", max_lines=1, elem_id=f"{TAB}-timesteps",
+        )  # fmt: skip
+    return c
+
+
+def size_range(info: ModelInfo, value: int) -> dict[str, int]:
+    """Multiples of the model's, from a quarter of its size to four times."""
+    low = max(limits.MIN_SIDE, value // 4)
+    step = info.multiple
+    low = -(-low // step) * step
+    high = min(limits.MAX_SIDE, max(4 * info.width, value)) // step * step
+    return {"minimum": low, "maximum": high, "step": step}
+
+
+def chips(info: ModelInfo) -> dict[str, Any]:
+    return {
+        "groups": [[name, list(phrases)] for name, phrases in info.vocabulary],
+        "examples": examples(info),
+    }
+
+
+def about(info: ModelInfo) -> dict[str, str]:
+    """The model's card: what it is, in a line."""
+    kinds = {
+        "lcm": "latent consistency model",
+        "sd": "Stable Diffusion",
+        "sdxl": "Stable Diffusion XL",
+        "cm": "pixel consistency model",
+    }
+    size = f"{info.parameters / 1e6:.1f} M parameters" if info.parameters else ""
+    line = ", ".join(
+        part for part in (kinds[info.kind], f"{info.width} x {info.height}", size) if part
+    )
+    return {"text": line, "note": info.note}
+
+
+def follow(info: ModelInfo, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Updates of every control for a model; `values` (of `form.from_settings`) are kept where given."""
+    values = values or {}
+    title, hint = GUIDANCE[info.guidance]
+    low, high = info.guidance_range
+    guidance = values.get("guidance", info.guidance_default)
+    steps = int(values.get("steps", info.steps_default))
+    most = (
+        min(limits.MAX_STEPS, info.max_steps)
+        if values.get("more") or steps > FEW_STEPS
+        else FEW_STEPS
+    )
+    updates: dict[str, Any] = {
+        "negative": gr.update(visible=info.takes_negative),
+        "prompt": gr.update(visible=info.takes_prompt),
+        "steps": gr.update(value=steps, maximum=most),
+        "more": gr.update(value=most > FEW_STEPS),
+        "guidance": gr.update(
+            minimum=min(low, guidance), maximum=max(high, low + 1, guidance), value=guidance, label=title, info=hint,
+            visible=info.guidance != "none",
+        ),
+        "class_label": gr.update(visible=info.classes > 0, info=f"0 to {max(0, info.classes - 1)}; empty = any."),
+        "chips": chips(info),
+        "about": about(info),
+        "model": gr.update(value=info.id),
+    }  # fmt: skip
+    for side, native in (("width", info.width), ("height", info.height)):
+        value = int(values.get(side) or native)
+        updates[side] = gr.update(value=value, **size_range(info, value))
+    for name in (
+        "prompt",
+        "negative",
+        "seed",
+        "randomize",
+        "count",
+        "decoder",
+        "sampler",
+        "timesteps",
+        "class_label",
+    ):
+        if name in values:
+            updates[name] = {**updates.get(name, gr.update()), "value": values[name]}
+    for i in range(form.LORA_ROWS):
+        for name in (f"lora{i}", f"weight{i}"):
+            if name in values:
+                updates[name] = gr.update(value=values[name])
+    return updates

@@ -1,0 +1,221 @@
+"""The Create tab: words to pictures; live, compare, history and restore. Composition and wiring only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import gradio as gr
+
+from lcm_studio.spec.errors import StudioError
+from lcm_studio.spec.limits import MAX_STEPS
+from lcm_studio.spec.models import ModelInfo
+from lcm_studio.spec.requests import Generate
+from lcm_studio.web import parts, views
+from lcm_studio.web.create import controls as create_form
+from lcm_studio.web.create import values as form
+from lcm_studio.web.create.compare import compare
+from lcm_studio.web.create.controls import TAB, Controls
+from lcm_studio.web.studio import Studio
+
+LIVE_JS = "(...v) => window.lcm && window.lcm.live('create', Object.fromEntries({names}.map((n, i) => [n, v[i]])))"
+
+
+def build(studio: Studio) -> None:
+    """Everything inside the tab."""
+    info = create_form.known(studio, studio.options.model)
+    with gr.Row(elem_classes="lcm-split"):
+        with gr.Column(elem_classes="lcm-left", scale=3, min_width=320):
+            stage = parts.stage(TAB)
+            parts.history(TAB)
+        with gr.Column(elem_classes="lcm-right", scale=2, min_width=320):
+            c = create_form.build_prompt(info)
+            c |= create_form.build_main(info)
+            c |= create_form.build_advanced(studio, info)
+            parts.mount("drop", TAB)
+    parts.mount("live", TAB, elem_id=f"{TAB}-live-driver")
+    current = gr.State(info.id)
+    wire_generate(studio, c, stage)
+    wire_live(c)
+    wire_seed(c)
+    wire_loras(c)
+    wire_model(studio, c, current)
+    wire_restore(studio, c, current)
+
+
+def values(c: Controls, data: Mapping[Any, Any]) -> dict[str, Any]:
+    """Component -> value, as Gradio sends a set of inputs, by the form's names."""
+    return {name: data.get(c[name]) for name in form.NAMES}
+
+
+def inputs(c: Controls) -> set[Any]:
+    return {c[name] for name in form.NAMES}
+
+
+def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
+    """Generate and Compare draw on the stage; a new seed is written into the form, so that what shows is what ran."""
+
+    def ready(data: Mapping[Any, Any]) -> dict[str, Any]:
+        said = values(c, data)
+        if said["randomize"]:
+            said["seed"] = form.new_seed()
+        return said
+
+    def request_of(said: Mapping[str, Any]) -> Generate:
+        model = allowed_model(studio, said)
+        return form.to_request(
+            said, studio.engine.info(model), previews=form.whole(said, "steps") > 1,
+            find=studio.loras.resolve,
+        )  # fmt: skip
+
+    def go(data: Mapping[Any, Any], request: gr.Request) -> Iterator[Any]:
+        said = ready(data)
+        plays = studio.play(lambda: request_of(said), owner=request.session_hash, tab=TAB)
+        yield from show(plays, said)
+
+    def side_by_side(data: Mapping[Any, Any], request: gr.Request) -> Iterator[Any]:
+        said = ready(data)
+        yield from show(
+            compare(studio, lambda: request_of(said), owner=request.session_hash, tab=TAB), said
+        )
+
+    def show(plays: Iterator[views.View], said: Mapping[str, Any]) -> Iterator[Any]:
+        seed = said["seed"]
+        for view in plays:
+            if view["phase"] == "failed":
+                gr.Warning(view["message"]["text"])
+            yield view, seed
+            seed = gr.skip()
+
+    outputs = [stage, c["seed"]]
+    parts.wire_run(studio, c["actions"], go, inputs=inputs(c), outputs=outputs, tab=TAB)
+    c["compare"].click(
+        side_by_side, inputs=inputs(c), outputs=outputs, concurrency_limit=None, **parts.PRIVATE
+    )
+
+
+def wire_live(c: Controls) -> None:
+    """Every change goes to live.js in the browser; it asks the server itself, and only for the newest."""
+    names = [name for name in form.NAMES if name != "randomize"]
+    watched = [c[name] for name in names if name not in ("model", "more", "live")]
+    js = LIVE_JS.replace("{names}", str(names))
+    # A Textbox raises `input` on key presses only: not on paste, deletion or a chip.
+    listeners = [x.change if isinstance(x, gr.Textbox) else x.input for x in watched]
+    gr.on(
+        [*listeners, c["live"].change], fn=None, inputs=[c[name] for name in names], js=js,
+        trigger_mode="multiple", **parts.PRIVATE,
+    )  # fmt: skip
+
+
+def wire_seed(c: Controls) -> None:
+    c["reuse"].click(
+        None, inputs=[c["seed"], c["randomize"]], outputs=[c["seed"], c["randomize"]], **parts.PRIVATE,
+        js="(seed, r) => { const last = window.lcm?.lastSeed('create'); return last === null ? [seed, r] : [last, false]; }",
+    )  # fmt: skip
+    c["more"].input(
+        lambda more, steps: gr.update(
+            maximum=MAX_STEPS if more else create_form.FEW_STEPS,
+            value=steps if more else min(int(steps or 1), create_form.FEW_STEPS),
+        ),
+        inputs=[c["more"], c["steps"]], outputs=c["steps"], queue=False, **parts.PRIVATE,
+    )  # fmt: skip
+
+
+def wire_loras(c: Controls) -> None:
+    """An uploaded LoRA takes the first free row, at its own weight."""
+    rows = [c[f"lora{i}"] for i in range(form.LORA_ROWS)]
+
+    def take(data: Any, *named: str | None) -> list[Any]:
+        name = str(data.get("name", "")) if isinstance(data, Mapping) else ""
+        taken = [text or "" for text in named]
+        if name in taken:
+            return [*([gr.skip()] * len(rows)), views.note("This LoRA is listed already.", "info")]
+        if not name or "" not in taken:
+            text = f"All {len(rows)} rows are taken; empty one and choose the file again."
+            return [*([gr.skip()] * len(rows)), views.note(text)]
+        row = taken.index("")
+        text = f"{data.get('title')} is LoRA {row + 1}; {data.get('layers')} layers."
+        return [
+            *(name if i == row else gr.skip() for i in range(len(rows))),
+            views.note(text, "info"),
+        ]
+
+    parts.on_channel(f"lora-{TAB}", take, inputs=rows, outputs=[*rows, c["note"]])
+
+
+def allowed_model(studio: Studio, said: Mapping[str, Any]) -> str:
+    """The model a form names; a path only from users that are known."""
+    return studio.allowed_model(form.text(said, "model"))
+
+
+def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
+    """A chosen model is loaded at once; one that cannot be says why, and the old one stays."""
+    names = list(create_form.follow(create_form.fallback("x")))
+    note = c["note"]
+    outputs = [c[name] for name in names]
+
+    def choose(model: str | None, before: str) -> Iterator[Any]:
+        keep = [gr.skip()] * len(outputs)
+        try:
+            wanted = studio.allowed_model(model or "")
+            info = studio.engine.info(wanted)
+            yield [*keep, before, views.note(f"Loading {info.id} ...", "info")]
+            studio.engine.load(wanted)
+        except StudioError as error:
+            gr.Warning(str(error))
+            keep[names.index("model")] = gr.update(value=before)
+            yield [*keep, before, views.note(f"{error} {before} stays in use.")]
+            return
+        updates = create_form.follow(info)
+        yield [
+            *(updates[name] for name in names),
+            info.id,
+            views.note(f"{info.id} is ready.", "info"),
+        ]
+
+    c["model"].input(
+        choose, inputs=[c["model"], current], outputs=[*outputs, current, note], concurrency_limit=None,
+        trigger_mode="always_last", **parts.PRIVATE,
+    )  # fmt: skip
+
+
+def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
+    """Settings of a picture fill the whole form; the model is chosen too where it is at hand."""
+    blank = create_form.fallback("x")
+    names = list(create_form.follow(blank, form.from_settings({}, blank)))
+    outputs = [*(c[name] for name in names), current, c["note"]]
+
+    def restore(said: Any) -> list[Any]:
+        try:
+            if not isinstance(said, Mapping):
+                raise StudioError(
+                    "These settings are not the studio's; drop a PNG that it has written."
+                )
+            info, remark = model_of(said)
+            values = form.from_settings({**said, "model": info.id}, info)
+            for i in range(form.LORA_ROWS):
+                values[f"lora{i}"] = studio.loras.shown(values[f"lora{i}"])
+            updates = create_form.follow(info, values)
+        except (StudioError, ValueError, TypeError, OverflowError, AttributeError) as error:
+            text = str(error) if isinstance(error, StudioError) else "These settings are damaged."
+            gr.Warning(text)
+            return [*([gr.skip()] * (len(names) + 1)), views.note(text)]
+        return [
+            *(updates[name] for name in names),
+            info.id,
+            views.note(remark, "warning") if remark else gr.skip(),
+        ]
+
+    def model_of(said: Mapping[str, Any]) -> tuple[ModelInfo, str]:
+        """The model that made the picture, or the studio's own where it is not at hand, with a remark."""
+        wanted = str(said.get("model") or "")
+        try:
+            return studio.engine.info(studio.allowed_model(wanted)), ""
+        except StudioError:
+            own = studio.engine.info(studio.options.model)
+            return (
+                own,
+                f"{wanted} is not at hand, so these settings are for {own.id} now; the picture will differ.",
+            )
+
+    parts.on_restore(TAB, restore, outputs=outputs)

@@ -1,0 +1,268 @@
+"""The Distil tab: pictures and a teacher to a model of one's own; runs that outlive the page. Composition and wiring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from lcm_studio.jobs.config import rooted
+from lcm_studio.spec.errors import BadRequest, StudioError
+from lcm_studio.web import parts
+from lcm_studio.web.distil import values as form
+from lcm_studio.web.distil import views
+from lcm_studio.web.distil.actions import permitted, wire_finished
+from lcm_studio.web.distil.board import TAB, Board, build_board, wire_board
+from lcm_studio.web.distil.watch import data_home, jobs, look
+from lcm_studio.web.studio import Studio
+from lcm_studio.web.views import note as said
+
+
+def build(studio: Studio) -> None:
+    """Everything inside the tab."""
+    with gr.Row(elem_classes="lcm-split"):
+        with gr.Column(elem_classes="lcm-left", scale=3, min_width=320):
+            report = gr.HTML(visible=False, elem_id=f"{TAB}-report")
+            sheet = gr.Image(
+                visible=False,
+                show_label=False,
+                elem_id=f"{TAB}-sheet",
+                format="png",
+                buttons=[],
+                type="pil",
+            )
+            board = build_board()
+        with gr.Column(elem_classes="lcm-right", scale=2, min_width=320):
+            c = build_form(studio)
+    wire_board(board)
+    wire_data(studio, c, report, sheet)
+    wire_start(studio, c, board)
+    wire_finished(studio, c, board)
+
+
+def build_form(studio: Studio) -> dict[str, Any]:
+    """Pictures, teacher and recipe, settings, plan and start."""
+    c: dict[str, Any] = {}
+    with gr.Group(elem_classes="lcm-card"):
+        gr.HTML('<h4 class="distil-step">1 · Pictures</h4>')
+        c["folder"] = gr.Dropdown(
+            choices=form.choices(roots(studio)), value=None, label="Folder or shards", allow_custom_value=True,
+            info="With a .txt caption beside each picture, metadata.jsonl, or none.", elem_id=f"{TAB}-folder",
+        )  # fmt: skip
+        with gr.Row():
+            c["examine"] = gr.Button(
+                "Examine", size="sm", elem_id=f"{TAB}-examine", elem_classes="lcm-quiet"
+            )
+            c["example"] = gr.Button(
+                "Use example scenes", size="sm", elem_id=f"{TAB}-example", elem_classes="lcm-quiet"
+            )
+        with gr.Accordion("Upload pictures", open=False):
+            c["files"] = gr.File(
+                file_count="multiple", file_types=[".png", ".jpg", ".jpeg", ".webp", ".txt", ".jsonl", ".zip"],
+                label="Pictures and their .txt captions, or a .zip of them", elem_id=f"{TAB}-files", height=120,
+            )  # fmt: skip
+    with gr.Group(elem_classes="lcm-card"):
+        gr.HTML('<h4 class="distil-step">2 · What to make</h4>')
+        c["recipe"] = gr.Dropdown(
+            choices=form.recipes(), value="lcd", label="Recipe", elem_id=f"{TAB}-recipe"
+        )
+        c["teacher"] = gr.Dropdown(
+            choices=teachers(studio), value=next(iter(teachers(studio)), None), label="Teacher",
+            info="The diffusion model whose many steps become few.", allow_custom_value=True, elem_id=f"{TAB}-teacher",
+        )  # fmt: skip
+        names = form.presets("lcd")
+        c["preset"] = gr.Dropdown(
+            choices=["", *names], value=first_preset(names), label="Preset", elem_id=f"{TAB}-preset"
+        )
+        c["name"] = gr.Textbox(
+            label="Name of the run",
+            max_length=80,
+            max_lines=1,
+            elem_id=f"{TAB}-name",
+            placeholder="my model",
+        )
+        with gr.Row():
+            c["steps"] = _small("Steps", "steps")
+            c["batch_size"] = _small("Batch", "batch")
+        with gr.Row():
+            c["resolution"] = _small("Pixels", "size")
+            c["learning_rate"] = _small("Learning rate", "rate")
+        with gr.Accordion("All further settings", open=False, elem_id=f"{TAB}-further"):
+            c["more"] = gr.Code(
+                label="YAML, on top of the preset", language="yaml", lines=5, elem_id=f"{TAB}-more"
+            )
+    with gr.Group(elem_classes="lcm-card"):
+        gr.HTML('<h4 class="distil-step">3 · Plan and start</h4>')
+        with gr.Row(elem_classes="distil-buttons"):
+            c["plan"] = gr.Button(
+                "Show the plan", size="sm", elem_id=f"{TAB}-plan", elem_classes="lcm-quiet"
+            )
+            c["go"] = gr.Button(
+                "Start the run", variant="primary", elem_id=f"{TAB}-go", elem_classes="lcm-go"
+            )
+        c["note"] = parts.note(TAB)
+        c["planned"] = gr.HTML(elem_id=f"{TAB}-planned")
+        with gr.Accordion("Command and config to copy", open=False, elem_id=f"{TAB}-copy"):
+            c["text"] = gr.Code(
+                language="yaml", show_label=False, interactive=False, elem_id=f"{TAB}-text"
+            )
+    return c
+
+
+def _small(label: str, name: str) -> gr.Textbox:
+    """A number that may stay empty: then the preset's holds."""
+    return gr.Textbox(
+        label=label,
+        placeholder="preset",
+        max_length=20,
+        max_lines=1,
+        min_width=90,
+        elem_id=f"{TAB}-{name}",
+    )
+
+
+def roots(studio: Studio) -> tuple[Path, ...]:
+    """The folders that jobs started from the page may read."""
+    return (*studio.options.data_dirs, data_home())
+
+
+def teachers(studio: Studio) -> list[str]:
+    """Models that are no consistency models, first."""
+    infos = studio.engine.catalog()
+    return [info.id for info in infos if not info.consistency]
+
+
+def first_preset(names: tuple[str, ...]) -> str:
+    return next(
+        (name for name in names if "cpu" in name or "quick" in name), names[0] if names else ""
+    )
+
+
+def wire_data(studio: Studio, c: dict[str, Any], report: gr.HTML, sheet: gr.Image) -> None:
+    """Examine, upload, example scenes: each ends in the doctor's report with a contact sheet."""
+
+    def examine(place: str | None, size: str | None) -> Iterator[Any]:
+        from lcm_studio.data.doctor import examine as doctor
+        from lcm_studio.data.report import as_html
+        from lcm_studio.data.sheet import contact_sheet
+
+        try:
+            permitted(studio)
+            where = form.allowed(place or "", roots(studio))
+            yield (
+                gr.update(
+                    value='<p class="lcm-soft">Looking at every picture ...</p>', visible=True
+                ),
+                gr.skip(),
+                gr.skip(),
+            )
+            found = doctor(where, size=int(size or 128))
+            picture = contact_sheet(where, count=18) if found.pictures else None
+        except (StudioError, ValueError, OverflowError) as error:
+            yield gr.update(visible=False), gr.update(visible=False), said(str(error))
+            return
+        yield (
+            gr.update(value=as_html(found), visible=True),
+            gr.update(value=picture, visible=picture is not None),
+            None,
+        )
+
+    def upload(files: list[str] | None) -> tuple[Any, Any]:
+        try:
+            permitted(studio)
+            kept = form.keep_uploads(files or [], data_home())
+        except StudioError as error:
+            return gr.skip(), said(str(error))
+        return gr.update(choices=form.choices(roots(studio)), value=str(kept)), None
+
+    def example() -> Iterator[Any]:
+        try:
+            permitted(studio)
+            yield (
+                gr.skip(),
+                said(f"Rendering {form.EXAMPLE_SCENES} scenes with captions ...", "info"),
+            )
+            made = form.example_scenes(data_home())
+        except StudioError as error:
+            yield gr.skip(), said(str(error))
+            return
+        yield gr.update(choices=form.choices(roots(studio)), value=str(made)), None
+
+    look_at = {
+        "fn": examine,
+        "inputs": [c["folder"], c["resolution"]],
+        "outputs": [report, sheet, c["note"]],
+    }
+    c["examine"].click(**look_at, **parts.PRIVATE)
+    c["files"].upload(upload, c["files"], [c["folder"], c["note"]], **parts.PRIVATE).then(
+        **look_at, **parts.PRIVATE
+    )
+    c["example"].click(example, None, [c["folder"], c["note"]], **parts.PRIVATE).then(
+        **look_at, **parts.PRIVATE
+    )
+
+
+def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
+    """Plan and start: both check the same form the same way."""
+    fields = {c[name] for name in form.NAMES}
+
+    def read(data: Mapping[Any, Any]) -> tuple[str, dict[str, Any]]:
+        permitted(studio)
+        values = {name: data.get(c[name]) for name in form.NAMES}
+        place = str(values["folder"] or "").strip()
+        folder = form.allowed(place, roots(studio)) if place else ""
+        recipe = str(values["recipe"] or "")
+        teacher = str(values["teacher"] or "") if recipe in form.NEEDS_TEACHER else ""
+        path = studio.engine.info(studio.allowed_model(teacher)).path if teacher else ""
+        recipe, config = form.to_config(values, teacher=path, folder=folder)
+        cache = data_home().parent / "cache"
+        config = rooted(config, data_home(), cache)
+        form.confined(config, roots(studio), cache)
+        return recipe, config
+
+    def plan(data: Mapping[Any, Any]) -> Iterator[Any]:
+        try:
+            recipe, config = read(data)
+            yield (
+                gr.skip(),
+                form.recipe_text(recipe, config),
+                said("The trainer works out the plan ...", "info"),
+            )
+            found = jobs().plan(recipe, config)
+        except StudioError as error:
+            yield "", gr.skip(), said(str(error))
+            return
+        yield views.plan(found.text, found.ok), gr.skip(), None
+
+    def start(data: Mapping[Any, Any]) -> Iterator[Any]:
+        try:
+            recipe, config = read(data)
+            yield (
+                gr.skip(),
+                form.recipe_text(recipe, config),
+                said("Checking the settings ...", "info"),
+            )
+            found = jobs().plan(recipe, config)
+            if not found.ok:
+                raise BadRequest(found.text)
+            job = jobs().submit(recipe, config, name=str(data.get(c["name"]) or ""))
+        except StudioError as error:
+            yield gr.skip(), gr.skip(), said(str(error))
+            return
+        choices = list(look(job.id).choices)
+        yield (
+            gr.update(choices=choices, value=job.id, visible=True),
+            gr.skip(),
+            said("The run is queued.", "info"),
+        )
+
+    def recipe_chosen(recipe: str) -> tuple[Any, Any]:
+        names = form.presets(recipe)
+        needs = recipe in form.NEEDS_TEACHER
+        return gr.update(choices=["", *names], value=first_preset(names)), gr.update(visible=needs)
+
+    c["plan"].click(plan, fields, [c["planned"], c["text"], c["note"]], **parts.PRIVATE)
+    c["go"].click(start, fields, [board.picker, c["text"], c["note"]], **parts.PRIVATE)
+    c["recipe"].input(recipe_chosen, c["recipe"], [c["preset"], c["teacher"]], **parts.PRIVATE)

@@ -1,0 +1,275 @@
+"""The Distil form's values as a recipe and a config, and the places that the page may read. No Gradio here."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lcm_studio.data.listing import PICTURES
+from lcm_studio.data.shards import expand, looks_like_shards
+from lcm_studio.jobs.config import (
+    RECIPES,
+    check_recipe,
+    dump_config,
+    environment,
+    parse_config,
+    project_root,
+)
+from lcm_studio.spec.errors import BadRequest
+from lcm_studio.web.server.unzip import free_name, unzip
+
+PRESETS = project_root() / "training" / "presets"
+EXAMPLE_SCENES = 600
+UPLOADS = "uploads"
+MAX_UPLOADS = 5000
+WANTED = (*PICTURES, ".txt", ".jsonl")
+LABELS = {
+    "lcd": "LCM: latent consistency distillation",
+    "lcm-lora": "LCM-LoRA: a small file for the same teacher",
+    "cd": "Consistency distillation in pixels",
+    "ct": "Consistency training, no teacher",
+    "ict": "Improved consistency training, no teacher",
+    "ect": "Easy consistency tuning of a diffusion model",
+    "edm": "A pixel diffusion model from nothing, for cd",
+    "teacher": "A latent diffusion model from nothing",
+    "autoencoder": "An autoencoder",
+}
+NAMES = (
+    "name",
+    "recipe",
+    "preset",
+    "teacher",
+    "folder",
+    "steps",
+    "batch_size",
+    "learning_rate",
+    "resolution",
+    "more",
+)
+PLACELESS = ("scenes", "huggingface")  # kinds of data that need no folder
+NEEDS_TEACHER = ("lcd", "lcm-lora", "cd", "ect")
+
+
+def presets(recipe: str) -> tuple[str, ...]:
+    """Names of the preset files of a recipe."""
+    found = sorted(path.stem for path in PRESETS.glob("*.yaml")) if PRESETS.is_dir() else []
+    mine = [name for name in found if _preset(name).get("recipe", recipe) == recipe]
+    own = [name for name in mine if name.startswith(recipe)]
+    return tuple(own or mine)
+
+
+def _preset(name: str) -> dict[str, Any]:
+    if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
+        return {}
+    path = PRESETS / f"{name}.yaml"
+    return parse_config(path.read_text(encoding="utf-8"), name) if path.is_file() else {}
+
+
+def preset_values(name: str) -> dict[str, Any]:
+    """A preset's config; empty for a name that is none."""
+    return {key: value for key, value in _preset(name).items() if key != "recipe"}
+
+
+def recipes() -> list[tuple[str, str]]:
+    """(label, recipe) for the form."""
+    return [(LABELS[name], name) for name in RECIPES]
+
+
+def to_config(said: Mapping[str, Any], *, teacher: str, folder: str) -> tuple[str, dict[str, Any]]:
+    """(recipe, config) of the form: the preset, the fields on top, then the YAML of "more"; raises BadRequest.
+
+    `teacher`: the path of the chosen model. `folder`: the place of the data, already checked; empty where "more"
+    names data that need none.
+    """
+    recipe = check_recipe(str(said.get("recipe") or ""))
+    config = preset_values(str(said.get("preset") or ""))
+    kind = "webdataset" if looks_like_shards(folder) else "folder"
+    given = config.get("data")
+    data = (
+        {k: v for k, v in given.items() if k not in ("kind", "path")}
+        if isinstance(given, dict)
+        else {}
+    )
+    config["data"] = ({"kind": kind, "path": folder} if folder else {}) | data
+    if recipe in NEEDS_TEACHER:
+        if not teacher:
+            raise BadRequest(f"{LABELS[recipe]} needs a teacher; choose one")
+        config["teacher"] = teacher
+    for name, kind_, low in (
+        ("steps", int, 1), ("batch_size", int, 1), ("resolution", int, 16), ("learning_rate", float, 0.0),
+    ):  # fmt: skip
+        value = said.get(name)
+        if value is None or value == "":
+            continue
+        config[name] = _number(name, value, kind_, low)
+    more = parse_config(str(said.get("more") or ""), "the further settings")
+    config = _merge(config, more)
+    named = config["data"]
+    if not folder and not (isinstance(named, dict) and named.get("kind") in PLACELESS):
+        raise BadRequest("choose a folder of pictures first")
+    return recipe, config
+
+
+def from_config(name: str, recipe: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The form, in the order of NAMES, of which `to_config` makes this config again.
+
+    Data that are no place on this machine (scenes, a Hugging Face data set) go into the further settings.
+    """
+    rest = dict(config)
+    given = rest.pop("data", {})
+    data = dict(given) if isinstance(given, dict) else {}
+    values: dict[str, Any] = dict.fromkeys(NAMES)
+    if data.get("kind") not in PLACELESS:
+        values["folder"] = data.pop("path", None)
+        data.pop("kind", None)
+    for field in ("teacher", "steps", "batch_size", "resolution", "learning_rate"):
+        values[field] = rest.pop(field, None)
+    rate = values["learning_rate"]
+    rest |= {"data": data} if data else {}
+    return values | {
+        "name": name,
+        "recipe": recipe,
+        "preset": "",
+        "learning_rate": None if rate is None else str(rate),
+        "more": dump_config(rest) if rest else "",
+    }
+
+
+def _number(name: str, value: Any, kind: type, low: float) -> Any:
+    try:
+        number = kind(value)
+        fits = number >= low and number == number and abs(float(number)) < 1e9
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits:
+        raise BadRequest(f"{name}={str(value)[:40]!r} is not a number from {low:g} up")
+    return number
+
+
+def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        old = merged.get(key)
+        merged[key] = (
+            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        )
+    return merged
+
+
+def recipe_text(recipe: str, config: Mapping[str, Any]) -> str:
+    """What to copy: the file, and the command that reads it."""
+    command = f"python -m lcm_studio jobs submit {recipe} --config job.yaml"
+    direct = f"python -m training {recipe} --config job.yaml --output runs/{recipe}"
+    return f"# {command}\n# or, in this shell: {direct}\n# job.yaml:\n{dump_config(config)}"
+
+
+def allowed(place: str, roots: Sequence[Path]) -> str:
+    """A folder or shards inside the folders that jobs may read; raises BadRequest."""
+    text = place.strip()
+    if not text or "\0" in text:
+        raise BadRequest("choose a folder of pictures first")
+    paths = expand(text) if looks_like_shards(text) else (Path(text).expanduser(),)
+    try:
+        resolved = [path.resolve() for path in paths]
+    except (OSError, RuntimeError):
+        raise BadRequest(f"{text[:80]!r} cannot be opened; check the path") from None
+    for path in resolved:
+        if not any(path.is_relative_to(root.resolve()) for root in roots):
+            names = ", ".join(str(root) for root in roots)
+            raise BadRequest(
+                f"{text[:80]} is outside the folders that jobs may read ({names}); "
+                "start the studio with --data-dir FOLDER to allow another"
+            )
+    return text if looks_like_shards(text) else str(resolved[0])
+
+
+def confined(config: Mapping[str, Any], roots: Sequence[Path], cache: Path) -> None:
+    """Raises BadRequest where the data or cache of a config lie outside `roots` and `cache`.
+
+    The form's folder is checked before; this is for the YAML of "more", which can name any place. What is relative is
+    so to where jobs run.
+    """
+    data = config.get("data")
+    found = data if isinstance(data, Mapping) else {}
+    places = [("path", roots)] if found.get("kind") != "huggingface" else []
+    for key, allowed_in in (*places, ("cache", (cache,))):
+        if found.get(key):
+            text = str(found[key])
+            allowed(
+                text if "\0" in text else str(project_root() / Path(text).expanduser()), allowed_in
+            )
+
+
+def choices(roots: Sequence[Path]) -> list[str]:
+    """The allowed folders and those in them that hold pictures, for the form."""
+    found: list[str] = []
+    for root in roots:
+        if not root.is_dir():
+            continue
+        places = [
+            root,
+            *sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")),
+        ]
+        found += [str(place) for place in places[:200] if _has_pictures(place)]
+    return found
+
+
+def _has_pictures(folder: Path) -> bool:
+    try:
+        return any(path.suffix.lower() in PICTURES for path in folder.iterdir())
+    except OSError:
+        return False
+
+
+def keep_uploads(files: Sequence[str], home: Path) -> Path:
+    """Uploaded pictures and captions, or zips of them, in a folder of their own; raises BadRequest for others.
+
+    File names are taken from the upload without their folders; a second one of a name gets a number. Of a zip,
+    pictures, captions and metadata.jsonl are taken (`server.unzip`).
+    """
+    if not files:
+        raise BadRequest("choose the pictures to upload, with their .txt captions if there are any")
+    if len(files) > MAX_UPLOADS:
+        raise BadRequest(f"{len(files)} files are too many to upload; use a folder with --data-dir")
+    sources = [Path(file) for file in files]
+    for source in sources:
+        if source.suffix.lower() not in (*WANTED, ".zip"):
+            raise BadRequest(
+                f"{source.name[:60]!r} is no picture (PNG, JPEG, WebP), no .txt caption and no .zip"
+            )
+    folder = home / UPLOADS / secrets.token_hex(6)
+    folder.mkdir(parents=True, mode=0o700)
+    try:
+        for source in sources:
+            if source.suffix.lower() == ".zip":
+                unzip(source, folder, wanted=WANTED, most=MAX_UPLOADS)
+            else:
+                shutil.copyfile(source, free_name(folder, source.name))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+def example_scenes(home: Path, count: int = EXAMPLE_SCENES) -> Path:
+    """A folder of rendered scenes with captions for the guided example, made once."""
+    folder = home / f"example-scenes-{count}"
+    if not folder.is_dir():
+        part = home / f".{folder.name}-{secrets.token_hex(4)}"
+        argv = [sys.executable, "-m", "training.scenery", "--out", str(part), "--count", str(count)]
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=project_root(),
+            env=environment(), timeout=600, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise BadRequest(
+                f"the example scenes could not be rendered: {done.stderr.strip()[-200:]}"
+            )
+        if not folder.exists():
+            part.rename(folder)
+    return folder

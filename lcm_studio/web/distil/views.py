@@ -1,0 +1,162 @@
+"""What the Distil tab draws of a job: state, curves as SVG, filmstrip, log. Every text from files is escaped."""
+
+from __future__ import annotations
+
+import html
+import math
+import time
+from collections.abc import Sequence
+
+from lcm_studio.jobs.layout import JobFolder
+from lcm_studio.jobs.progress import Point, Progress, duration, progress_of, samples_of
+from lcm_studio.jobs.records import Job, State
+from lcm_studio.web.distil.values import LABELS
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 170, 52, 22
+_SHOWN = 24
+_WORDS = {
+    State.QUEUED: "waiting",
+    State.STARTING: "starting",
+    State.RUNNING: "running",
+    State.STOPPING: "saving and stopping",
+    State.SUCCEEDED: "finished",
+    State.FAILED: "failed",
+    State.CANCELLED: "stopped",
+    State.INTERRUPTED: "interrupted",
+}
+
+EMPTY = (
+    '<div class="distil-empty"><h3>No runs yet</h3><p>Choose pictures, a teacher and a preset on the right. '
+    "A run goes on when this page is closed, and is found again when the studio restarts.</p></div>"
+)
+
+
+def label(job: Job) -> str:
+    """A job in the list."""
+    return f"{job.name} · {_WORDS[job.state]} · {job.id}"
+
+
+def head(job: Job, folder: JobFolder, ahead: int = 0) -> str:
+    """State, message, numbers, progress bar and the curves."""
+    progress = progress_of(folder)
+    word = _WORDS[job.state]
+    if job.state is State.QUEUED and ahead:
+        word = f"waiting behind {ahead} on {job.device}"
+    message = f'<p class="distil-message">{html.escape(job.message)}</p>' if job.message else ""
+    share = 100 * min(1.0, progress.step / progress.steps) if progress.steps else 0
+    if job.state is State.SUCCEEDED:
+        share = 100
+    skipped = f", {progress.bad_samples} pictures skipped" if progress.bad_samples else ""
+    return (
+        f'<div class="distil-head" data-state="{job.state.value}" data-job="{html.escape(job.id)}">'
+        f"<header><h3>{html.escape(job.name)}</h3><span class='distil-badge'>{word}</span></header>"
+        f'<p class="lcm-soft">{html.escape(LABELS.get(job.recipe, job.recipe))} on {html.escape(job.device)}'
+        f", attempt {job.attempt}{_lasted(job)}{skipped}</p>{message}"
+        f'<div class="distil-bar"><i style="width:{share:.1f}%"></i></div>{_numbers(progress, job)}'
+        f'<div class="distil-curves">{curve("Loss", progress.losses, log=True)}'
+        f"{curve('Learning rate', progress.rates)}</div></div>"
+    )
+
+
+def _lasted(job: Job) -> str:
+    if not job.started:
+        return ""
+    return f", {duration((job.ended or time.time()) - job.started)}"
+
+
+def _numbers(progress: Progress, job: Job) -> str:
+    of = f" / {progress.steps}" if progress.steps else ""
+    facts = [("Step", f"{progress.step}{of}" if progress.step else "-")]
+    if progress.loss is not None:
+        facts.append(("Loss", f"{progress.loss:.4g}"))
+    if progress.lr is not None:
+        facts.append(("Learning rate", f"{progress.lr:.3g}"))
+    if progress.steps_per_s:
+        facts.append(("Speed", f"{progress.steps_per_s:.3g} steps/s"))
+    if progress.images_per_s:
+        facts.append(("Pictures", f"{progress.images_per_s:.3g} /s"))
+    if progress.eta and job.state in (State.RUNNING, State.STARTING):
+        facts.append(("To go", duration(progress.eta)))
+    cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
+    return f'<dl class="distil-facts">{cells}</dl>'
+
+
+def curve(title: str, points: Sequence[Point], *, log: bool = False) -> str:
+    """A line over steps as inline SVG; `log` scales the values when they span more than a decade."""
+    known = [(s, v) for s, v in points if math.isfinite(v)]
+    if len(known) < 2:
+        return ""
+    values = [v for _, v in known]
+    log = log and min(values) > 0 and max(values) / min(values) > 8
+    scale = math.log10 if log else float
+    low, high = scale(min(values)), scale(max(values))
+    span, first, last = (high - low) or 1.0, known[0][0], known[-1][0]
+
+    def place(step: float, value: float) -> str:
+        x = _LEFT + (step - first) / max(1, last - first) * (_WIDTH - _LEFT - 8)
+        y = 10 + (high - scale(value)) / span * (_HEIGHT - _BOTTOM - 14)
+        return f"{x:.1f},{y:.1f}"
+
+    line = " ".join(place(s, v) for s, v in known)
+    marks = [(max(values), "top"), (min(values), "bottom")]
+    texts = "".join(
+        f'<text x="{_LEFT - 8}" y="{14 if where == "top" else _HEIGHT - _BOTTOM - 2}" text-anchor="end">{v:.2g}</text>'
+        for v, where in marks
+    )
+    scale_word = ", log scale" if log else ""
+    return (
+        f'<figure class="distil-curve"><figcaption>{title}{scale_word}</figcaption>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title} over steps {first} to {last}">'
+        f'<path class="axis" d="M{_LEFT} 6V{_HEIGHT - _BOTTOM}H{_WIDTH - 8}"/>{texts}'
+        f'<text x="{_LEFT}" y="{_HEIGHT - 6}">{first}</text>'
+        f'<text x="{_WIDTH - 8}" y="{_HEIGHT - 6}" text-anchor="end">step {last}</text>'
+        f'<polyline points="{line}"/></svg></figure>'
+    )
+
+
+def strip(job: Job, folder: JobFolder) -> str:
+    """The validation pictures over time, newest last, the teacher's first."""
+    samples = samples_of(folder)
+    if not samples:
+        return ""
+    stride = max(1, -(-len(samples) // _SHOWN))
+    shown = [*samples[::stride]]
+    if shown[-1] != samples[-1]:
+        shown.append(samples[-1])
+    frames = []
+    if (folder.samples / "teacher.png").is_file():
+        frames.append(_frame(job, "teacher.png", "Teacher"))
+    frames += [_frame(job, path.name, f"Step {step}") for step, path in shown]
+    return (
+        '<section class="distil-strip"><h4>Validation pictures</h4>'
+        '<p class="lcm-soft">The same prompts and seeds every time.</p>'
+        f'<div class="distil-film">{"".join(frames)}</div></section>'
+    )
+
+
+def _frame(job: Job, name: str, words: str) -> str:
+    url = f"studio/jobs/{html.escape(job.id)}/samples/{html.escape(name)}"
+    return (
+        f'<figure><a href="{url}" target="_blank"><img loading="lazy" src="{url}" alt="{words}"></a>'
+        f"<figcaption>{words}</figcaption></figure>"
+    )
+
+
+def log(folder: JobFolder) -> str:
+    """The end of the log."""
+    tail = folder.log_tail(14)
+    return f'<pre class="distil-log">{html.escape(tail)}</pre>' if tail else ""
+
+
+def outcome(job: Job, folder: JobFolder) -> str:
+    """What can be done with a finished job: download."""
+    if job.state is not State.SUCCEEDED or not any(folder.output.iterdir()):
+        return ""
+    url = f"studio/jobs/{html.escape(job.id)}/output.zip"
+    return f'<p class="distil-done"><a class="lcm-tool" href="{url}" download>Download the model (.zip)</a></p>'
+
+
+def plan(text: str, ok: bool) -> str:
+    """The trainer's plan, or why it refuses."""
+    words = "The plan" if ok else "This cannot start"
+    return f'<div class="distil-plan" data-ok="{int(ok)}"><h4>{words}</h4><pre>{html.escape(text)}</pre></div>'

@@ -1,0 +1,134 @@
+"""The page's view of the jobs: which one is shown, what changed since the last look. No Gradio here."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from lcm_studio.jobs.records import ACTIVE, RESUMABLE, Job, State
+from lcm_studio.jobs.service import Jobs, default_home
+from lcm_studio.spec.errors import StudioError
+from lcm_studio.web.distil import views
+
+ACTIONS = ("stop", "save", "sample", "resume", "duplicate", "delete", "open", "compare")
+
+
+@lru_cache(maxsize=4)
+def _jobs_at(home: Path) -> Jobs:
+    return Jobs(home)
+
+
+def jobs() -> Jobs:
+    """The jobs of this user."""
+    return _jobs_at(default_home())
+
+
+def data_home() -> Path:
+    """Where uploads and the example scenes are kept, beside the jobs."""
+    folder = default_home().parent / "data"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What the page shows of the chosen job."""
+
+    chosen: str | None
+    choices: tuple[tuple[str, str], ...]
+    head: str
+    strip: str
+    log: str
+    outcome: str
+    actions: frozenset[str]
+
+    def marks(self) -> dict[str, str]:
+        """A short hash of each part, to send only what changed."""
+        parts = {
+            "picker": repr((self.chosen, self.choices)), "head": self.head, "strip": self.strip,
+            "log": self.log, "outcome": self.outcome, "actions": repr(sorted(self.actions)),
+        }  # fmt: skip
+        return {
+            name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in parts.items()
+        }
+
+
+def look(chosen: str | None) -> Look:
+    """The state of `chosen`, or of the newest job where it is none."""
+    service = jobs()
+    service.wake()
+    every = service.list()[::-1]
+    options = tuple((views.label(job), job.id) for job in every)
+    job = next((job for job in every if job.id == chosen), every[0] if every else None)
+    if job is None:
+        return Look(
+            chosen=None,
+            choices=(),
+            head=views.EMPTY,
+            strip="",
+            log="",
+            outcome="",
+            actions=frozenset(),
+        )
+    folder = service.folder(job.id)
+    ahead = sum(
+        other.device == job.device and (other.active or other.queued < job.queued)
+        for other in every
+        if other.id != job.id and not other.final
+    )
+    return Look(
+        chosen=job.id,
+        choices=options,
+        head=views.head(job, folder, ahead),
+        strip=views.strip(job, folder),
+        log=views.log(folder),
+        outcome=views.outcome(job, folder),
+        actions=possible(job),
+    )
+
+
+def possible(job: Job) -> frozenset[str]:
+    """The buttons that fit the job's state."""
+    found = {"duplicate"}
+    if job.state in ACTIVE | {State.QUEUED} and job.state is not State.STOPPING:
+        found.add("stop")
+    if job.state is State.RUNNING:
+        found |= {"save", "sample"}
+    if job.state in RESUMABLE:
+        found.add("resume")
+    if job.final:
+        found.add("delete")
+    if (
+        job.state is State.SUCCEEDED
+        and (jobs().folder(job.id).output / "model_index.json").is_file()
+    ):
+        found |= {"open", "compare"}
+    return frozenset(found)
+
+
+def act(action: str, job_id: str) -> tuple[str | None, str]:
+    """Carries out a button; (job to show, one sentence)."""
+    service = jobs()
+    try:
+        match action:
+            case "stop":
+                job = service.stop(job_id)
+                word = "is stopped" if job.final else "saves and stops"
+                return job_id, f"The run {word}; resume goes on from the last checkpoint."
+            case "resume":
+                service.resume(job_id)
+                return job_id, "The run goes on from its last checkpoint."
+            case "save":
+                service.ask(job_id, "save")
+                return job_id, "A checkpoint is written at the next step."
+            case "sample":
+                service.ask(job_id, "sample")
+                return job_id, "Validation pictures are made at the next step."
+            case "delete":
+                service.delete(job_id)
+                return None, "The run and its folder are deleted."
+    except StudioError as error:
+        return job_id, str(error)
+    return job_id, f"{action} is no action"

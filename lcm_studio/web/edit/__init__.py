@@ -1,0 +1,1 @@
+"""The Edit tab: one picture, many tools."""

@@ -1,0 +1,74 @@
+"""Named endpoints /edit_inpaint ... /edit_interpolate for ``gradio_client``::
+
+    client.predict(handle_file("a.png"), mask=handle_file("m.png"), prompt="...", api_name="/edit_inpaint")
+
+They return (files, fidelity, settings). `options` are the task's own, e.g. {"scale": 4}.
+"""
+
+# No `from __future__ import annotations`: Gradio reads the endpoint's types from real annotations.
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from lcm_studio.edits import TASKS
+from lcm_studio.images import read_image
+from lcm_studio.spec.errors import BadImage, StudioError
+from lcm_studio.spec.requests import Edit
+from lcm_studio.web.create import api
+from lcm_studio.web.create import values as form
+from lcm_studio.web.studio import Studio
+
+
+def add_endpoints(studio: Studio) -> None:
+    """One endpoint a task; called inside the page's Blocks."""
+    for task in TASKS:
+        gr.api(endpoint(studio, task), api_name=f"edit_{task}", concurrency_limit=None)
+
+
+def endpoint(studio: Studio, task: str) -> Callable[..., Any]:
+    def edit(
+        image: gr.FileData,  # type: ignore[name-defined]
+        mask: gr.FileData | None = None,  # type: ignore[name-defined]
+        image_b: gr.FileData | None = None,  # type: ignore[name-defined]
+        prompt: str = "",
+        options: dict | None = None,
+        steps: int = 4,
+        guidance: float | None = None,
+        seed: int | None = None,
+        count: int = 1,
+        model: str = "",
+        request: gr.Request = None,  # type: ignore[assignment]
+    ) -> tuple[list[dict], dict, dict]:
+        """Edited pictures as PNG files, how exactly the known part was kept, and the settings."""
+        try:
+            grey = None if mask is None else opened(mask)[..., :3].max(axis=2)
+            wanted = Edit(
+                task=task,
+                image=opened(image),
+                image_b=None if image_b is None else opened(image_b),
+                mask=grey,
+                options=options or {},
+                prompt=prompt,
+                steps=steps,
+                guidance=guidance,
+                seed=form.new_seed() if seed is None else seed,
+                count=count,
+                model=studio.allowed_model(model),
+            )
+            done = api.finish(studio, wanted, request.session_hash if request else None)
+        except StudioError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return api.files(studio, done), dict(done.fidelity), dict(done.settings)
+
+    edit.__name__ = f"edit_{task}"
+    return edit
+
+
+def opened(file: Any) -> Any:
+    """The pixels of an uploaded file. Raises BadImage where there is none."""
+    path = file.get("path") if isinstance(file, dict) else getattr(file, "path", None)
+    if not path:
+        raise BadImage("no picture arrived; send it with handle_file(...)")
+    return read_image(path, alpha="keep")

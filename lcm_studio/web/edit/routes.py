@@ -1,0 +1,90 @@
+"""Live sketch's fast path: the canvas in, stage values out; nothing is stored at one step."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request as Http
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from lcm_studio.spec.errors import BadRequest, StudioError
+from lcm_studio.spec.requests import Edit
+from lcm_studio.web.create import values as form
+from lcm_studio.web.create.routes import LIMIT, Run
+from lcm_studio.web.edit import values as edit_form
+from lcm_studio.web.studio import Studio
+
+MAX_BODY = 12 * 1024 * 1024
+
+
+def edit_routes(studio: Studio) -> list[Route]:
+    """POST /studio/sketch {image, strokes, prompt, steps, guidance, strength, seed, refine}."""
+    return [Route("/sketch", Sketch(studio).sketch, methods=["POST"])]
+
+
+class Sketch:
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        self.slots = threading.BoundedSemaphore(LIMIT)
+
+    async def sketch(self, http: Http) -> Response:
+        """Stage values, one JSON object per line."""
+        try:
+            said = self._said(await http.body())
+            request = await asyncio.to_thread(self.request, said)
+            warnings = self.studio.engine.validate(request)
+        except StudioError as error:
+            return JSONResponse({"detail": str(error)}, 422)
+        if not self.slots.acquire(blocking=False):
+            return JSONResponse({"detail": "The studio is busy; Live goes on in a moment."}, 503)
+        refine = bool(said.get("refine"))
+        run = Run(self.studio, request, warnings, refine=refine, leave=self.slots.release)  # type: ignore[arg-type]
+        return StreamingResponse(
+            run.lines(), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"}
+        )
+
+    def request(self, said: Mapping[str, Any]) -> Edit:
+        """One step while the hand moves, all of them, with previews, when it rests.
+
+        Where strokes are given by themselves, nothing else may change.
+        """
+        info = self.studio.engine.info(self.studio.options.model)
+        refine = bool(said.get("refine"))
+        image = edit_form.picture_of(said["image"])
+        mask = None
+        options: dict[str, Any] = {"strength": said.get("strength")}
+        strokes = said.get("strokes")
+        if isinstance(strokes, str) and strokes:
+            mask = edit_form.alpha_of(edit_form.picture_of(strokes), *image.shape[:2])
+            options["grow"] = edit_form.ROUND_STROKES
+        guided = info.guidance != "none" and said.get("guidance") is not None
+        return Edit(
+            task="sketch",
+            image=image,
+            mask=mask,
+            options=options,
+            prompt=form.text(said, "prompt"),
+            steps=form.whole(said, "steps") if refine else 1,
+            guidance=form.number(said, "guidance") if guided else None,
+            previews=refine,
+            seed=form.whole(said, "seed"),
+            model=info.id,
+            priority="live",
+        )
+
+    @staticmethod
+    def _said(raw: bytes) -> Mapping[str, Any]:
+        try:
+            said = json.loads(raw) if len(raw) <= MAX_BODY else None
+        except (ValueError, RecursionError):
+            said = None
+        if not isinstance(said, Mapping) or not isinstance(said.get("image"), str):
+            raise BadRequest(
+                f"send {{image, prompt, steps, strength, seed}} of at most {MAX_BODY} bytes"
+            )
+        return said

@@ -1,0 +1,230 @@
+"""The Edit tab's values as an Edit request. No Gradio here: listeners, Live sketch, the API and tests use it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lcm_studio.edits import task_of
+from lcm_studio.edits.options import Options
+from lcm_studio.images import read_image
+from lcm_studio.spec.errors import BadRequest
+from lcm_studio.spec.models import ModelInfo
+from lcm_studio.spec.requests import Edit, Priority
+from lcm_studio.web.create import values as form
+
+if TYPE_CHECKING:
+    from lcm_studio.spec.requests import Pixels
+
+NAMES = (
+    "tool", "prompt", "steps", "guidance", "seed", "grow", "feather", "invert", "only_strokes", "left", "top",
+    "right", "bottom", "scale", "operator", "sigma", "kernel", "strength", "frames", "path", "kind", "prompt_b",
+    "seed_b", "levels", "method", "eta", "noise_scale", "relax", "emphasis",
+)  # fmt: skip
+PER_LEVEL = ("levels", "relax")  # written as 0, 0, 0.3
+NUMBERS = ("eta", "noise_scale", "emphasis")  # 0 is a value; empty is the tool's own
+BORDERS = ("left", "top", "right", "bottom")
+MOST_UNDO = 20
+_sheets = itertools.count(1)
+ROUND_STROKES = 6  # pixels around strokes that may change with them
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Desk:
+    """What one browser session works on. Never changed in place: Gradio hands it from event to event."""
+
+    picture: Pixels | None = None
+    second: Pixels | None = None
+    mask: Pixels | None = None
+    before: tuple[Pixels, ...] = ()
+    results: tuple[Pixels, ...] = ()
+    start: Pixels | None = None  # what the results were made of, at their size
+    sheet: int = (
+        0  # the number of the picture on the canvas; each one that is put there gets its own
+    )
+
+    def show(self, picture: Pixels, before: tuple[Pixels, ...]) -> Desk:
+        """Another picture on the canvas, without a mask."""
+        return replace(self, picture=picture, mask=None, before=before, sheet=next(_sheets))
+
+
+def picture_of(data_url: str) -> Pixels:
+    """The RGBA or RGB pixels of a `data:image/...;base64,` URL. Raises BadRequest for anything else."""
+    head, comma, body = data_url.partition(",")
+    if not comma or not head.startswith("data:image/") or not head.endswith(";base64"):
+        raise BadRequest("the canvas sent no picture; reload the page")
+    try:
+        return read_image(base64.b64decode(body, validate=True), alpha="keep")
+    except binascii.Error as error:
+        raise BadRequest("the canvas sent a damaged picture; reload the page") from error
+
+
+def alpha_of(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Where a transparent layer was painted on, brought to `(height, width)`: touched pixels are 255."""
+    import cv2
+
+    if pixels.shape[2] == 3:
+        return np.full((height, width), 255, np.uint8)
+    alpha = np.ascontiguousarray(pixels[..., 3])
+    sized = cv2.resize(alpha, (width, height), interpolation=cv2.INTER_AREA)
+    return np.where(sized > 32, 255, 0).astype(np.uint8)
+
+
+def over(picture: Pixels, strokes: Pixels) -> Pixels:
+    """Strokes (RGBA of any size) laid over a picture; its alpha stays."""
+    import cv2
+
+    height, width = picture.shape[:2]
+    flat = strokes.astype(np.float32)
+    flat[..., :3] *= flat[..., 3:] / 255
+    sized = cv2.resize(flat, (width, height), interpolation=cv2.INTER_AREA)
+    out = picture.copy()
+    out[..., :3] = np.clip(
+        np.rint(picture[..., :3] * (1 - sized[..., 3:] / 255) + sized[..., :3]), 0, 255
+    )
+    return out
+
+
+def to_request(
+    said: Mapping[str, Any],
+    desk: Desk,
+    painted: str,
+    info: ModelInfo,
+    *,
+    count: int = 1,
+    priority: Priority = "normal",
+) -> Edit:
+    """The request of the tab. Raises BadRequest with one sentence."""
+    tool = task_of(str(said.get("tool"))).name
+    image, mask = desk.picture, desk.mask
+    if image is None and tool == "interpolate" and said.get("kind") != "pictures":
+        image = np.zeros((info.height, info.width, 3), np.uint8)
+    if image is None:
+        raise BadRequest("there is no picture yet: open one, or take an example")
+    layers = _layers(painted)
+    if (
+        layers.get("mask") != "uploaded"
+    ):  # the canvas shows the file as it is until somebody paints on it
+        mask = None
+        if layers.get("mask") and tool in ("inpaint", "outpaint", "superres"):
+            mask = alpha_of(picture_of(layers["mask"]), *image.shape[:2])
+    if tool == "sketch" and layers.get("strokes"):
+        strokes = picture_of(layers["strokes"])
+        if strokes.shape[2] == 4:
+            if said.get("only_strokes"):
+                mask = alpha_of(strokes, *image.shape[:2])
+            image = over(image, strokes)
+    return Edit(
+        task=tool,
+        image=image,
+        image_b=desk.second if tool == "interpolate" else None,
+        mask=mask if tool in ("inpaint", "outpaint", "superres", "sketch") else None,
+        options=options(tool, said),
+        prompt=form.text(said, "prompt"),
+        steps=form.whole(said, "steps"),
+        guidance=None
+        if info.guidance == "none" or said.get("guidance") is None
+        else form.number(said, "guidance"),
+        seed=form.whole(said, "seed"),
+        count=1 if tool == "interpolate" else count,
+        model=info.id,
+        previews=priority == "normal",
+        priority=priority,
+    )
+
+
+def guidance_of(tool: str, now: float | None, info: ModelInfo) -> float:
+    """The guidance scale that the tool starts with; `now` where somebody has set that by hand."""
+    own = {info.guidance_for(), info.guidance_for("inpaint"), *dict(info.guidance_tasks).values()}
+    return info.guidance_for(tool) if now is None or now in own else now
+
+
+def _layers(painted: str) -> dict[str, str]:
+    try:
+        found = json.loads(painted) if painted else {}
+    except ValueError as error:
+        raise BadRequest("the canvas sent a damaged picture; reload the page") from error
+    return found if isinstance(found, dict) else {}
+
+
+def options(tool: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of one tool, from a form that holds those of all."""
+    out: dict[str, Any] = {}
+    for name in task_of(tool).options:
+        if name in said and name not in PER_LEVEL and said[name] not in (None, "", False):
+            out[name] = said[name]
+    if tool == "outpaint":
+        out["borders"] = [form.whole(said, side) for side in BORDERS]
+    if tool == "sketch" and said.get("only_strokes"):
+        out.setdefault("grow", ROUND_STROKES)
+    if said.get("method") not in (None, "", "default"):
+        out["method"] = said["method"]
+    for name in NUMBERS:
+        if form.filled(said.get(name)):
+            out[name] = form.typed(said[name])
+    for name in PER_LEVEL:
+        words = form.filled(said.get(name)).replace(";", ",")
+        own = name in task_of(tool).options or name in Options.COMMON
+        if own and words:
+            out[name] = [part.strip() for part in words.split(",") if part.strip()]
+    return out
+
+
+def from_settings(said: object) -> dict[str, Any]:
+    """Values of the tab's controls from an edit's settings. Raises BadRequest where they are no edit's."""
+    if not isinstance(said, Mapping) or not isinstance(said.get("task"), str):
+        raise BadRequest("these settings are no edit's; drop a PNG that an edit has written")
+    tool = task_of(said["task"]).name
+    given = said.get("options")
+    given = given if isinstance(given, Mapping) else {}
+    known: dict[str, Any] = {"tool": tool, "randomize": False, "levels": "", "method": "default"}
+    known |= {
+        "eta": "",
+        "noise_scale": "",
+        "relax": "",
+        "emphasis": "",
+        "grow": 0,
+        "feather": 0,
+        "invert": False,
+        "only_strokes": False,
+    }
+    for name in ("prompt", "steps", "guidance", "seed"):
+        if said.get(name) is not None:
+            known[name] = said[name]
+    known |= {name: value for name, value in given.items() if name in NAMES}
+    for name in PER_LEVEL:
+        if isinstance(given.get(name), list | tuple):
+            known[name] = ", ".join(str(v) for v in given[name])
+    borders = given.get("borders")
+    if isinstance(borders, list | tuple) and len(borders) == len(BORDERS):
+        known |= dict(zip(BORDERS, borders, strict=True))
+    return known
+
+
+def read_out(fidelity: Mapping[str, Any], timing: Mapping[str, float], bound: float | None) -> str:
+    """One line under a result: what was kept, how exactly, at what price."""
+    words = []
+    if fidelity.get("known") == "nothing":
+        words.append("nothing was held fixed")
+    if "max_error" in fidelity:
+        error = round(fidelity["max_error"], 3)  # less is what float32 leaves of a mean of bytes
+        words.append(f"known part kept: max error {error:.2g}/255")
+        if bound is not None and fidelity["max_error"] > bound:
+            words.append(f"more than {bound:g}: some of it lies outside what 8 bits can hold")
+    if "residual_ratio" in fidelity:
+        words.append(
+            f"removed noise {fidelity['residual']:.3f}, {fidelity['residual_ratio']:.2f} of sigma"
+        )
+    seam = fidelity.get("seam")
+    if isinstance(seam, float) and seam == seam:
+        words.append(f"seam score {seam:.2f}")
+    words.append(f"{timing.get('evaluations', 0):.0f} evaluations")
+    words.append(f"{timing.get('total', 0.0):.2f} s")
+    return " · ".join(words)

@@ -1,0 +1,130 @@
+"""The pieces that tabs are made of: stage, action row, note, history, restore; drawn by static/*.js.
+
+`mount` puts an element on the page that a JavaScript module draws; its template never changes, so Gradio leaves
+the drawn elements alone and pictures are replaced without flicker.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from lcm_studio.web import views
+from lcm_studio.web.studio import Studio
+
+# Listeners that are the page's own: not in the API docs, not offered to clients.
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+
+def mount(
+    kind: str,
+    tab: str,
+    *,
+    value: Any = None,
+    events: Iterable[str] = (),
+    elem_id: str | None = None,
+    **options: Any,
+) -> gr.HTML:
+    """An element drawn by `static/KIND.js`; it may raise the named `events`, whose data reach the listener."""
+    names = json.dumps(list(events))
+    return gr.HTML(
+        value=value,
+        html_template='<div class="lcm-mount"></div>',
+        js_on_load=(
+            "import(new URL('studio/static/main.js', document.baseURI)).then("
+            f"m => m.mount({json.dumps(kind)}, {json.dumps(tab)}, element, {{props, trigger, watch, events: {names}}}))"
+        ),
+        apply_default_css=False,
+        elem_id=elem_id or f"{tab}-{kind}",
+        elem_classes=["lcm", f"lcm-{kind}-host"],
+        **options,
+    )
+
+
+@dataclass(frozen=True)
+class Actions:
+    go: gr.Button
+    stop: gr.Button
+
+
+def stage(tab: str) -> gr.HTML:
+    """The picture stage of a tab; give it stage values (`views`)."""
+    return mount("stage", tab, value=views.idle())
+
+
+def note(tab: str) -> gr.HTML:
+    """Where messages of this tab appear: put it under the button that causes them."""
+    return mount("note", tab)
+
+
+def history(tab: str) -> gr.HTML:
+    """Thumbnails of this browser session, newest first; kept by the browser, nothing shared."""
+    return mount("history", tab)
+
+
+def action_row(tab: str, go: str = "Generate") -> Actions:
+    """The main button and Stop (Ctrl+Enter and Esc press them)."""
+    with gr.Row(elem_classes="lcm-actions"):
+        main = gr.Button(go, variant="primary", elem_id=f"{tab}-go", elem_classes="lcm-go")
+        stop = gr.Button("Stop", variant="stop", elem_id=f"{tab}-stop", elem_classes="lcm-stop")
+    return Actions(main, stop)
+
+
+def wire_run(
+    studio: Studio,
+    actions: Actions,
+    fn: Callable[..., Iterator[Any]],
+    *,
+    inputs: set[Any] | list[Any],
+    outputs: list[Any],
+    tab: str,
+) -> None:
+    """The main button runs the generator `fn`; Stop raises this session's own flags at once."""
+    actions.go.click(
+        fn,
+        inputs=inputs,
+        outputs=outputs,
+        trigger_mode="always_last",
+        concurrency_limit=None,
+        **PRIVATE,
+    )
+    wire_stop(studio, actions, tab)
+
+
+def wire_stop(studio: Studio, actions: Actions, tab: str) -> None:
+    def stop(request: gr.Request) -> None:
+        studio.turnstile.stop(request.session_hash or "", tab)
+
+    actions.stop.click(stop, inputs=None, outputs=None, queue=False, **PRIVATE)
+
+
+def on_channel(
+    name: str, fn: Callable[..., Any], *, outputs: list[Any], inputs: Any = None
+) -> gr.HTML:
+    """Let the page's own scripts call `fn(data, ...)` by `channel(name)(data)`; data is plain JSON.
+
+    A plain function of the data only, or of `(data, *inputs)`.
+    """
+    wire = mount("wire", name, events=["message"], visible="hidden")
+
+    def listen(event: gr.EventData, *args: Any) -> Any:
+        return fn(event._data, *args)
+
+    wire.message(listen, inputs=inputs, outputs=outputs, **PRIVATE)
+    return wire
+
+
+def on_restore(tab: str, fn: Callable[[Any], Any], *, outputs: list[Any]) -> gr.HTML:
+    """`fn(settings)` -> updates of `outputs`, when the history or a dropped PNG asks this tab to restore them."""
+    return on_channel(f"restore-{tab}", fn, outputs=outputs)
+
+
+def on_receive(
+    tab: str, fn: Callable[..., Any], *, outputs: list[Any], inputs: Any = None
+) -> gr.HTML:
+    """`fn({"id": picture id, "settings": ...}, *inputs)` when another tab sends a picture ("Send to Edit")."""
+    return on_channel(f"receive-{tab}", fn, outputs=outputs, inputs=inputs)

@@ -1,0 +1,123 @@
+"""The page's own small routes beside Gradio's: scripts, state, pictures, settings of a dropped PNG, Live."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request as Http
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from lcm_studio.spec.errors import StudioError
+from lcm_studio.web.studio import Studio
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
+STATIC = Path(__file__).parents[1] / "static"
+MEDIA = {".png": "image/png", ".gif": "image/gif", ".mp4": "video/mp4"}
+MAX_SETTINGS_FILE = 32 * 1024 * 1024
+
+
+def routes(studio: Studio, tabs: Iterable[BaseRoute] = ()) -> list[BaseRoute]:
+    """Mounted in front of Gradio under /studio, with the routes of the tabs."""
+    own = [
+        Route("/state", State(studio).get),
+        Route("/picture/{id}.{kind}", Pictures(studio).get),
+        Route("/settings", settings, methods=["POST"]),
+        Route("/lora", Loras(studio).post, methods=["POST"]),
+        *tabs,
+        Mount("/static", Scripts(directory=STATIC)),
+    ]
+    return [Mount("/studio", routes=own)]
+
+
+class Scripts(StaticFiles):
+    """The page's scripts; asked again each time, so that an update is never half there."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+class State:
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+
+    async def get(self, _: Http) -> Response:
+        """The model's loading state."""
+        state = self.studio.engine.state()
+        said = {
+            "status": state.status,
+            "model": state.model or self.studio.options.model,
+            "message": state.message,
+        }
+        return JSONResponse(said, headers={"Cache-Control": "no-store"})
+
+
+class Pictures:
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+
+    async def get(self, http: Http) -> Response:
+        """A finished picture's PNG, or an animation, by its random id; waits for it to be written."""
+        picture = self.studio.pictures.find(http.path_params["id"])
+        if picture is None or picture.path.suffix != f".{http.path_params['kind']}":
+            return JSONResponse(
+                {"detail": "This picture is no longer kept; make it again from its settings."}, 404
+            )
+        try:
+            await asyncio.wrap_future(picture.written)
+        except OSError as error:
+            return JSONResponse(
+                {"detail": f"The picture could not be written: {error.strerror}."}, 507
+            )
+        except StudioError as error:
+            return JSONResponse({"detail": str(error)}, 507)
+        headers = {"Cache-Control": "private, max-age=31536000, immutable"}
+        media = MEDIA[picture.path.suffix]
+        return FileResponse(picture.path, media_type=media, headers=headers)
+
+
+class Loras:
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+
+    async def post(self, http: Http) -> Response:
+        """POST of a LoRA file's bytes, its name in ?name=: what the form calls it."""
+        try:
+            said = await self.studio.loras.receive(http.query_params.get("name", ""), http.stream())
+        except StudioError as error:
+            return JSONResponse({"detail": str(error)}, 422)
+        except OSError as error:
+            return JSONResponse(
+                {"detail": f"The file could not be kept: {error.strerror}; free some space."}, 507
+            )
+        return JSONResponse(said)
+
+
+async def settings(http: Http) -> Response:
+    """POST of a PNG's bytes: the settings it carries."""
+    from lcm_studio.images import read_settings
+
+    data = await http.body()
+    if len(data) > MAX_SETTINGS_FILE:
+        return JSONResponse(
+            {"detail": "The file is larger than 32 MB; drop a PNG that the studio has written."},
+            413,
+        )
+    try:
+        said = await asyncio.to_thread(read_settings, data)
+    except StudioError as error:
+        return JSONResponse({"detail": str(error)}, 422)
+    if not said:
+        return JSONResponse(
+            {"detail": "This file carries no settings; drop a PNG that the studio has written."},
+            422,
+        )
+    return JSONResponse({"settings": said})

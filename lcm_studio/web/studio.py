@@ -1,0 +1,113 @@
+"""What every tab shares: the engine, the options, the queue, the pictures, and `play`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lcm_studio.spec import events
+from lcm_studio.spec.errors import BadRequest, StudioError
+from lcm_studio.web import views
+
+if TYPE_CHECKING:
+    from lcm_studio.engine import Engine
+    from lcm_studio.spec.requests import Request
+    from lcm_studio.web.options import Options
+    from lcm_studio.web.server.loras import LoraStore
+    from lcm_studio.web.server.picture_store import PictureStore
+    from lcm_studio.web.server.turnstile import Turnstile
+
+View = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Studio:
+    """One per app; holds no user's state. `api_folder`: files for clients of named endpoints."""
+
+    engine: Engine
+    options: Options
+    pictures: PictureStore
+    turnstile: Turnstile
+    api_folder: Path
+    loras: LoraStore
+    preloaded: threading.Event = field(default_factory=threading.Event)
+
+    def allowed_model(self, model: str) -> str:
+        """The model a page or client names: any where its users are known, else only those in the catalog."""
+        wanted = model.strip() or self.options.model
+        if not self.options.free_paths and wanted not in {
+            info.id for info in self.engine.catalog()
+        }:
+            raise BadRequest(f"{wanted} is not offered here; choose a model from the list")
+        return wanted
+
+    def play(
+        self,
+        make: Callable[[], Request],
+        *,
+        owner: str | None,
+        tab: str,
+        on_done: Callable[[events.Done], View] | None = None,
+    ) -> Iterator[View]:
+        """Build a request, wait for its turn, run it, and yield what the stage draws; never raises for a user's mistake.
+
+        `on_done` adds to the last value (e.g. a fidelity read-out).
+        """
+        try:
+            request = make()
+            warnings = self.engine.validate(request)
+            ticket = self.turnstile.enter(owner or "", tab)
+        except StudioError as error:
+            yield views.message(str(error))
+            return
+        try:
+            for position in self.turnstile.wait(ticket):
+                yield views.queued(position)
+            if ticket.stop.is_set():
+                yield views.stopped(events.Stopped(), {}, self.pictures)
+                return
+            for event in self.engine.run(request, cancelled=ticket.stop.is_set):
+                if isinstance(event, events.Step) and event.total == 1:
+                    continue  # the picture itself is a moment away
+                view = self.show(event, request)
+                if isinstance(event, events.Done):
+                    if warnings and "message" not in view:
+                        view["message"] = {"kind": "warning", "text": views.sentences(warnings)}
+                    view |= on_done(event) if on_done else {}
+                yield view
+        finally:
+            self.turnstile.leave(ticket)
+
+    def show(self, event: events.Event, request: Request) -> View:
+        """One event as a stage value."""
+        match event:
+            case events.Queued(position=position):
+                return views.queued(position)
+            case events.Loading(message=text):
+                return views.loading(text)
+            case events.Step():
+                return views.running(event)
+            case events.Done():
+                return views.done(event, self.pictures)
+            case events.Stopped():
+                return views.stopped(event, brief(request), self.pictures)
+            case events.Failed(message=text):
+                return views.message(text)
+        raise TypeError(f"unknown event {type(event).__name__}")
+
+
+def brief(request: Request) -> dict[str, Any]:
+    """A request's own fields as JSON-serialisable settings, for pictures kept by Stop."""
+    from dataclasses import fields
+
+    names = [
+        f.name
+        for f in fields(request)
+        if f.name not in ("image", "image_b", "mask", "priority", "previews")
+    ]
+    values = {name: getattr(request, name) for name in names}
+    values["loras"] = [{"path": lora.path, "weight": lora.weight} for lora in request.loras]
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}

@@ -1,0 +1,144 @@
+"""Engine events as the plain values that the page's stage draws (static/stage.js is the other half).
+
+A stage value: ``phase`` idle | queued | loading | running | done | stopped | failed; ``frames``: one dict per
+picture (src, seed, label, note, url, settings); ``progress``; ``message`` {kind, text}; ``facts``: label -> text.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lcm_studio.web.server.picture_store import FINAL_QUALITY, THUMB, PictureStore, jpeg
+
+if TYPE_CHECKING:
+    from lcm_studio.spec.events import Done, Step, Stopped
+    from lcm_studio.spec.requests import Pixels
+
+View = dict[str, Any]
+_serials = itertools.count()
+PREVIEW_SIZE = 512
+
+
+def idle() -> View:
+    return {"phase": "idle", "frames": []}
+
+
+def message(text: str, kind: str = "error") -> View:
+    """Only a message; the pictures on the stage stay as they are."""
+    return {"phase": "failed" if kind == "error" else "idle", "message": note(text, kind)}
+
+
+def note(text: str, kind: str = "error") -> View:
+    """A value of `parts.note`; numbered, since the page draws only what differs from the value before."""
+    return {"kind": kind, "text": text, "serial": next(_serials)}
+
+
+def queued(position: int) -> View:
+    where = "You are next" if position == 1 else f"Number {position} in the queue"
+    return {"phase": "queued", "progress": {"text": where, "position": position}}
+
+
+def loading(text: str) -> View:
+    return {"phase": "loading", "progress": {"text": text}}
+
+
+def running(event: Step) -> View:
+    left = "" if event.remaining is None else f", about {seconds(event.remaining)} left"
+    return {
+        "phase": "running",
+        "frames": [{"src": jpeg(p, largest=PREVIEW_SIZE)} for p in event.previews] or None,
+        "progress": {
+            "done": event.done,
+            "total": event.total,
+            "text": f"Step {event.done} of {event.total}, {seconds(event.seconds)}{left}",
+        },
+    }
+
+
+def done(event: Done, store: PictureStore) -> View:
+    """The finished pictures; their PNGs are being written while this is on its way."""
+    flagged = event.flagged or (False,) * len(event.images)
+    frames = [
+        frame(pixels, seed, alone(event.settings, seed), store)
+        | ({"note": "hidden by the safety checker"} if bad else {})
+        for pixels, seed, bad in zip(event.images, event.seeds, flagged, strict=True)
+    ]
+    if event.settings.get("task") == "interpolate":
+        for number, one in enumerate(frames, 1):
+            one["label"] = f"frame {number}"
+    value: View = {
+        "phase": "done",
+        "frames": frames,
+        "settings": dict(event.settings),
+        "facts": facts(event.timing, event.fidelity),
+        "seconds": float(event.timing.get("total", 0.0)),
+        "seeds": list(event.seeds),
+    }
+    if event.warnings:
+        value["message"] = {"kind": "warning", "text": sentences(event.warnings)}
+    return value
+
+
+def stopped(event: Stopped, settings: Mapping[str, Any], store: PictureStore) -> View:
+    """What was finished is kept as pictures; otherwise the last clean estimates stay on the stage."""
+    frames: list[View] = [
+        frame(pixels, seed, alone(settings, seed), store)
+        for pixels, seed in zip(event.images, event.seeds, strict=False)
+    ]
+    if not frames:
+        frames = [{"src": jpeg(p), "note": "unfinished"} for p in event.previews]
+    kept = len(event.images)
+    text = "Stopped." if not kept else f"Stopped; {kept} finished picture{'s' * (kept > 1)} kept."
+    return {
+        "phase": "stopped",
+        "frames": frames or None,
+        "settings": dict(settings) if kept else None,
+        "message": {"kind": "info", "text": text},
+    }
+
+
+def frame(pixels: Pixels, seed: int, settings: Mapping[str, Any], store: PictureStore) -> View:
+    """One finished picture."""
+    picture = store.add(pixels, settings)
+    return {
+        "src": jpeg(pixels, quality=FINAL_QUALITY),
+        "thumb": jpeg(pixels, largest=THUMB),
+        "seed": seed,
+        "url": picture.url,
+        "id": picture.id,
+        "width": int(pixels.shape[1]),
+        "height": int(pixels.shape[0]),
+        "settings": dict(settings),
+    }
+
+
+def alone(settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The settings that make the one picture of `seed` again."""
+    return {**settings, "seed": seed, "count": 1}
+
+
+def facts(timing: Mapping[str, float], fidelity: Mapping[str, Any]) -> dict[str, str]:
+    """The card under a finished picture: time by part, evaluations, and an edit's fidelity."""
+    card: dict[str, str] = {}
+    for name, value in fidelity.items():
+        card[name.replace("_", " ")] = f"{value:.4g}" if isinstance(value, float) else str(value)
+    for name, value in timing.items():
+        if value < 0.005 and name != "total":
+            continue
+        card[name] = f"{value:.0f}" if name == "evaluations" else seconds(float(value))
+    return card
+
+
+def seconds(value: float) -> str:
+    if value < 10:
+        return f"{value:.2f} s"
+    if value < 120:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min"
+
+
+def sentences(warnings: Sequence[str]) -> str:
+    """Warnings as running text."""
+    return " ".join(text if text.endswith((".", "!", "?")) else text + "." for text in warnings)

@@ -1,0 +1,89 @@
+"""What Gradio lets through (NaN, None, megabytes of text) becomes one sentence; settings come back as they went."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from lcm_studio.spec.errors import BadRequest
+from lcm_studio.spec.settings import to_settings
+from lcm_studio.web.create import controls as create_form
+from lcm_studio.web.create import values as form
+from tests.web.fake_engine import CM, LCM, SD
+
+GOOD: dict[str, Any] = {
+    "prompt": "sunset, lake", "negative": "", "model": "scenery-lcm", "steps": 4, "guidance": 8.0, "seed": 7,
+    "count": 2, "width": 256, "height": 128, "decoder": "default", "sampler": "auto", "timesteps": "",
+    "class_label": None, "lora0": "", "weight0": 1.0, "lora1": None, "weight1": None, "lora2": "", "weight2": 1.0,
+}  # fmt: skip
+
+
+def test_a_form_becomes_a_request() -> None:
+    request = form.to_request(GOOD, LCM)
+    assert (request.prompt, request.steps, request.seed, request.count) == ("sunset, lake", 4, 7, 2)
+    assert (request.width, request.height, request.guidance) == (256, 128, 8.0)
+    assert request.loras == () and request.timesteps is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": math.nan}, {"steps": math.inf}, {"steps": None}, {"steps": "four"}, {"steps": 1.5}, {"steps": True},
+        {"guidance": math.nan}, {"guidance": None}, {"guidance": ""}, {"guidance": [1]},
+        {"seed": None}, {"seed": 0.5}, {"count": math.nan}, {"width": None}, {"height": "x"},
+        {"prompt": "a" * 5_000_000}, {"prompt": ["a"]}, {"model": 5}, {"timesteps": "a,b"}, {"decoder": {}},
+        {"lora0": "a.safetensors", "weight0": math.nan}, {"lora0": 7},
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_one_sentence(change: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest) as caught:
+        form.to_request({**GOOD, **change}, LCM)
+    assert 10 < len(str(caught.value)) < 300
+
+
+def test_controls_that_have_no_effect_are_not_sent() -> None:
+    said = {**GOOD, "negative": "people", "guidance": None, "class_label": 3}
+    request = form.to_request(said, CM)
+    assert request.guidance is None and request.negative == "" and request.class_label == 3
+    typed = {
+        text: form.to_request({**said, "class_label": text}, CM).class_label
+        for text in ("0", " 2 ", "", None)
+    }
+    assert typed == {"0": 0, " 2 ": 2, "": None, None: None}
+    with pytest.raises(BadRequest, match="two"):
+        form.to_request({**said, "class_label": "two"}, CM)
+    assert form.to_request({**GOOD, "negative": "people"}, SD).negative == "people"
+
+
+def test_settings_come_back_into_the_form() -> None:
+    said = {
+        **GOOD,
+        "steps": 12,
+        "timesteps": "999,499",
+        "lora0": "/x/a.safetensors",
+        "weight0": 0.8,
+    }
+    request = form.to_request(said, LCM)
+    again = form.from_settings(to_settings(request, LCM), LCM)
+    assert form.to_request(again, LCM) == request
+    assert again["more"] is True and again["randomize"] is False
+
+
+@pytest.mark.parametrize("info", [LCM, SD, CM])
+def test_controls_follow_the_kind(info: Any) -> None:
+    updates = create_form.follow(info)
+    assert updates["negative"]["visible"] is info.takes_negative
+    assert updates["guidance"]["visible"] is (info.guidance != "none")
+    assert updates["prompt"]["visible"] is info.takes_prompt
+    assert updates["class_label"]["visible"] is (info.classes > 0)
+    assert updates["width"]["step"] == info.multiple
+    assert updates["width"]["minimum"] % info.multiple == 0
+
+
+def test_restored_steps_above_eight_widen_the_slider() -> None:
+    values = form.from_settings({"prompt": "x", "steps": 30, "seed": 1}, LCM)
+    assert create_form.follow(LCM, values)["steps"]["maximum"] == 50
+    values = form.from_settings({"prompt": "x", "steps": 3, "seed": 1}, LCM)
+    assert create_form.follow(LCM, values)["steps"]["maximum"] == 8

@@ -1,0 +1,45 @@
+"""What the timer's look at the jobs sends to the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lcm_studio.web.distil import board as distil_board
+from lcm_studio.web.distil.watch import Look
+
+
+def look(chosen: str | None) -> Look:
+    return Look(
+        chosen=chosen, choices=(("New", "new"), ("Old", "old")), head=f"<p>{chosen}</p>", strip="", log="",
+        outcome="", actions=frozenset(),
+    )  # fmt: skip
+
+
+def picker_of(
+    monkeypatch: pytest.MonkeyPatch, asked: str | None, found: str | None
+) -> dict[str, Any]:
+    monkeypatch.setattr(distil_board, "look", lambda chosen: look(found))
+    update = distil_board.refresh(asked, {})[0]
+    assert update["choices"] == [("New", "new"), ("Old", "old")]
+    return dict(update)
+
+
+def test_a_late_look_does_not_take_back_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    # the user has started "new" since this look at "old" began
+    assert "value" not in picker_of(monkeypatch, "old", "old")
+
+
+def test_a_choice_is_made_where_there_is_none_or_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert picker_of(monkeypatch, None, "new")["value"] == "new"
+    assert picker_of(monkeypatch, "deleted", "new")["value"] == "new"
+
+
+def test_what_the_page_shows_already_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distil_board, "look", look)
+    first = distil_board.refresh("old", {})
+    again = distil_board.refresh("old", first[-1])
+    assert all("value" not in part and "choices" not in part for part in again)

@@ -1,0 +1,71 @@
+"""The Edit tab's values as options of an edit, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lcm_studio.spec.models import ModelInfo
+from lcm_studio.web.edit import values as edit_form
+
+FORM: dict[str, Any] = {
+    "tool": "colorize",
+    "levels": "",
+    "method": "default",
+    "eta": None,
+    "noise_scale": None,
+    "relax": None,
+    "emphasis": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"), [(None, {}), ("", {}), (0, {"eta": 0}), (0.85, {"eta": 0.85})]
+)
+@pytest.mark.parametrize("name", ["eta", "noise_scale", "emphasis"])
+def test_zero_is_something_else_than_none_given(name: str, typed: Any, sent: Any) -> None:
+    expected = {name: sent["eta"]} if sent else {}
+    assert edit_form.options("colorize", FORM | {name: typed}) == expected
+
+
+def test_the_schedule_survives_the_way_through_a_picture_file() -> None:
+    said = FORM | {
+        "levels": "3; 1, 0.4",
+        "method": "once",
+        "eta": 0,
+        "relax": "0.4; 0,0.3",
+        "emphasis": 1.5,
+    }
+    options = edit_form.options("colorize", said)
+    assert options == {
+        "levels": ["3", "1", "0.4"],
+        "method": "once",
+        "eta": 0,
+        "relax": ["0.4", "0", "0.3"],
+        "emphasis": 1.5,
+    }
+    again = edit_form.from_settings({"task": "colorize", "options": options})
+    assert edit_form.options("colorize", FORM | again) == options
+    bare = edit_form.from_settings({"task": "colorize", "options": {}})
+    assert edit_form.options("colorize", said | bare) == {}
+
+
+@pytest.mark.parametrize(
+    ("tool", "typed", "sent"),
+    [("superres", "0", ["0"]), ("superres", 0, ["0"]), ("superres", " ", None), ("sketch", "0.3", None)],
+)  # fmt: skip
+def test_relaxation_is_sent_to_the_tools_that_take_it(tool: str, typed: Any, sent: Any) -> None:
+    assert edit_form.options(tool, FORM | {"relax": typed}).get("relax") == sent
+
+
+def test_a_tool_brings_its_guidance_and_a_scale_set_by_hand_stays() -> None:
+    info = ModelInfo(
+        id="own", path="", kind="lcm", width=64, height=64, multiple=8, guidance="embedded",
+        guidance_default=3, guidance_edit=8, guidance_tasks=(("colorize", 4), ("superres", 12)),
+    )  # fmt: skip
+    assert edit_form.guidance_of("superres", 8, info) == 12
+    assert edit_form.guidance_of("colorize", 12, info) == 4
+    assert edit_form.guidance_of("sketch", 4, info) == 8
+    assert edit_form.guidance_of("inpaint", None, info) == 8
+    assert edit_form.guidance_of("superres", 5.5, info) == 5.5

@@ -1,0 +1,25 @@
+"""The page on the fake engine, to look at it or to drive it quickly: python -m tests.web.fake_app --port 7870."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import app as flags
+from lcm_studio.web.server import serve as server
+
+
+def main(argv: list[str] | None = None) -> int:
+    from tests.web.fake_engine import FakeEngine
+
+    options = flags.read_options(argv)
+    import lcm_studio.web.app as ui
+
+    ui.engine_for = lambda _: FakeEngine(pace=0.15, broken=("some-sd",))  # type: ignore[assignment,return-value]
+    return server.serve(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
