@@ -29,7 +29,17 @@ from lcm_studio.edits.problem import Outcome
 from lcm_studio.edits.prompts import emphasised
 from lcm_studio.edits.schedules import from_strength
 from lcm_studio.models.protocol import Cond, Model
-from lcm_studio.sampling import Ask, Decode, Embed, Encode, Finished, SeededNoise, multistep, plan
+from lcm_studio.sampling import (
+    Ask,
+    Check,
+    Decode,
+    Embed,
+    Encode,
+    Finished,
+    SeededNoise,
+    multistep,
+    plan,
+)
 from lcm_studio.spec.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -112,6 +122,7 @@ def interpolate_session(
         x_a, x_b = model.schedule.prior(x_a), model.schedule.prior(x_b)
     eta = eta_of(options, "interpolate", levels)
     made: list[NDArray[np.float32]] = []
+    flagged: list[bool] = []
     state = [noise.draw() for _ in levels[1:]]
     for start in range(0, frames, rows):
         part = weights[start : start + rows]
@@ -129,15 +140,17 @@ def interpolate_session(
             first=Cond.join([strong_a.lerp(strong_b, w) for w in part]),
         )
         decoded = yield Decode(latents)
+        flagged += yield Check(decoded)
         made += [resize(frame.cut(picture(d)), height, width) for d in decoded]
     images = (
         _with_ends(made, rgb_a, rgb_b, weights)
         if kind == "pictures"
         else [to_bytes(m) for m in made]
     )
-    yield Finished(tuple(images))
+    images = [np.zeros_like(i) if bad else i for i, bad in zip(images, flagged, strict=True)]
+    yield Finished(tuple(images), tuple(flagged))
     fidelity: dict[str, Any] = {"known": "end frames", "frames": frames}
-    if kind == "pictures":
+    if kind == "pictures" and not (flagged[0] or flagged[-1]):
         fidelity["max_error"] = float(
             max(
                 np.abs(images[0].astype(int) - rgb_a).max(),
@@ -147,7 +160,7 @@ def interpolate_session(
     return Outcome(
         images=tuple(images),
         seeds=(seeds[0],) * frames,
-        flagged=(False,) * frames,
+        flagged=tuple(flagged),
         fidelity=fidelity,
         warnings=said,
         settings={

@@ -52,7 +52,7 @@ def edit_session(
             figures.append(problem.measure(result))
         images += made
         flagged += flags
-        yield Finished(tuple(made))
+        yield Finished(tuple(made), flags)
     return Outcome(
         images=tuple(images),
         seeds=seeds,

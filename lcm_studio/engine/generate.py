@@ -53,7 +53,7 @@ def generate_session(
         made = blacken(to_pixels(decoded), flags)
         images.extend(made)
         flagged.extend(flags)
-        yield Finished(made)
+        yield Finished(made, flags)
     return tuple(images), tuple(flagged)
 
 

@@ -21,6 +21,11 @@ from lcm_studio.spec.owners import Owner
 from lcm_studio.spec.requests import LoraSpec, Priority
 
 LIVE_BURST = 4
+AT_ONCE = {
+    Embed: "prompt",
+    Check: "safety",
+    Decode: "decode",
+}  # answered alone, by part of the timing
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,14 @@ class Setup:
 
     loras: tuple[LoraSpec, ...] = ()
     decoder: str = "default"
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """Clean estimates to show, `(B, 3, H, W)` in [-1, 1], black where `flagged` says that the safety checker objects."""
+
+    images: torch.Tensor
+    flagged: tuple[bool, ...]
 
 
 @dataclass(eq=False)
@@ -45,7 +58,7 @@ class Session:
     previews: bool = False
     work: Work | None = None
     estimate: Estimate | None = None
-    preview: torch.Tensor | None = None
+    preview: Preview | None = None
     previewing: bool = False
     served: int = 0
     waited: float = 0.0
@@ -60,8 +73,9 @@ class Session:
 class Lane:
     """Continuous batching: at every turn the rows of all sessions that fit together go into one call.
 
-    `post(kind, value)` of a session is called with ("queued", position), ("step", (estimate, previews)),
-    ("finished", images), ("done", result), ("stopped", previews) or ("failed", error); the last three end it.
+    `post(kind, value)` of a session is called with ("queued", position), ("step", (estimate, Preview or None)),
+    ("finished", Finished), ("done", result), ("stopped", Preview or None) or ("failed", error); the last three end it.
+    Nothing is shown that the model's safety checker has not seen.
     """
 
     def __init__(
@@ -176,20 +190,27 @@ class Lane:
             self._moved = self._moved or bool(gone)
         for session in gone:
             session.generator.close()
-            session.post("stopped", ())
+            session.post("stopped", None)
 
     def _stop(self, session: Session) -> None:
         """Ends a cancelled session; its last clean estimate is decoded, so that the user keeps it."""
         self._end(session)
         session.generator.close()
-        previews = session.preview
-        if previews is None and session.estimate is not None:
+        preview = session.preview
+        if preview is None and session.estimate is not None:
             try:
-                self.model.use(loras=session.setup.loras, decoder=session.setup.decoder)
-                previews = self.model.decode(session.estimate.x0_hat)
+                images = self._at_once(session, Decode(session.estimate.x0_hat))
+                preview = self._checked(session, images)
             except (StudioError, RuntimeError):
-                previews = None
-        session.post("stopped", previews)
+                preview = None
+        session.post("stopped", preview)
+
+    def _checked(self, session: Session, images: torch.Tensor) -> Preview:
+        flagged = self._at_once(session, Check(images))
+        if any(flagged):
+            images = images.clone()
+            images[list(flagged)] = -1.0
+        return Preview(images, flagged)
 
     def _choose(self) -> Session | None:
         """The session to serve: live ones first but for every fifth turn, then whose person waited longest."""
@@ -272,11 +293,11 @@ class Lane:
 
     def _advance(self, session: Session, value: Any, *, first: bool = False) -> None:
         """Sends an answer in and takes asks until one needs the network; notifications pass at once."""
-        if session.previewing:
-            session.preview, session.previewing = value, False
-            session.post("step", (session.estimate, value))
-            value = None
         try:
+            if session.previewing:
+                session.preview, session.previewing = self._checked(session, value), False
+                session.post("step", (session.estimate, session.preview))
+                value = None
             while True:
                 ask = next(session.generator) if first else session.generator.send(value)
                 first = False
@@ -289,7 +310,7 @@ class Lane:
                     session.post("step", (ask, None))
                 elif isinstance(ask, Finished):
                     session.estimate, session.preview, value = None, None, None
-                    session.post("finished", ask.images)
+                    session.post("finished", ask)
                 elif isinstance(ask, Embed | Check):
                     value = self._at_once(session, ask)
                 else:
@@ -309,7 +330,7 @@ class Lane:
         with self._device:
             self.model.use(loras=session.setup.loras, decoder=session.setup.decoder)
             value = answer(ask, self.model)
-        session.add("prompt" if isinstance(ask, Embed) else "safety", time.perf_counter() - started)
+        session.add(AT_ONCE[type(ask)], time.perf_counter() - started)
         return value
 
     def _fail(self, session: Session, error: Exception) -> None:

@@ -18,7 +18,9 @@ from lcm_studio.spec.requests import Edit, Generate, Request
 from lcm_studio.spec.settings import to_settings
 
 if TYPE_CHECKING:
+    from lcm_studio.engine.lane import Preview
     from lcm_studio.models.load import LoadedModel
+    from lcm_studio.sampling import Estimate
     from lcm_studio.spec.requests import Pixels
 
 ENDS = ("done", "failed", "stopped")
@@ -54,6 +56,7 @@ class _Run:
         self.seeds = tuple(request.seed + i for i in range(request.count))
         self.started = time.perf_counter()
         self.finished: list[Pixels] = []
+        self.flagged: list[bool] = []
         self.position = 0
         self.groups = 1
         self.group = 0
@@ -110,7 +113,8 @@ class _Run:
         if kind == "step":
             return self._step(*value)
         if kind == "finished":
-            self.finished.extend(value)
+            self.finished.extend(value.images)
+            self.flagged.extend(value.flagged)
             self.group += 1
             return None
         if kind == "done":
@@ -119,11 +123,13 @@ class _Run:
             return Stopped(
                 images=tuple(self.finished),
                 seeds=self.seeds[: len(self.finished)],
-                previews=() if value is None or len(value) == 0 else to_pixels(value),
+                previews=() if value is None else to_pixels(value.images),
+                flagged=tuple(self.flagged),
+                previews_flagged=() if value is None else value.flagged,
             )
         return Failed(message=_sentence(value))
 
-    def _step(self, estimate: Any, images: Any) -> Step:
+    def _step(self, estimate: Estimate, preview: Preview | None) -> Step:
         seconds = time.perf_counter() - self.started
         done = min(self.group, self.groups - 1) * estimate.total + estimate.done
         total = estimate.total * self.groups
@@ -132,7 +138,8 @@ class _Run:
             total=total,
             seconds=seconds,
             remaining=seconds / done * (total - done),
-            previews=() if images is None else to_pixels(images),
+            previews=() if preview is None else to_pixels(preview.images),
+            flagged=() if preview is None else preview.flagged,
         )
 
     def _done(self, outcome: Any) -> Done:

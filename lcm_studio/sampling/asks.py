@@ -61,9 +61,13 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """Tells that these pictures are final, though the request may go on: Stop keeps them. -> None."""
+    """Tells that these pictures are final, though the request may go on: Stop keeps them. -> None.
+
+    `flagged`: per picture, whether the model's safety checker blacked it out.
+    """
 
     images: tuple[Pixels, ...]
+    flagged: tuple[bool, ...] = ()
 
 
 Ask: TypeAlias = Predict | Decode | Encode | Embed | Check | Estimate | Finished

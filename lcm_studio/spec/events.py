@@ -26,13 +26,17 @@ class Loading:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Step:
-    """`done` of `total` steps finished after `seconds`; `previews`: clean estimates, one per image, or empty."""
+    """`done` of `total` steps finished after `seconds`; `previews`: clean estimates, one per image, or empty.
+
+    `flagged`: per preview, whether the model's safety checker blacked it out.
+    """
 
     done: int
     total: int
     seconds: float
     remaining: float | None = None
     previews: tuple[Pixels, ...] = ()
+    flagged: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,11 +60,16 @@ class Done:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stopped:
-    """The user stopped it; what was finished is kept (`previews`: the last clean estimates)."""
+    """The user stopped it; what was finished is kept (`previews`: the last clean estimates).
+
+    `flagged`, `previews_flagged`: per picture, whether the model's safety checker blacked it out.
+    """
 
     images: tuple[Pixels, ...] = ()
     seeds: tuple[int, ...] = ()
     previews: tuple[Pixels, ...] = ()
+    flagged: tuple[bool, ...] = ()
+    previews_flagged: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

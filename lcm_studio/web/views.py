@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from lcm_studio.web.server.picture_store import FINAL_QUALITY, THUMB, PictureStore, jpeg
@@ -48,7 +49,11 @@ def running(event: Step) -> View:
     left = "" if event.remaining is None else f", about {seconds(event.remaining)} left"
     return {
         "phase": "running",
-        "frames": [{"src": jpeg(p, largest=PREVIEW_SIZE)} for p in event.previews] or None,
+        "frames": [
+            {"src": jpeg(p, largest=PREVIEW_SIZE)} | hidden(bad)
+            for p, bad in zip_longest(event.previews, event.flagged)
+        ]
+        or None,
         "progress": {
             "done": event.done,
             "total": event.total,
@@ -61,8 +66,7 @@ def done(event: Done, store: PictureStore) -> View:
     """The finished pictures; their PNGs are being written while this is on its way."""
     flagged = event.flagged or (False,) * len(event.images)
     frames = [
-        frame(pixels, seed, alone(event.settings, seed), store)
-        | ({"note": "hidden by the safety checker"} if bad else {})
+        frame(pixels, seed, alone(event.settings, seed), store) | hidden(bad)
         for pixels, seed, bad in zip(event.images, event.seeds, flagged, strict=True)
     ]
     if event.settings.get("task") == "interpolate":
@@ -84,11 +88,14 @@ def done(event: Done, store: PictureStore) -> View:
 def stopped(event: Stopped, settings: Mapping[str, Any], store: PictureStore) -> View:
     """What was finished is kept as pictures; otherwise the last clean estimates stay on the stage."""
     frames: list[View] = [
-        frame(pixels, seed, alone(settings, seed), store)
-        for pixels, seed in zip(event.images, event.seeds, strict=False)
+        frame(pixels, seed, alone(settings, seed), store) | hidden(bad)
+        for pixels, seed, bad in zip_longest(event.images, event.seeds, event.flagged)
     ]
     if not frames:
-        frames = [{"src": jpeg(p), "note": "unfinished"} for p in event.previews]
+        frames = [
+            {"src": jpeg(p), "note": "unfinished"} | hidden(bad)
+            for p, bad in zip_longest(event.previews, event.previews_flagged)
+        ]
     kept = len(event.images)
     text = "Stopped." if not kept else f"Stopped; {kept} finished picture{'s' * (kept > 1)} kept."
     return {
@@ -97,6 +104,11 @@ def stopped(event: Stopped, settings: Mapping[str, Any], store: PictureStore) ->
         "settings": dict(settings) if kept else None,
         "message": {"kind": "info", "text": text},
     }
+
+
+def hidden(flagged: bool | None) -> View:
+    """The note of a picture that the model's safety checker blacked out."""
+    return {"note": "hidden by the safety checker"} if flagged else {}
 
 
 def frame(pixels: Pixels, seed: int, settings: Mapping[str, Any], store: PictureStore) -> View:

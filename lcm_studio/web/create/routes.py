@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 from starlette.requests import Request as Http
@@ -145,8 +146,8 @@ class Run:
             value: View = {
                 "phase": "live",
                 "frames": [
-                    {"src": views.jpeg(p), "seed": s, "note": "1 step"}
-                    for p, s in zip(event.images, event.seeds, strict=True)
+                    {"src": views.jpeg(p), "seed": s, "note": "1 step"} | views.hidden(bad)
+                    for p, s, bad in zip_longest(event.images, event.seeds, event.flagged)
                 ],
                 "seconds": float(event.timing.get("total", 0.0)),
                 "network": float(event.timing.get("network", 0.0)),
