@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from lcm_studio.data.listing import DataError
-from lcm_studio.images.gate import FORMATS, Gate, read_image
+from lcm_studio.images.chunks import SIGNATURE, chunks
+from lcm_studio.images.gate import FORMATS, Gate, read_image, readable
 from lcm_studio.spec.errors import BadImage
 
 if TYPE_CHECKING:
@@ -39,17 +40,28 @@ def open_picture(data: bytes) -> tuple[Image.Image, Facts]:
         raise BrokenPicture("the file is empty")
     try:
         pixels = read_image(data, gate=GATE)
-        with Image.open(io.BytesIO(data), formats=FORMATS) as raw:
+        with Image.open(io.BytesIO(readable(data)), formats=FORMATS) as raw:
+            extra = (
+                raw.format == "MPO"
+            )  # a camera's JPEG with a preview or a depth map behind the picture
             facts = Facts(
                 width=pixels.shape[1],
                 height=pixels.shape[0],
-                format=raw.format or "",
+                format="JPEG" if extra else raw.format or "",
                 mode=raw.mode,
-                frames=getattr(raw, "n_frames", 1),
+                frames=1 if extra else max(getattr(raw, "n_frames", 1), frames(data)),
             )
     except (BadImage, OSError, ValueError, SyntaxError) as error:
         raise BrokenPicture(str(error)) from None
     return Image.fromarray(pixels), facts
+
+
+def frames(data: bytes) -> int:
+    """Pictures of an animated PNG; 1 of anything else."""
+    if not data.startswith(SIGNATURE):
+        return 1
+    control = next((bytes(c) for kind, c in chunks(data) if kind == b"acTL"), b"")
+    return max(1, int.from_bytes(control[:4], "big"))
 
 
 def crop_box(

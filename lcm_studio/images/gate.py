@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from lcm_studio.images.chunks import SIGNATURE, pixels_only
 from lcm_studio.spec.errors import BadImage
+from lcm_studio.spec.regular import open_regular
 
 if TYPE_CHECKING:
     from lcm_studio.spec.requests import Pixels
@@ -59,7 +62,7 @@ def read_image(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(readable(raw)), formats=FORMATS) as image:
                 _check_size(image.size, gate)
                 image.seek(0)
                 image.load()
@@ -73,6 +76,11 @@ def read_image(
     except (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, MemoryError,
             TypeError, OverflowError, ArithmeticError) as error:  # fmt: skip
         raise BadImage("the picture is damaged or cut short; save it again") from error
+
+
+def readable(raw: bytes) -> bytes:
+    """What a library is given of a file: of a PNG only what decides over the pixels, else all of it."""
+    return pixels_only(raw) if raw.startswith(SIGNATURE) else raw
 
 
 def has_alpha(pixels: Pixels) -> bool:
@@ -95,8 +103,9 @@ def _read_bytes(source: str | Path | bytes, gate: Gate) -> bytes:
     else:
         path = Path(source)
         try:
-            size = path.stat().st_size
-            raw = path.read_bytes() if size <= gate.max_bytes else b""
+            with open_regular(path) as file:
+                size = os.fstat(file.fileno()).st_size
+                raw = file.read(gate.max_bytes) if size <= gate.max_bytes else b""
         except (OSError, ValueError) as error:
             raise BadImage(f"{path.name[:80]!r} cannot be read; choose another file") from error
     if size > gate.max_bytes:
@@ -141,17 +150,26 @@ def _to_array(image: Image.Image) -> Pixels:
     """uint8 `(H, W, 3 or 4)` of any PIL mode."""
     mode = image.mode
     if mode.startswith("I;16"):
-        return _grey(np.asarray(image).astype(np.float64) / 257)
+        return _keyed(_grey(np.asarray(image).astype(np.float64) / 257), image)
     if mode == "I":
         values = np.asarray(image).astype(np.float64)
         return _grey(values / 257 if values.max(initial=0) > 255 else values)
     if mode == "F":
         return _grey(_from_float(np.asarray(image).astype(np.float64)))
-    if mode in ("RGB", "RGBA"):
+    if mode == "RGBA" or (mode == "RGB" and "transparency" not in image.info):
         return np.array(image, dtype=np.uint8)
     if mode in ("LA", "La", "PA", "RGBa") or "transparency" in image.info:
         return np.array(image.convert("RGBA"), dtype=np.uint8)
     return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+def _keyed(pixels: Pixels, image: Image.Image) -> Pixels:
+    """`(H, W, 3)`, or `(H, W, 4)` where the 16-bit grey `image` names a value that is transparent."""
+    key = image.info.get("transparency")
+    if not isinstance(key, int):
+        return pixels
+    alpha = np.where(np.asarray(image) == key, 0, 255).astype(np.uint8)
+    return np.concatenate([pixels, alpha[..., None]], axis=-1)
 
 
 def _from_float(values: Any) -> Any:

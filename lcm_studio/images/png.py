@@ -9,18 +9,19 @@ import re
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lcm_studio.images.chunks import SIGNATURE, TEXTS, chunk, chunks, keyword
 from lcm_studio.spec.errors import BadImage
+from lcm_studio.spec.regular import read_regular
 
 if TYPE_CHECKING:
     from lcm_studio.spec.requests import Pixels
 
 KEY = "lcm_studio"
 COMMON_KEY = "parameters"
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_TEXT = 256 * 1024
 MAX_FILE = 100 * 1024 * 1024
 
@@ -81,62 +82,54 @@ def read_settings(source: str | Path | bytes) -> dict[str, Any] | None:
     else:
         path = Path(source)
         try:
-            if path.stat().st_size > MAX_FILE:
-                raise BadImage("the PNG is over 100 MB; settings are read from smaller files")
-            raw = path.read_bytes()
+            raw = read_regular(path, MAX_FILE)
         except (OSError, ValueError) as error:
-            raise BadImage(f"{path.name[:80]!r} cannot be read; choose another file") from error
+            raise BadImage(
+                f"{path.name[:80]!r} cannot be read as a PNG under 100 MB; choose another file"
+            ) from error
     if not raw.startswith(SIGNATURE):
         raise BadImage("only PNG files carry settings; drop a PNG that the studio has written")
-    texts = dict(_texts(raw))
+    texts = known_texts(raw)
     if KEY in texts:
         try:
-            said = json.loads(texts[KEY])
+            values = json.loads(texts[KEY])
         except (ValueError, RecursionError):
-            said = None
-        if isinstance(said, dict):
-            return said
+            values = None
+        if isinstance(values, dict):
+            return values
     return parse_parameters(texts[COMMON_KEY]) if COMMON_KEY in texts else None
 
 
-def _texts(raw: bytes) -> Iterator[tuple[str, str]]:
-    """(keyword, text) of the tEXt, zTXt and iTXt chunks whose text stays under the limit."""
-    position = len(SIGNATURE)
-    while position + 12 <= len(raw):
-        (length,) = struct.unpack(">I", raw[position : position + 4])
-        kind = raw[position + 4 : position + 8]
-        data = raw[position + 8 : position + 8 + length]
-        position += 12 + length
-        if len(data) < length or kind == b"IEND":
-            return
-        if kind in (b"tEXt", b"zTXt", b"iTXt") and length <= MAX_TEXT:
-            keyword, _, rest = data.partition(b"\0")
-            text = _text(kind, rest)
+def known_texts(raw: bytes) -> dict[str, str]:
+    """The texts of our two keywords, the first of each; one that is larger than MAX_TEXT counts as nothing."""
+    texts: dict[str, str] = {}
+    for kind, data in chunks(raw):
+        name = keyword(data).decode("latin-1")
+        if (
+            kind in TEXTS
+            and name in (KEY, COMMON_KEY)
+            and name not in texts
+            and len(data) <= MAX_TEXT
+        ):
+            text = _text(kind, bytes(data), name)
             if text is not None:
-                yield keyword.decode("latin-1"), text
+                texts[name] = text
+    return texts
 
 
-def _text(kind: bytes, rest: bytes) -> str | None:
+def _text(kind: bytes, data: bytes, name: str) -> str | None:
+    """What Pillow makes of one text chunk, in a picture of one pixel; it inflates a megabyte at most."""
+    from PIL import Image
+
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    pixel = chunk(b"IDAT", zlib.compress(b"\0\0"))
+    small = (chunk(b"IHDR", header), chunk(kind, data), pixel, chunk(b"IEND", b""))
     try:
-        if kind == b"tEXt":
-            return rest.decode("latin-1")
-        if kind == b"zTXt":
-            return _inflate(rest[1:]).decode("latin-1")
-        compressed, rest = rest[0], rest[2:]
-        _, _, rest = rest.partition(b"\0")
-        _, _, rest = rest.partition(b"\0")
-        return (_inflate(rest) if compressed else rest).decode("utf-8")
-    except (zlib.error, UnicodeDecodeError, IndexError):
+        with Image.open(io.BytesIO(SIGNATURE + b"".join(small)), formats=("PNG",)) as image:
+            text = getattr(image, "text", {}).get(name)
+    except (OSError, ValueError, SyntaxError, LookupError, EOFError):
         return None
-
-
-def _inflate(data: bytes) -> bytes:
-    """At most MAX_TEXT bytes; more is a bomb and counts as nothing."""
-    stream = zlib.decompressobj()
-    text = stream.decompress(data, MAX_TEXT)
-    if stream.unconsumed_tail:
-        raise zlib.error("too long")
-    return text
+    return str(text) if text is not None and len(text) <= MAX_TEXT else None
 
 
 def parse_parameters(text: str) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -80,6 +81,27 @@ def test_bombs_and_damage_count_as_nothing() -> None:
     for middle in (bomb, deep, odd, array):
         assert read_settings(png(4, 4, middle)) is None
     assert read_settings(png(4, 4)[:40]) is None
+
+
+def test_texts_are_bounded_in_sum_too() -> None:
+    """A hundred texts, each under the limit, that inflate to a gigabyte together: only the two known keys are read."""
+    packed = zlib.compress(b" " * 10_000_000)
+    foreign = [chunk(b"zTXt", b"text%d\0\0" % i + packed) for i in range(100)]
+    ours = [chunk(b"zTXt", b"lcm_studio\0\0" + packed) for _ in range(100)]
+    last = chunk(b"tEXt", b"parameters\0a\nSteps: 3, Seed: 7")
+    tracemalloc.start()
+    said = read_settings(png(4, 4, *foreign, *ours, last))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert said == {"prompt": "a", "negative": "", "steps": 3, "seed": 7}
+    assert most < 15_000_000
+
+
+def test_settings_behind_the_picture_and_with_a_bad_checksum_are_read() -> None:
+    text = chunk(b"tEXt", b'lcm_studio\0{"seed": 7}')
+    whole = png(4, 4)
+    assert read_settings(whole[:-12] + text + whole[-12:]) == {"seed": 7}
+    assert read_settings(png(4, 4, text[:-4] + b"\0\0\0\0")) == {"seed": 7}
 
 
 @pytest.mark.parametrize(
