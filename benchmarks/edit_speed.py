@@ -5,13 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import torch
 
+from benchmarks.edit_scenes import KERNEL
 from benchmarks.timing import median, write
 from lcm_studio.edits import harmonic
+from lcm_studio.edits.finish import to_bytes
+from lcm_studio.edits.measured import blur_operator
+from lcm_studio.edits.prepare import picture, tensor
+from lcm_studio.edits.registry import task_of
 from lcm_studio.edits.run import edit_session
 from lcm_studio.engine.generate import generate_session
 from lcm_studio.models.protocol import Prompt
@@ -131,6 +138,7 @@ def speed(bench: Bench, rounds: int, results: Path) -> str:
         "Edits and generation": rows,
         "One call": [{k: v for part in parts_row for k, v in part.items()}],
         "Live sketch": _live(bench),
+        "Outside the networks": [outside(bench, 512)],
     }
     return write(results, f"Cost of an edit, {STEPS} evaluations, one picture", said)
 
@@ -169,6 +177,37 @@ def _row(name: str, pairs: Sequence[tuple[_Run, _Run]]) -> dict[str, Any]:
         else "",
         "loop / its own calls": median([e.loop / e.spent for _, e in pairs]),
     }
+
+
+def outside(bench: Bench, side: int, rounds: int = 5) -> dict[str, Any]:
+    """Processor time of what a deblur of `side` x `side` computes itself: building, a projection per level, finishing."""
+    truth = bench.scenes("inpaint", [0])[0].truth
+    large = cv2.resize(truth, (side, side), interpolation=cv2.INTER_CUBIC)
+    blurred = blur_operator(KERNEL, side, side).A(tensor(large).double())
+    request = Edit(
+        task="deblur",
+        image=to_bytes(picture(blurred[0])),
+        options={"kernel": KERNEL},
+        steps=STEPS,
+    )
+    model = bench.engine.model("scenery-lcm")
+    build = task_of("deblur").build
+    assert build is not None
+    times: dict[str, list[float]] = {"build": [], "projections": [], "finish": []}
+    for _ in range(rounds + 1):
+        marks = [time.process_time()]
+        problem = build(request, model)
+        marks.append(time.process_time())
+        for k in range(STEPS):
+            assert problem.known is not None
+            problem.known.project(problem.start, k)
+        marks.append(time.process_time())
+        problem.measure(problem.finish(picture(problem.start[0]), lambda share: None))
+        marks.append(time.process_time())
+        for name, (a, b) in zip(times, pairwise(marks), strict=True):
+            times[name].append(b - a)
+    parts = {f"{name} ms": 1e3 * median(found[1:]) for name, found in times.items()}
+    return {"task": f"deblur {side} x {side}", **parts, "whole ms": sum(parts.values())}
 
 
 def _live(bench: Bench, rounds: int = 15) -> list[dict[str, Any]]:

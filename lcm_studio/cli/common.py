@@ -129,7 +129,7 @@ def execute(engine: Engine, request: Request, *, progress: bool) -> Done:
     """Runs a request to its end. Raises StudioError where it fails."""
     import sys
 
-    from lcm_studio.spec.events import Done, Failed, Loading, Step
+    from lcm_studio.spec.events import Done, Failed, Loading, Step, Working
 
     for event in engine.run(request):
         if isinstance(event, Done):
@@ -138,6 +138,8 @@ def execute(engine: Engine, request: Request, *, progress: bool) -> Done:
             raise StudioError(event.message)
         if progress and isinstance(event, Loading):
             print(event.message, file=sys.stderr)
+        if progress and isinstance(event, Working):
+            print(f"{event.message}, {event.share:.0%}", file=sys.stderr)
         if progress and isinstance(event, Step):
             print(f"step {event.done}/{event.total}  {event.seconds:.2f} s", file=sys.stderr)
     raise StudioError("it was stopped before it finished; run it again")

@@ -32,6 +32,7 @@ from lcm_studio.edits.schedules import default_anchors, from_strength
 from lcm_studio.edits.seams import feathered, match_colour, poisson, seam_score
 from lcm_studio.models.protocol import Model
 from lcm_studio.operators import Mask
+from lcm_studio.sampling import Report
 from lcm_studio.spec.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _problem(
     if (height, width) != (box.height, box.width):
         said = (*said, f"the part to paint was sampled at {width} x {height} and enlarged")
 
-    def finish(x: Floats) -> Pixels:
+    def finish(x: Floats, report: Report) -> Pixels:
         made = resize(frame.cut(x), box.height, box.width)
         out = rgb.copy()
         patch = out[box.top : box.bottom, box.left : box.right]

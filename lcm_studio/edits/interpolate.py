@@ -32,6 +32,7 @@ from lcm_studio.models.protocol import Cond, Model
 from lcm_studio.sampling import (
     Ask,
     Check,
+    Compute,
     Decode,
     Embed,
     Encode,
@@ -142,10 +143,13 @@ def interpolate_session(
         decoded = yield Decode(latents)
         flagged += yield Check(decoded)
         made += [resize(frame.cut(picture(d)), height, width) for d in decoded]
-    images = (
-        _with_ends(made, rgb_a, rgb_b, weights)
-        if kind == "pictures"
-        else [to_bytes(m) for m in made]
+    images = yield Compute(
+        lambda report: (
+            _with_ends(made, rgb_a, rgb_b, weights)
+            if kind == "pictures"
+            else [to_bytes(m) for m in made]
+        ),
+        "Finishing",
     )
     images = [np.zeros_like(i) if bad else i for i, bad in zip(images, flagged, strict=True)]
     yield Finished(tuple(images), tuple(flagged))

@@ -12,7 +12,7 @@ from lcm_studio.edits.geometry import Box
 from lcm_studio.edits.problem import PIXELS, Problem
 from lcm_studio.edits.tiles import tiled
 from lcm_studio.models.protocol import Cond, Model
-from lcm_studio.sampling import Ask, Decode, Encode, Noise, Steps, multistep
+from lcm_studio.sampling import Ask, Compute, Decode, Encode, Noise, Steps, multistep
 
 
 class Projection:
@@ -47,15 +47,22 @@ class Projection:
         if p.known is None or (last and not p.project_last):
             self.picture = u
             return x0_hat
-        projected = p.known.project(u, k)
-        if k < len(p.relax) and p.relax[k]:
-            projected = torch.lerp(p.start.to(projected), projected, 1 + p.relax[k])
+        projected = yield Compute(lambda report: self._projected(u, k), "Projecting")
         if last:
             self.picture = projected
             return x0_hat
         if not self.latent:
             return projected
         return (yield from self._encoded(x0_hat, u, projected.clamp(-1, 1)))
+
+    def _projected(self, u: Tensor, k: int) -> Tensor:
+        """Pictures `(B, 3, H, W)` with the known part, over-relaxed as level `k` wants it."""
+        p = self.problem
+        assert p.known is not None
+        projected = p.known.project(u, k)
+        if k < len(p.relax) and p.relax[k]:
+            projected = torch.lerp(p.start.to(projected), projected, 1 + p.relax[k])
+        return projected
 
     def _encoded(self, z0: Tensor, u: Tensor, projected: Tensor) -> Steps:
         """The latents of `projected`, where z0 decodes to u."""

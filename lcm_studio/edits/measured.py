@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from lcm_studio.edits.finish import meet_block_means, meet_luma, meet_operator, to_bytes
 from lcm_studio.edits.geometry import Frame, check_size, resize
@@ -46,14 +45,14 @@ from lcm_studio.operators import (
     Luma,
     Mask,
     Neutral,
-    Separable,
     bicubic_downsample,
     gaussian_blur,
     gaussian_downsample,
+    line_blur,
     motion_kernel,
     parse_kernel,
 )
-from lcm_studio.operators.separable import convolution_matrix
+from lcm_studio.sampling import Report
 from lcm_studio.spec.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def colorize(request: Edit, model: Model) -> Problem:
     full = frame.pad(grey)[..., None]
     known = torch.from_numpy(full[..., 0].copy())[None, None] / 127.5 - sum(LUMA)
 
-    def finish(x: Floats) -> Pixels:
+    def finish(x: Floats, report: Report) -> Pixels:
         made = frame.cut(x)
         chroma = made - (made @ np.asarray(LUMA, np.float32))[..., None]
         coloured = resize(chroma, height, width) + y[..., None].astype(np.float32)
@@ -142,7 +141,7 @@ def superres(request: Edit, model: Model) -> Problem:
     start = cv2.resize(full, (frame.full_width, frame.full_height), interpolation=cv2.INTER_CUBIC)
     damping = 0.0 if name == "area" else SMOOTH_DAMPING / p**2
 
-    def finish(x: Floats) -> Pixels:
+    def finish(x: Floats, report: Report) -> Pixels:
         made = frame.cut(x)
         if not keep.all():
             target = own.A(tensor(np.clip(made, 0, 255)))
@@ -153,7 +152,7 @@ def superres(request: Edit, model: Model) -> Problem:
         if name == "area":
             met = meet_block_means(made, wanted, p)
         else:
-            met = meet_operator(own, made, wanted, damping=damping)
+            met = meet_operator(own, made, wanted, damping=damping, report=report)
         return join(met, None if alpha is None else _enlarge(alpha, height, width))
 
     def measure(result: Pixels) -> dict[str, Any]:
@@ -218,7 +217,7 @@ def denoise(request: Edit, model: Model) -> Problem:
     return Problem(
         start=known.project(tensor(smoothed(noisy, sigma)), 0).clamp(-1, 1),
         levels=levels,
-        finish=lambda x: join(to_bytes(frame.cut(x)), alpha),
+        finish=lambda x, report: join(to_bytes(frame.cut(x)), alpha),
         measure=measure,
         known=known,
         method=method_of(options, levels),
@@ -239,15 +238,16 @@ def deblur(request: Edit, model: Model) -> Problem:
     height, width = rgb.shape[:2]
     own = blur_operator(kernel, height, width)
     frame = frame_for(height, width, model)
-    op = blur_operator(kernel, frame.full_height, frame.full_width)
+    whole = (frame.full_height, frame.full_width)
+    op = own if whole == (height, width) else blur_operator(kernel, *whole)
     y = tensor(frame.pad(rgb))
     start = op.pinv(y, 0.02).clamp(-1, 1)
 
-    def finish(x: Floats) -> Pixels:
+    def finish(x: Floats, report: Report) -> Pixels:
         # y is rounded, so a closer fit would amplify its rounding into a visible texture; rounding adds about 0.1
         made, wanted = frame.cut(x), rgb.astype(np.float32)
         for goal in (0.9, 0.87, 0.84):
-            met = meet_operator(own, made, wanted, damping=0.02, goal=goal)
+            met = meet_operator(own, made, wanted, damping=0.02, goal=goal, report=report)
             if not 1 < gap(met)["max_error"] < ROUNDED:  # met, or out of reach
                 break
         return join(met, alpha)
@@ -303,7 +303,7 @@ def smoothed(noisy: Pixels, sigma: float) -> Pixels:
 
 
 def blur_operator(kernel: str, height: int, width: int) -> LinearOperator:
-    """The operator of a kernel's name; separable where it can be."""
+    """The operator of a kernel's name; diagonal in cosines where it can be."""
     name, numbers = parse_kernel(kernel)
     if name == "gaussian":
         return gaussian_blur(numbers[0], height, width)
@@ -312,14 +312,10 @@ def blur_operator(kernel: str, height: int, width: int) -> LinearOperator:
     if radius >= min(height, width):
         return Convolution(k, height, width)  # raises the sentence
     if numbers[1] % 180 == 0:
-        return Separable(_eye(height), convolution_matrix(k[radius], width))
+        return line_blur(k[radius], height, width, along=1)
     if numbers[1] % 180 == 90:
-        return Separable(convolution_matrix(k[:, radius], height), _eye(width))
+        return line_blur(k[:, radius], height, width, along=0)
     return Convolution(k, height, width, iterations=8)
-
-
-def _eye(size: int) -> Tensor:
-    return torch.eye(size, dtype=torch.float64)
 
 
 def _downsampler(name: str, p: int, height: int, width: int) -> LinearOperator:

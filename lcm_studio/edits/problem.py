@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lcm_studio.edits.geometry import Box
 from lcm_studio.operators import Inverse, LinearOperator, project
+from lcm_studio.sampling import Report
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,13 +67,13 @@ class Problem:
     `emphasis`: of the prompt at the first level (`prompts.emphasised`).
     `project_last`: False leaves the last estimate as the network made it, for a `finish` that blends.
     `window`: the latent cells that the last estimate is decoded from, where `finish` needs no others; None = all.
-    `finish`: float `(H, W, 3)` in [0, 255] -> the picture of the size that went in.
+    `finish`: float `(H, W, 3)` in [0, 255] -> the picture of the size that went in; tells its progress.
     `measure`: that picture -> fidelity figures. `tile`: side in pixels of overlapping tiles, or None.
     """
 
     start: Tensor
     levels: tuple[float, ...]
-    finish: Callable[[Floats], Pixels]
+    finish: Callable[[Floats, Report], Pixels]
     measure: Callable[[Pixels], Mapping[str, Any]]
     known: Known | None = None
     keep: Tensor | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,13 +11,24 @@ import numpy as np
 from lcm_studio.edits.interpolate import interpolate_session
 from lcm_studio.edits.loop import solve
 from lcm_studio.edits.prepare import picture
-from lcm_studio.edits.problem import Outcome
+from lcm_studio.edits.problem import Outcome, Problem
 from lcm_studio.edits.prompts import emphasised
 from lcm_studio.edits.registry import task_of
 from lcm_studio.models.protocol import Model
-from lcm_studio.sampling import Ask, Check, Embed, Finished, SeededNoise, plan
+from lcm_studio.sampling import (
+    Ask,
+    Check,
+    Compute,
+    Embed,
+    Finished,
+    Report,
+    SeededNoise,
+    plan,
+)
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lcm_studio.spec.requests import Edit, Pixels
 
 
@@ -30,7 +42,8 @@ def edit_session(
     task = task_of(request.task)
     if task.build is None:
         return (yield from interpolate_session(request, model, seeds, rows))
-    problem = task.build(request, model)
+    build = task.build
+    problem: Problem = yield Compute(lambda report: build(request, model), "Preparing")
     height, width = problem.start.shape[-2:]
     settled = plan(request, model, width, height)
     one = yield Embed((settled.prompt,))
@@ -45,14 +58,15 @@ def edit_session(
             problem, model, one.repeat(len(part)), noise, strong.repeat(len(part))
         )
         flags = yield Check(decoded)
-        made = []
-        for x, bad in zip(decoded, flags, strict=True):
-            result = problem.finish(picture(x))
-            made.append(np.zeros_like(result) if bad else result)
-            figures.append(problem.measure(result))
+        results = yield Compute(partial(finished, problem, decoded), "Finishing")
+        made = tuple(
+            np.zeros_like(result) if bad else result
+            for (result, _), bad in zip(results, flags, strict=True)
+        )
         images += made
         flagged += flags
-        yield Finished(tuple(made), flags)
+        figures += [figure for _, figure in results]
+        yield Finished(made, flags)
     return Outcome(
         images=tuple(images),
         seeds=seeds,
@@ -69,6 +83,24 @@ def edit_session(
             **problem.settings,
         },
     )
+
+
+def finished(
+    problem: Problem, decoded: Tensor, report: Report
+) -> list[tuple[Pixels, Mapping[str, Any]]]:
+    """Each of `decoded` `(B, 3, H, W)` as a finished picture, and how much of the known part it keeps."""
+    results = []
+    for i, x in enumerate(decoded):
+        share = partial(_share, report, i, len(decoded))
+        result = problem.finish(picture(x), share)
+        results.append((result, problem.measure(result)))
+        share(1.0)
+    return results
+
+
+def _share(report: Report, i: int, total: int, share: float) -> None:
+    """`share` of part `i` of `total`."""
+    report((i + share) / total)
 
 
 def worst(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lcm_studio.engine.line import Places
 from lcm_studio.engine.registry import Registry
 from lcm_studio.engine.validate import check_request
+from lcm_studio.engine.workers import Workers
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.events import Event, Failed, Loading
 from lcm_studio.spec.models import LoadState, ModelInfo
@@ -72,6 +73,7 @@ class Engine:
         self._lock = threading.Lock()
         self._load_lock = threading.Lock()
         self._device_lock = threading.Lock()
+        self._workers = Workers()
         self._places = Places(self.config.queue_size)
         self._placement: Placement | None = None
         self._state = LoadState()
@@ -240,4 +242,5 @@ class Engine:
             max_rows=self.config.max_rows,
             places=self._places,
             device_lock=self._device_lock,
+            workers=self._workers,
         )

@@ -14,18 +14,18 @@ import torch
 
 from lcm_studio.engine.batch import Work, run_batch
 from lcm_studio.engine.line import Line, Places
+from lcm_studio.engine.workers import Workers
 from lcm_studio.models.load import LoadedModel
-from lcm_studio.sampling import Ask, Check, Decode, Embed, Estimate, Finished, answer
-from lcm_studio.spec.errors import StudioError
+from lcm_studio.sampling import Ask, Check, Compute, Decode, Embed, Estimate, Finished, answer
+from lcm_studio.spec.errors import Cancelled, StudioError
 from lcm_studio.spec.owners import Owner
 from lcm_studio.spec.requests import LoraSpec, Priority
 
 LIVE_BURST = 4
-AT_ONCE = {
-    Embed: "prompt",
-    Check: "safety",
-    Decode: "decode",
-}  # answered alone, by part of the timing
+# answered alone, by part of the timing
+AT_ONCE = {Embed: "prompt", Check: "safety", Decode: "decode"}
+POLL = 0.05  # seconds between looks whether somebody cancelled, while all that run are computing
+QUIET = 0.4  # seconds that work outside the networks may take before its progress is told, and between two tellings
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,15 @@ class Preview:
 
     images: torch.Tensor
     flagged: tuple[bool, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """What work outside the network came to after `seconds`, waiting for a thread included."""
+
+    value: Any
+    error: Exception | None
+    seconds: float
 
 
 @dataclass(eq=False)
@@ -74,8 +83,9 @@ class Lane:
     """Continuous batching: at every turn the rows of all sessions that fit together go into one call.
 
     `post(kind, value)` of a session is called with ("queued", position), ("step", (estimate, Preview or None)),
-    ("finished", Finished), ("done", result), ("stopped", Preview or None) or ("failed", error); the last three end it.
-    Nothing is shown that the model's safety checker has not seen.
+    ("working", (what, share)), ("finished", Finished), ("done", result), ("stopped", Preview or None) or ("failed", error); the last three end it.
+    Nothing is shown that the model's safety checker has not seen. What a session computes outside the network runs on
+    `workers`; its answer comes back between two calls, and is dropped where the session has ended.
     """
 
     def __init__(
@@ -87,6 +97,7 @@ class Lane:
         max_waiting: int = 64,
         places: Places | None = None,
         device_lock: threading.Lock | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self.model = model
         self.max_rows = max_rows
@@ -98,6 +109,9 @@ class Lane:
         self._line: Line[Session] = Line(places or Places(max_waiting))
         self._moved = False  # whether positions in the line may have changed
         self._running: list[Session] = []
+        self._workers = workers or Workers()
+        self._computing = 0  # jobs that are with the workers
+        self._computed: list[tuple[Session, Computed]] = []
         self._turn = itertools.count(1)
         self._live_run = 0
         self._closed = False
@@ -130,6 +144,8 @@ class Lane:
             self._wake.notify()
         if threading.current_thread() is not self._thread:
             self._thread.join()
+            with self._wake:
+                self._wake.wait_for(lambda: not self._computing)
 
     def _main(self) -> None:
         with torch.inference_mode():
@@ -149,10 +165,12 @@ class Lane:
         """Waits for work, starts waiting sessions within the bound; False where the lane closes."""
         fresh: list[Session] = []
         with self._wake:
-            while not self._running and not len(self._line) and not self._closed:
-                self._wake.wait()
+            while not (self._closed or self._moved or self._computed or self._wanted()):
+                if not self._wake.wait(POLL if self._running or len(self._line) else None):
+                    break
             if self._closed:
                 return False
+            computed, self._computed = self._computed, []
             if self._moved:
                 fresh = self._start()
                 for position, session in enumerate(self._line.order(self._running), start=1):
@@ -160,7 +178,13 @@ class Lane:
                 self._moved = False
         for session in fresh:
             self._advance(session, None, first=True)
+        for session, answer_ in computed:
+            self._take(session, answer_)
         return True
+
+    def _wanted(self) -> bool:
+        """Whether a session waits for the network."""
+        return any(session.work is not None for session in self._running)
 
     def _start(self) -> list[Session]:
         """Starts what there is room for, in the line's order, and who has nothing in work, in a room of their own."""
@@ -313,6 +337,9 @@ class Lane:
                     session.post("finished", ask)
                 elif isinstance(ask, Embed | Check):
                     value = self._at_once(session, ask)
+                elif isinstance(ask, Compute):
+                    self._compute(session, ask)
+                    return
                 else:
                     self._want(session, ask)
                     return
@@ -321,6 +348,47 @@ class Lane:
             session.post("done", end.value)
         except Exception as error:  # noqa: BLE001  a session's own fault ends that session, not the lane
             self._fail(session, error)
+
+    def _compute(self, session: Session, ask: Compute) -> None:
+        """Sends the work to the workers; `_take` hands the answer to the session."""
+        asked = told = time.perf_counter()
+
+        def report(share: float) -> None:
+            nonlocal told
+            if session.cancelled() or self._closed:
+                raise Cancelled("the request was stopped")
+            now = time.perf_counter()
+            if now - told > QUIET:
+                told = now
+                session.post("working", (ask.what, share))
+
+        def job() -> None:
+            value: Any = None
+            error: Exception | None = None
+            try:
+                report(0.0)
+                with torch.inference_mode():
+                    value = ask.work(report)
+            except Exception as raised:  # noqa: BLE001  it is the session's, and ends it
+                error = raised
+            answered = Computed(value, error, time.perf_counter() - asked)
+            with self._wake:
+                self._computing -= 1
+                self._computed.append((session, answered))
+                self._wake.notify_all()
+
+        with self._wake:
+            self._computing += 1
+        self._workers.submit(job)
+
+    def _take(self, session: Session, computed: Computed) -> None:
+        if session not in self._running or isinstance(computed.error, Cancelled):
+            return
+        session.add("compute", computed.seconds)
+        if computed.error is not None:
+            self._fail(session, computed.error)
+        else:
+            self._advance(session, computed.value)
 
     def _want(self, session: Session, ask: Ask) -> None:
         session.work, session.asked = Work(ask), time.perf_counter()

@@ -12,7 +12,7 @@ from lcm_studio.engine.generate import generate_session
 from lcm_studio.engine.lane import Lane, Session, Setup
 from lcm_studio.maths.pixels import to_pixels
 from lcm_studio.spec.errors import StudioError
-from lcm_studio.spec.events import Done, Event, Failed, Queued, Step, Stopped
+from lcm_studio.spec.events import Done, Event, Failed, Queued, Step, Stopped, Working
 from lcm_studio.spec.owners import Owner
 from lcm_studio.spec.requests import Edit, Generate, Request
 from lcm_studio.spec.settings import to_settings
@@ -112,6 +112,10 @@ class _Run:
             return Queued(position=value)
         if kind == "step":
             return self._step(*value)
+        if kind == "working":
+            what, share = value
+            seconds = time.perf_counter() - self.started
+            return Working(message=what, share=share, seconds=seconds)
         if kind == "finished":
             self.finished.extend(value.images)
             self.flagged.extend(value.flagged)
@@ -137,7 +141,7 @@ class _Run:
             done=done,
             total=total,
             seconds=seconds,
-            remaining=seconds / done * (total - done),
+            remaining=seconds / done * (total - done) if done < total else None,
             previews=() if preview is None else to_pixels(preview.images),
             flagged=() if preview is None else preview.flagged,
         )

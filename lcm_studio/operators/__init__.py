@@ -8,15 +8,16 @@ from lcm_studio.operators.blocks import BlockMean
 from lcm_studio.operators.compose import Compose
 from lcm_studio.operators.convolution import Convolution
 from lcm_studio.operators.correlated import Correlated
-from lcm_studio.operators.histospline import Histospline
-from lcm_studio.operators.kernels import gaussian_kernel, motion_kernel, parse_kernel
-from lcm_studio.operators.pixel import LUMA, Luma, Mask, Neutral
-from lcm_studio.operators.separable import (
-    Separable,
+from lcm_studio.operators.cosine import (
+    Cosine,
     bicubic_downsample,
     gaussian_blur,
     gaussian_downsample,
+    line_blur,
 )
+from lcm_studio.operators.histospline import Histospline
+from lcm_studio.operators.kernels import gaussian_kernel, motion_kernel, parse_kernel
+from lcm_studio.operators.pixel import LUMA, Luma, Mask, Neutral
 
 __all__ = [
     "LUMA",
@@ -24,6 +25,7 @@ __all__ = [
     "Compose",
     "Convolution",
     "Correlated",
+    "Cosine",
     "Histospline",
     "Identity",
     "Inverse",
@@ -31,11 +33,11 @@ __all__ = [
     "Luma",
     "Mask",
     "Neutral",
-    "Separable",
     "bicubic_downsample",
     "gaussian_blur",
     "gaussian_downsample",
     "gaussian_kernel",
+    "line_blur",
     "motion_kernel",
     "parse_kernel",
     "project",

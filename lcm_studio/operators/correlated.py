@@ -7,6 +7,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from lcm_studio.operators.cosines import dct, idct
+
 CORNER = 0.2  # of the highest frequency: where the spectrum of a clean estimate's error bends down
 
 
@@ -22,19 +24,7 @@ class Correlated:
 
     def pinv(self, y: Tensor, damping: float = 0.0) -> Tensor:
         """K (K + damping)^-1 y."""
-        rows, columns = (_cosines(size).to(y) for size in y.shape[-2:])
-        gain = 1 / (1 + damping * _energy(*y.shape[-2:]).to(y))
-        kept: Tensor = rows.T @ (gain * (rows @ y @ columns.T)) @ columns
-        return kept
-
-
-@lru_cache(maxsize=8)
-def _cosines(size: int) -> Tensor:
-    """The orthonormal DCT-II, float64 `(size, size)`."""
-    j = torch.arange(size, dtype=torch.float64)
-    basis: Tensor = torch.cos(torch.pi * j[:, None] * (j[None] + 0.5) / size) * (2 / size) ** 0.5
-    basis[0] /= 2**0.5
-    return basis
+        return idct(dct(y) / (1 + damping * _energy(*y.shape[-2:]).to(y)))
 
 
 @lru_cache(maxsize=8)

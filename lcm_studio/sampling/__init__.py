@@ -5,12 +5,14 @@ from __future__ import annotations
 from lcm_studio.sampling.asks import (
     Ask,
     Check,
+    Compute,
     Decode,
     Embed,
     Encode,
     Estimate,
     Finished,
     Predict,
+    Report,
 )
 from lcm_studio.sampling.drive import answer, drive
 from lcm_studio.sampling.loop import Noise, Refine, Steps, multistep
@@ -22,6 +24,7 @@ __all__ = [
     "Ancestral",
     "Ask",
     "Check",
+    "Compute",
     "Decode",
     "Embed",
     "Encode",
@@ -32,6 +35,7 @@ __all__ = [
     "Plan",
     "Predict",
     "Refine",
+    "Report",
     "SeededNoise",
     "Steps",
     "Tcd",

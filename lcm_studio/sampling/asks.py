@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor
 
@@ -50,6 +51,21 @@ class Check:
     images: Tensor
 
 
+Report: TypeAlias = Callable[[float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Compute:
+    """-> `work(report)`: heavy work outside the networks, which a driver may run on another thread.
+
+    `report(share)` tells how much of it is done, in [0, 1]; it raises Cancelled where nobody waits for it any more, so
+    long work calls it now and then. `what` tells the user, as in "Finishing".
+    """
+
+    work: Callable[[Report], Any]
+    what: str = "Computing"
+
+
 @dataclass(frozen=True, eq=False)
 class Estimate:
     """Tells that `done` of `total` steps are over, with the clean estimate so far. -> None."""
@@ -70,4 +86,4 @@ class Finished:
     flagged: tuple[bool, ...] = ()
 
 
-Ask: TypeAlias = Predict | Decode | Encode | Embed | Check | Estimate | Finished
+Ask: TypeAlias = Predict | Decode | Encode | Embed | Check | Compute | Estimate | Finished

@@ -9,6 +9,7 @@ from lcm_studio.models.protocol import Network
 from lcm_studio.sampling.asks import (
     Ask,
     Check,
+    Compute,
     Decode,
     Embed,
     Encode,
@@ -33,8 +34,14 @@ def answer(ask: Ask, model: Network) -> Any:
             return model.embed(prompts)
         case Check(images):
             return model.check(images)
+        case Compute(work):
+            return work(_untold)
         case Estimate() | Finished():
             return None
+
+
+def _untold(share: float) -> None:
+    """Progress that nobody looks at."""
 
 
 def drive(

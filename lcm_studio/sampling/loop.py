@@ -50,7 +50,7 @@ def multistep(
     hold, before `refine` (`sampling.ways`). `refine` is the one hook of editing.
     `way`: what c is at each level, and where it ends; by default all noise is fresh (Song et al. 2023, Algorithm 1; Luo et
     al. 2023, Algorithm 3). An end that is not clean holds only where nothing is refined.
-    `eta` in [0, 1]: c of the default (Wang et al. 2023 (DDNM), eq. 10): less is drawn anew at every level, and the whole
+    `eta` in [0, 1]: c of the default (the eta of Wang et al. 2023 (DDNM), Algorithm 1): less is drawn anew at every level, and the whole
     drifts less. `deterministic`: short for `way=Ode`, ending where the schedule does.
     Starting in the middle is passing x_t noised to `timesteps[0]`.
     `noise_scale`: of the fresh noise; below 1 the network is told more than is put in, as the estimate itself is off

@@ -1,4 +1,4 @@
-"""What a running request reports, in order: Queued*, Step*, then one of Done, Failed, Stopped."""
+"""What a running request reports, in order: Queued*, then Step and Working, then one of Done, Failed, Stopped."""
 
 from __future__ import annotations
 
@@ -37,6 +37,15 @@ class Step:
     remaining: float | None = None
     previews: tuple[Pixels, ...] = ()
     flagged: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Working:
+    """Work outside the network that takes a while, e.g. "Finishing": `share` of it, in [0, 1], is done after `seconds`."""
+
+    message: str
+    share: float
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,4 +88,4 @@ class Failed:
     message: str
 
 
-Event: TypeAlias = Queued | Loading | Step | Done | Stopped | Failed
+Event: TypeAlias = Queued | Loading | Step | Working | Done | Stopped | Failed

@@ -90,6 +90,8 @@ class Studio:
                 return views.loading(text)
             case events.Step():
                 return views.running(event)
+            case events.Working():
+                return views.working(event)
             case events.Done():
                 return views.done(event, self.pictures)
             case events.Stopped():

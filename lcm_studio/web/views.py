@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lcm_studio.web.server.picture_store import FINAL_QUALITY, THUMB, PictureStore, jpeg
 
 if TYPE_CHECKING:
-    from lcm_studio.spec.events import Done, Step, Stopped
+    from lcm_studio.spec.events import Done, Step, Stopped, Working
     from lcm_studio.spec.requests import Pixels
 
 View = dict[str, Any]
@@ -60,6 +60,12 @@ def running(event: Step) -> View:
             "text": f"Step {event.done} of {event.total}, {seconds(event.seconds)}{left}",
         },
     }
+
+
+def working(event: Working) -> View:
+    done = round(100 * event.share)
+    text = f"{event.message}, {done} %, {seconds(event.seconds)}"
+    return {"phase": "running", "progress": {"done": done, "total": 100, "text": text}}
 
 
 def done(event: Done, store: PictureStore) -> View:

@@ -67,6 +67,25 @@ class GaussianModel:
         return self.mean + (z * self.values.sqrt()) @ self.vectors.T
 
 
+class Sideways:
+    """A x = x M^T along the last axis, for any `matrix` M `(m, w)` of full row rank."""
+
+    gram = "dense"
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix
+
+    def A(self, x: Tensor) -> Tensor:
+        return x @ self.matrix.T
+
+    def At(self, y: Tensor) -> Tensor:
+        return y @ self.matrix
+
+    def pinv(self, y: Tensor, damping: float = 0.0) -> Tensor:
+        gram = self.matrix @ self.matrix.T
+        return y @ torch.linalg.inv(gram + damping * torch.eye(len(gram)).to(gram)) @ self.matrix
+
+
 class DoubleNoise:
     """Unit noise in float64 for many images at once."""
 

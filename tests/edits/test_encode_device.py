@@ -11,7 +11,7 @@ import pytest
 from lcm_studio.device import choose
 from lcm_studio.edits.run import edit_session
 from lcm_studio.models.load import load_folder
-from lcm_studio.sampling import Embed, Encode
+from lcm_studio.sampling import Compute, Embed, Encode, answer
 from lcm_studio.spec.requests import Edit
 
 BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "models" / "scenery-lcm"
@@ -43,7 +43,7 @@ def test_pictures_go_to_the_device_before_they_are_encoded(task: str) -> None:
     )
     steps = edit_session(request, Elsewhere(model), (0,), 1)  # type: ignore[arg-type]
     ask = next(steps)
-    while isinstance(ask, Embed):
-        ask = steps.send(model.embed(ask.prompts))
+    while isinstance(ask, Embed | Compute):
+        ask = steps.send(answer(ask, model))
     assert isinstance(ask, Encode)
     assert ask.images.device.type == "meta"

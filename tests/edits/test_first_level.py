@@ -83,7 +83,7 @@ def coloured(relax, levels=LEVELS, seen=None, noise_scale=1.0):
     problem = Problem(
         start=Neutral().pinv(y),
         levels=levels,
-        finish=lambda x: x,
+        finish=lambda x, report: x,
         measure=lambda x: {},
         known=Known(op=Luma(), y=y, inverse=Neutral()),
         relax=relax,

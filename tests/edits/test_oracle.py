@@ -10,9 +10,9 @@ from lcm_studio.edits.membrane import Membrane
 from lcm_studio.edits.problem import Known, Problem
 from lcm_studio.edits.schedules import along, default_anchors, default_eta, geometric
 from lcm_studio.models.protocol import Cond
-from lcm_studio.operators import Mask, Separable
+from lcm_studio.operators import Mask
 from lcm_studio.sampling import drive
-from tests.edits.gaussian import DoubleNoise, GaussianModel, w2_squared
+from tests.edits.gaussian import DoubleNoise, GaussianModel, Sideways, w2_squared
 
 COUNT = 1500
 
@@ -28,7 +28,7 @@ def run(model, op, y, start, levels, *, project=True, eta=1.0, inverse=None):
     problem = Problem(
         start=start,
         levels=tuple(levels),
-        finish=lambda x: x,
+        finish=lambda x, report: x,
         measure=lambda x: {},
         known=Known(op=op, y=y, inverse=inverse),
         method="residual" if project else "end",
@@ -55,7 +55,7 @@ def setting(task):
         start[..., 9:16] = left + (right - left) * line
         return model, op, matrix, op.A(truth), start, known
     means = torch.eye(6, dtype=torch.float64).repeat_interleave(4, dim=1) / 4
-    op = Separable(torch.eye(1, dtype=torch.float64), means)
+    op = Sideways(means)
     y = op.A(truth)
     return model, op, means, y, op.pinv(y), y.flatten()
 

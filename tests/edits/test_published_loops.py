@@ -24,9 +24,9 @@ from benchmarks.edit_loops import cm4ir as cm4ir_loop
 from lcm_studio.edits.problem import Known, Problem
 from lcm_studio.maths.grids import karras_sigmas
 from lcm_studio.models.protocol import Cond
-from lcm_studio.operators import Mask, Separable
+from lcm_studio.operators import Mask
 from lcm_studio.sampling import Predict, answer
-from tests.edits.gaussian import DoubleNoise, GaussianModel, w2_squared
+from tests.edits.gaussian import DoubleNoise, GaussianModel, Sideways, w2_squared
 
 SIZE, COUNT = 24, 1500
 
@@ -60,7 +60,7 @@ def means(model):
     """The same for means of four pixels."""
     truth = model.draw(1, seed=5).reshape(1, 1, 1, -1)
     matrix = torch.eye(6, dtype=torch.float64).repeat_interleave(4, dim=1) / 4
-    op = Separable(torch.eye(1, dtype=torch.float64), matrix)
+    op = Sideways(matrix)
     y = op.A(truth)
     return problem(op, y, op.pinv(y)), matrix, y.flatten()
 
@@ -69,7 +69,7 @@ def problem(op, y, start):
     return Problem(
         start=start,
         levels=(1.0,),
-        finish=lambda x: x,
+        finish=lambda x, report: x,
         measure=lambda x: {},
         known=Known(op=op, y=y),
     )

@@ -385,7 +385,7 @@ def test_deblurring_fits_closer_only_where_rounding_alone_took_it_over_the_bound
     """A flat picture; the fit is `off` by so many levels, and by `peak` times .16 in one place."""
     flat, seen = np.full((64, 64, 3), 100, np.uint8), []
 
-    def fit(op, x, y, *, damping, goal):
+    def fit(op, x, y, *, damping, goal, report):
         seen.append(goal)
         made = flat + np.uint8(off)
         made[32, 32] += np.uint8(peak)

@@ -17,11 +17,11 @@ from lcm_studio.operators import (
     Luma,
     Mask,
     Neutral,
-    Separable,
     bicubic_downsample,
     gaussian_blur,
     gaussian_downsample,
     gaussian_kernel,
+    line_blur,
     motion_kernel,
     project,
 )
@@ -254,10 +254,10 @@ def test_blurs_keep_constants_and_sum_to_one():
 def test_a_horizontal_motion_blur_equals_its_rows():
     x = torch.randn(1, 1, 12, 20, dtype=torch.float64)
     kernel = motion_kernel(5, 0)
-    from lcm_studio.operators.separable import convolution_matrix
-
-    rows = Separable(torch.eye(12), convolution_matrix(kernel[kernel.shape[0] // 2], 20))
+    rows = line_blur(kernel[kernel.shape[0] // 2], 12, 20, along=1)
     torch.testing.assert_close(Convolution(kernel, 12, 20).A(x), rows.A(x))
+    columns = line_blur(kernel[kernel.shape[0] // 2], 12, 20, along=0)
+    torch.testing.assert_close(Convolution(kernel.T, 12, 20).A(x), columns.A(x))
 
 
 @pytest.mark.parametrize(
