@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.spec.requests import BUNDLED_MODEL, LoraSpec
+from lcm_studio.spec.samplers import NAMES
 
 if TYPE_CHECKING:
     from lcm_studio.engine import Engine
@@ -46,12 +47,26 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timesteps", metavar="T,T,...", help="explicit falling levels instead of --steps"
     )
-    parser.add_argument("--sampler", choices=("auto", "consistency", "ddim"), default="auto")
+    parser.add_argument(
+        "--sampler", choices=NAMES, default="auto", metavar="NAME", help=f"{', '.join(NAMES)}"
+    )
+    add_set_argument(parser)
     add_engine_arguments(parser)
     parser.add_argument(
         "--out", default="outputs", metavar="FOLDER|FILE.png", help="default: %(default)s/"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_set_argument(parser: argparse.ArgumentParser) -> None:
+    """--set NAME=VALUE: settings of a sampler."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the sampler, such as tolerance=0.001; may be repeated",
+    )
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +112,19 @@ def sampling(args: argparse.Namespace, engine: Engine) -> dict[str, Any]:
         "decoder": args.decoder,
         "timesteps": timesteps,
         "sampler": args.sampler,
+        "sampler_settings": parse_settings(args.set),
     }
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, str]:
+    """["tolerance=0.001"] -> {"tolerance": "0.001"}; the sampler's row checks the values. Raises BadRequest."""
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, value in pairs:
+        if not (name.strip() and equals and value.strip()):
+            raise BadRequest(
+                f"--set {name}{equals}{value}: use NAME=VALUE, such as tolerance=0.001"
+            )
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def parse_timesteps(text: str | None) -> tuple[int, ...] | None:

@@ -154,7 +154,8 @@ class _Run:
             seeds = tuple(getattr(outcome, "seeds", ()) or self.seeds[:1] * len(images))
             self.warnings = (*self.warnings, *getattr(outcome, "warnings", ()))
         else:
-            (images, flagged), fidelity, extra, seeds = outcome, {}, {}, self.seeds
+            (images, flagged, warnings), fidelity, extra, seeds = outcome, {}, {}, self.seeds
+            self.warnings = (*self.warnings, *warnings)
         height, width = images[0].shape[:2] if images else (0, 0)
         extra |= {"width": int(width), "height": int(height)}
         return Done(

@@ -15,7 +15,8 @@ from lcm_studio.models.files import read_header
 from lcm_studio.spec import limits
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
-from lcm_studio.spec.requests import Edit, Generate, LoraSpec, Sampling
+from lcm_studio.spec.requests import Edit, Generate, LoraSpec, Sampling, lcm_lora
+from lcm_studio.spec.samplers import SAMPLERS, check_sampler, sampler_info
 
 GLUE = frozenset(
     [
@@ -62,6 +63,7 @@ def check_request(request: Sampling, info: ModelInfo) -> tuple[str, ...]:
     if not isinstance(request, Generate | Edit):
         raise BadRequest(f"{type(request).__name__} is no request; send a Generate or an Edit")
     _texts(request)
+    _named(request.sampler)
     _whole("steps", request.steps, 1, _most_steps(request, info))
     _whole("count", request.count, 1, limits.MAX_COUNT)
     _whole("seed", request.seed, 0, limits.MAX_SEED - limits.MAX_COUNT)
@@ -69,8 +71,7 @@ def check_request(request: Sampling, info: ModelInfo) -> tuple[str, ...]:
         _finite("guidance", request.guidance, 0.0, limits.MAX_GUIDANCE)
     if request.priority not in ("live", "normal"):
         raise BadRequest(f"priority={request.priority!r}: use live or normal")
-    if request.sampler not in ("auto", "consistency", "ddim"):
-        raise BadRequest(f"sampler={request.sampler!r}: use auto, consistency or ddim")
+    _sampler(request, info)
     _timesteps(request, info)
     _class_label(request, info)
     _loras(request.loras)
@@ -117,7 +118,30 @@ def _finite(name: str, value: Any, low: float, high: float) -> None:
 
 
 def _most_steps(request: Sampling, info: ModelInfo) -> int:
+    if request.sampler != "auto" and SAMPLERS[request.sampler].score:
+        return limits.MAX_EVALUATIONS
     return min(limits.MAX_STEPS, info.max_steps)
+
+
+def _named(sampler: str) -> None:
+    if sampler != "auto":
+        sampler_info(sampler)
+
+
+def _sampler(request: Sampling, info: ModelInfo) -> None:
+    """The sampler, its settings and its evaluations."""
+    if isinstance(request, Edit) and request.sampler != "auto" and SAMPLERS[request.sampler].score:
+        raise BadRequest(
+            f"sampler={request.sampler!r}: edits renoise at every level; use auto, consistency or ddim"
+        )
+    check_sampler(
+        request.sampler,
+        request.sampler_settings,
+        request.steps,
+        info,
+        consistency=info.consistency or lcm_lora(request.loras),
+        timesteps=request.timesteps is not None,
+    )
 
 
 def _timesteps(request: Sampling, info: ModelInfo) -> None:

@@ -89,6 +89,10 @@ class KarrasSchedule:
         """The level in variance-exploding terms: itself."""
         return float(t)
 
+    def levels_at(self, ve_sigma: Tensor) -> Tensor:
+        """The levels, float64 `(B,)`, of noise `ve_sigma` `(B,)`: itself, within the model's range."""
+        return ve_sigma.detach().to("cpu", torch.float64).clamp(self.sigma_min, self.sigma_max)
+
     def nearest_timestep(self, ve_sigma: float) -> float:
         """The level for a noise per unit of signal: itself, within the model's range."""
         return min(max(float(ve_sigma), self.sigma_min), self.sigma_max)

@@ -107,11 +107,12 @@ class NoiseSchedule:
         return len(self.alphas_cumprod)
 
     def alpha_sigma(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """(alpha_t, sigma_t) for integer levels `t` `(B,)`, each `(B, 1, ..., 1)` to broadcast on `like`.
+        """(alpha_t, sigma_t) for levels `t` `(B,)`, each `(B, 1, ..., 1)` to broadcast on `like`.
 
-        Computed in float64 and cast last, so that 1 - abar keeps its digits at small t.
+        Computed in float64 and cast last, so that 1 - abar keeps its digits at small t. Between two timesteps
+        log(sigma/alpha) is linear, so that solvers may stop anywhere; levels beyond the ends count as the ends.
         """
-        bar = self.alphas_cumprod[t.to("cpu", torch.long)]
+        bar = self._bar(t)
         shape = (-1, *(1,) * (like.ndim - 1))
         dtype = like.dtype if like.dtype == torch.float64 else torch.float32
         alpha = bar.sqrt().to(device=like.device, dtype=dtype).reshape(shape)
@@ -124,8 +125,10 @@ class NoiseSchedule:
         return alpha * x0 + sigma * eps
 
     def level_tensor(self, t: float, batch: int) -> Tensor:
-        """`batch` copies of timestep `t`, int64 `(B,)`."""
-        return torch.full((batch,), int(t), dtype=torch.long)
+        """`batch` copies of timestep `t` `(B,)`: int64 for a whole one, else float64."""
+        if float(t).is_integer():
+            return torch.full((batch,), int(t), dtype=torch.long)
+        return torch.full((batch,), float(t), dtype=torch.float64)
 
     def renoise(self, x0: Tensor, z: Tensor, t: float) -> Tensor:
         """Back up to level `t`: alpha_t x0 + sigma_t z (Luo et al. 2023, Algorithm 3)."""
@@ -137,8 +140,38 @@ class NoiseSchedule:
 
     def ve_sigma(self, t: float) -> float:
         """The level in variance-exploding terms: sigma_t / alpha_t (noise per unit of signal)."""
-        bar = float(self.alphas_cumprod[int(t)])
+        bar = float(self._bar(self.level_tensor(t, 1))[0])
         return float("inf") if bar == 0 else ((1 - bar) / bar) ** 0.5
+
+    def levels_at(self, ve_sigma: Tensor) -> Tensor:
+        """The levels, float64 `(B,)`, whose `ve_sigma` is `ve_sigma` `(B,)`, clamped to the schedule's finite ones."""
+        table = self._log_ve_sigma()
+        wanted = ve_sigma.detach().to("cpu", torch.float64).log().clamp(table[0], table[-1])
+        above = torch.searchsorted(table, wanted).clamp(1, len(table) - 1)
+        low, high = table[above - 1], table[above]
+        levels: Tensor = above - 1 + (wanted - low) / (high - low)
+        return levels
+
+    def _bar(self, t: Tensor) -> Tensor:
+        """abar at levels `t` `(B,)`, float64; exactly the table's entry at whole ones."""
+        if not t.is_floating_point():
+            return self.alphas_cumprod[t.to("cpu", torch.long)]
+        at = t.detach().to("cpu", torch.float64).clamp(0, len(self) - 1)
+        low = at.floor().long()
+        share = at - low
+        entry = self.alphas_cumprod[low]
+        if not bool(share.any()):
+            return entry
+        logs = ((1 - self.alphas_cumprod) / self.alphas_cumprod).log()
+        between = torch.sigmoid(
+            -torch.lerp(logs[low], logs[(low + 1).clamp(max=len(self) - 1)], share)
+        )
+        return torch.where(share == 0, entry, between)
+
+    def _log_ve_sigma(self) -> Tensor:
+        """log(sigma/alpha) of every timestep but those of pure noise, rising, float64."""
+        bar = self.alphas_cumprod[self.alphas_cumprod > 0]
+        return 0.5 * ((1 - bar) / bar).log()
 
     def nearest_timestep(self, ve_sigma: float) -> float:
         """The timestep (a whole number) whose `ve_sigma` is nearest to the one asked for."""

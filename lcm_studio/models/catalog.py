@@ -251,6 +251,7 @@ def _overridden(info: ModelInfo, said: dict[str, Any]) -> ModelInfo:
         guidance_default=float(guidance.get("default", info.guidance_default)),
         guidance_range=(float(low), float(high)),
         steps_default=int(said.get("steps", info.steps_default)),
+        consistency=said.get("consistency", info.consistency) is True,
         note=str(said.get("note", info.note))[:500],
     )
 

@@ -1,4 +1,8 @@
-"""Pixel-space consistency models (Song et al. 2023) in diffusers' ConsistencyModelPipeline form."""
+"""Pixel-space consistency models (Song et al. 2023) in diffusers' ConsistencyModelPipeline form.
+
+A diffusion model of that form (Karras et al. 2022; what `python -m training edm` writes) has `"consistency": false` in its
+studio.json: diffusers has no pipeline for it, and its weights alone do not tell the two apart.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,8 @@ import torch
 from torch import Tensor
 
 from lcm_studio.device import Placement
-from lcm_studio.maths.boundary import cm_scalings
-from lcm_studio.maths.grids import cm_timesteps
+from lcm_studio.maths.boundary import cm_scalings, edm_scalings
+from lcm_studio.maths.grids import cm_timesteps, karras_sigmas
 from lcm_studio.maths.karras import KarrasSchedule
 from lcm_studio.models.protocol import Cond, Prompt
 from lcm_studio.spec.errors import BadRequest, ModelError
@@ -19,7 +23,11 @@ from lcm_studio.spec.requests import LoraSpec
 
 
 class PixelModel:
-    """f(x, sigma) = c_skip x + c_out F(c_in x, 250 ln sigma), clipped to [-1, 1]."""
+    """f(x, sigma) = c_skip x + c_out F(c_in x, 250 ln sigma), clipped to [-1, 1].
+
+    Of a diffusion model this is D(x; sigma) = E[x_0 | x], with Karras' scalings, which is not clipped: the clip would
+    bend the score.
+    """
 
     latent = False
     local_decoder = True
@@ -51,9 +59,16 @@ class PixelModel:
         """Falling sigmas. `timesteps`: falling indices, which diffusers reads from the other end: [22, 0] of 40
         samples at level 0 (sigma_max) and then at level 22.
 
+        Of a diffusion model, `steps` sigmas from sigma_max down to sigma_min (Karras et al. 2022, eq. 5).
         Raises BadRequest for an index that is none of the model's.
         """
         levels = len(self.schedule)
+        if timesteps is None and not (
+            self.info.consistency if consistency is None else consistency
+        ):
+            s = self.schedule
+            sigmas = karras_sigmas(steps, sigma_min=s.sigma_min, sigma_max=s.sigma_max, rho=s.rho)
+            return [float(sigma) for sigma in sigmas]
         index = cm_timesteps(steps, levels) if timesteps is None else list(timesteps)
         bad = [i for i in index if not 0 <= i < levels]
         if bad:
@@ -74,7 +89,10 @@ class PixelModel:
     def predict(self, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
         """x0_hat `(B, C, H, W)`, float32, for `x_t` at sigmas `t` `(B,)`."""
         s = self.schedule
-        scalings = cm_scalings(t, sigma_data=s.sigma_data, sigma_min=s.sigma_min)
+        if self.info.consistency:
+            scalings = cm_scalings(t, sigma_data=s.sigma_data, sigma_min=s.sigma_min)
+        else:
+            scalings = edm_scalings(t, sigma_data=s.sigma_data)
         c_skip, c_out, c_in = (c.to(x_t).reshape(-1, 1, 1, 1) for c in scalings)
         x = (c_in * x_t).to(self.placement.torch_dtype())
         if self.placement.channels_last:
@@ -82,7 +100,7 @@ class PixelModel:
         time = (250.0 * t.double().log()).to(x.device, torch.float32)
         pred = self.unet(x, time, class_labels=cond.tensors.get("labels"), return_dict=False)[0]
         x0 = c_out * pred.float() + c_skip * x_t
-        clipped: Tensor = x0.clamp(-1, 1) if s.clip_denoised else x0
+        clipped: Tensor = x0.clamp(-1, 1) if s.clip_denoised and self.info.consistency else x0
         return clipped
 
     def decode(self, latents: Tensor) -> Tensor:

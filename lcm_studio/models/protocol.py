@@ -73,7 +73,7 @@ class Cond:
 class Schedule(Protocol):
     """Noise levels of either family; a level is a number that falls with the noise.
 
-    VP: the integer timestep. VE: sigma itself. See `maths.schedule.NoiseSchedule`, `maths.karras.KarrasSchedule`.
+    VP: the timestep, between two of them a fraction. VE: sigma itself. See `maths.schedule.NoiseSchedule`, `maths.karras.KarrasSchedule`.
     """
 
     @property
@@ -86,6 +86,7 @@ class Schedule(Protocol):
     def prior(self, z: Tensor) -> Tensor: ...
     def ve_sigma(self, t: float) -> float: ...
     def nearest_timestep(self, ve_sigma: float) -> float: ...
+    def levels_at(self, ve_sigma: Tensor) -> Tensor: ...
 
 
 class Network(Protocol):

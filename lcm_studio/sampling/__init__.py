@@ -18,6 +18,8 @@ from lcm_studio.sampling.drive import answer, drive
 from lcm_studio.sampling.loop import Noise, Refine, Steps, multistep
 from lcm_studio.sampling.noise import SeededNoise
 from lcm_studio.sampling.plan import Plan, plan, uses_consistency
+from lcm_studio.sampling.recorded import Point, recorded
+from lcm_studio.sampling.samplers import grid_for, steps_of
 from lcm_studio.sampling.ways import Ancestral, Ode, Tcd, Way
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Noise",
     "Ode",
     "Plan",
+    "Point",
     "Predict",
     "Refine",
     "Report",
@@ -42,7 +45,10 @@ __all__ = [
     "Way",
     "answer",
     "drive",
+    "grid_for",
     "multistep",
     "plan",
+    "recorded",
+    "steps_of",
     "uses_consistency",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MAX_STEPS = 50
+MAX_STEPS = 50  # of samplers that jump; MAX_EVALUATIONS: of those that follow the score
 MAX_COUNT = 16
 MIN_SIDE = 16
 MAX_SIDE = 2048
@@ -12,3 +12,4 @@ MAX_SEED = 2**53 - 1
 MAX_GUIDANCE = 30.0
 MAX_LORAS = 8
 MAX_LORA_WEIGHT = 4.0
+MAX_EVALUATIONS = 1000

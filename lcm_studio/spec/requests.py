@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 BUNDLED_MODEL = "scenery-lcm"
 Priority = Literal["live", "normal"]
-Sampler = Literal["auto", "consistency", "ddim"]
+Sampler = Literal[
+    "auto", "consistency", "ddim", "langevin", "langevin-2020", "sde", "ancestral", "pc",
+    "ode-euler", "ode-heun", "dpmpp", "rk45",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,11 @@ class LoraSpec:
     weight: float = 1.0
 
 
+def lcm_lora(loras: tuple[LoraSpec, ...]) -> bool:
+    """Whether one of them is an LCM-LoRA, which makes a diffusion model a consistency model: its file name says lcm."""
+    return any("lcm" in lora.path.replace("\\", "/").rsplit("/", 1)[-1].lower() for lora in loras)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """What generation and editing share.
@@ -32,8 +40,8 @@ class Sampling:
     `steps`: network evaluations per image. `guidance`: guidance scale, None = the model's default.
     `seed`: image i of the request is the image of seed + i alone. `count`: images.
     `timesteps`: an explicit falling list of the model's own levels; overrides `steps`.
-    `sampler`: consistency = fresh noise at every step; ddim = plain diffusion models and teachers;
-    auto = by the model and its LoRAs.
+    `sampler`: consistency = fresh noise at every step; ddim = plain diffusion models and teachers; others follow the
+    score of a diffusion model (spec.samplers); auto = by the model and its LoRAs. `sampler_settings`: its own settings.
     `priority`: "live" previews overtake "normal" requests. `previews`: send each step's clean estimate.
     """
 
@@ -49,6 +57,7 @@ class Sampling:
     timesteps: tuple[int, ...] | None = None
     class_label: int | None = None
     sampler: Sampler = "auto"
+    sampler_settings: Mapping[str, float | int | str | bool] = field(default_factory=dict)
     previews: bool = False
     priority: Priority = "normal"
 

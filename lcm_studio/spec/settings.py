@@ -23,6 +23,8 @@ def to_settings(request: Sampling, info: ModelInfo | None = None, **extra: Any) 
     said["timesteps"] = None if request.timesteps is None else list(request.timesteps)
     said["class_label"] = request.class_label
     said["sampler"] = request.sampler
+    if request.sampler_settings:
+        said["sampler_settings"] = _jsonable(dict(request.sampler_settings))
     if isinstance(request, Generate):
         said |= {"width": request.width, "height": request.height}
     if isinstance(request, Edit):
@@ -56,6 +58,7 @@ def from_settings(said: Mapping[str, Any]) -> Generate:
             timesteps=None if timesteps is None else tuple(int(t) for t in timesteps),
             class_label=None if said.get("class_label") is None else int(said["class_label"]),
             sampler=said.get("sampler", "auto"),
+            sampler_settings=dict(said.get("sampler_settings") or {}),
             width=None if said.get("width") is None else int(said["width"]),
             height=None if said.get("height") is None else int(said["height"]),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import ClassVar
 
@@ -54,3 +55,13 @@ class Edm(PixelRecipe):
         x = self.solve(self.unet, self.config.sampling_steps)
         save_row(x, folder / f"step-{step:06d}.png")
         return {}
+
+    def export(self, folder: Path) -> None:
+        """The folder, which says that this is a diffusion model: its files alone look like a consistency model's."""
+        from training.shards import writes
+
+        super().export(folder)
+        if not writes():
+            return
+        about = {"consistency": False, "steps": self.config.sampling_steps}
+        (folder / "studio.json").write_text(json.dumps(about, indent=1) + "\n")

@@ -10,6 +10,7 @@ import gradio as gr
 from lcm_studio.spec import limits
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.models import ModelInfo
+from lcm_studio.spec.samplers import NAMES
 from lcm_studio.web import parts
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.examples import examples
@@ -185,8 +186,8 @@ def build_advanced(studio: Studio, info: ModelInfo) -> Controls:
             "lora", TAB, value={"limit": studio.options.lora_limit, "instead": studio.loras.instead}
         )
         c["sampler"] = gr.Dropdown(
-            choices=["auto", "consistency", "ddim"], value="auto", label="Sampler",
-            info="auto goes by the model; ddim is for plain diffusion models.", elem_id=f"{TAB}-sampler",
+            choices=list(NAMES), value="auto", label="Sampler",
+            info="auto goes by the model; all but consistency are for plain diffusion models.", elem_id=f"{TAB}-sampler",
         )  # fmt: skip
         c["timesteps"] = gr.Textbox(
             label="Timesteps", info="A falling list of the model's levels instead of a number of steps.",
