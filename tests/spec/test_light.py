@@ -15,7 +15,8 @@ from lcm_studio.spec.settings import from_settings, to_settings
 LIGHT = (
     "lcm_studio.spec.requests, lcm_studio.spec.events, lcm_studio.spec.models, "
     "lcm_studio.spec.settings, lcm_studio.spec.limits, lcm_studio.images, lcm_studio.engine, "
-    "lcm_studio.models.catalog, lcm_studio.api, lcm_studio.device"
+    "lcm_studio.models.catalog, lcm_studio.api, lcm_studio.device, lcm_studio.spec.samplers, "
+    "lcm_studio.spec.lab, lcm_studio.lab"
 )
 
 
