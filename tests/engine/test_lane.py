@@ -251,7 +251,7 @@ def test_rows_bound_a_request_of_many_pictures(toy: SlowToy) -> None:
     session = generate_session(request(count=5, steps=1), toy, tuple(range(5)), 2)  # type: ignore[arg-type]
     from lcm_studio.sampling import drive
 
-    images, flags = drive(session, toy)
+    images, flags, _ = drive(session, toy)
     assert len(images) == len(flags) == 5
     assert toy.calls == [2, 2, 1]
 
