@@ -46,7 +46,10 @@ def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         parser.add_argument("--prompt", default="", help="what it should show")
         _own_arguments(parser, task)
         parser.add_argument("--levels", metavar="S,S,...", help="falling noise levels (sigma)")
-        parser.add_argument("--method", help="residual, once, plain, latent or end")
+        parser.add_argument(
+            "--method",
+            help="residual, once, plain, latent, end; replace: with any sampler, for masks",
+        )
         parser.add_argument("--eta", type=float, help="share of fresh noise at each level, 0 to 1")
         parser.add_argument(
             "--noise-scale", type=float, help="noise put in, of what a level is told, 0.1 to 1"

@@ -164,7 +164,7 @@ def _problem(
     if not hole.all() and method in PIXELS:
         mask = torch.from_numpy(~full_hole).float()[None, None]
         known = Known(op=Mask(mask), y=mask * tensor(full), inverse=Membrane(full_hole))
-    if not hole.all() and method == "latent":
+    if not hole.all() and method in ("latent", "replace"):
         keep = masks.latent_keep(full_hole, cell)
     if model.latent and model.local_decoder and request.decoder == "default":
         window = masks.window(full_hole, cell, RING)

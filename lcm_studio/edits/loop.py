@@ -12,7 +12,19 @@ from lcm_studio.edits.geometry import Box
 from lcm_studio.edits.problem import PIXELS, Problem
 from lcm_studio.edits.tiles import tiled
 from lcm_studio.models.protocol import Cond, Model
-from lcm_studio.sampling import Ask, Compute, Decode, Encode, Noise, Steps, multistep
+from lcm_studio.sampling import (
+    Ask,
+    Compute,
+    Decode,
+    Encode,
+    Noise,
+    Plan,
+    Steps,
+    multistep,
+    steps_of,
+)
+from lcm_studio.sampling.replaced import replaced
+from lcm_studio.spec.errors import BadRequest
 
 
 class Projection:
@@ -86,11 +98,17 @@ class Projection:
 
 
 def solve(
-    problem: Problem, model: Model, cond: Cond, noise: Noise, strong: Cond | None = None
+    problem: Problem,
+    model: Model,
+    cond: Cond,
+    noise: Noise,
+    strong: Cond | None = None,
+    settled: Plan | None = None,
 ) -> Generator[Ask, Any, Tensor]:
     """Pictures `(B, 3, H, W)`, nominally in [-1, 1], one per seed of `noise`; `finish` is still to come.
 
-    `strong`: the conditioning of the first level, where it is another than `cond`.
+    `strong`: the conditioning of the first level, where it is another than `cond`. `settled`: sampler and levels of the
+    method `replace`, which starts from noise.
 
     Source: Song et al. 2023, Algorithm 4, with the known part projected after instead of before the network.
     """
@@ -99,6 +117,8 @@ def solve(
         start = yield Encode(start)
     first = noise.draw()
     start = start.to(first).expand_as(first)
+    if problem.method == "replace":
+        return (yield from _by_replacement(problem, model, cond, noise, start, first, settled))
     hook = Projection(problem, start, latent=model.latent)
     steps = multistep(
         model.schedule.renoise(start, problem.noise_scale * first, problem.levels[0]),
@@ -117,3 +137,37 @@ def solve(
     yield from steps
     assert hook.picture is not None
     return hook.picture
+
+
+def _by_replacement(
+    problem: Problem,
+    model: Model,
+    cond: Cond,
+    noise: Noise,
+    known: Tensor,
+    first: Tensor,
+    settled: Plan | None,
+) -> Generator[Ask, Any, Tensor]:
+    """Pictures by any sampler from pure noise, which is shown the known cells at every evaluation."""
+    if problem.keep is None or settled is None:
+        raise BadRequest(
+            "method=replace needs a mask that leaves some of the picture; use inpaint or outpaint"
+        )
+    steps = steps_of(
+        settled.sampler,
+        model.schedule.prior(first),
+        settled.levels,
+        cond,
+        schedule=model.schedule,
+        noise=noise,
+        settings=settled.settings,
+        evaluations=settled.evaluations,
+    )
+    if problem.tile is not None:
+        cells = model.sample_shape(problem.tile[1], problem.tile[0])
+        steps = tiled(steps, cells[1], cells[2])
+    latents = yield from replaced(
+        steps, known, problem.keep.to(known), schedule=model.schedule, noise=noise
+    )
+    picture: Tensor = yield Decode(latents)
+    return picture.clamp(-1, 1)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-Method = Literal["residual", "once", "plain", "latent", "end"]
-METHODS: tuple[Method, ...] = ("residual", "once", "plain", "latent", "end")
+Method = Literal["residual", "once", "plain", "latent", "end", "replace"]
+METHODS: tuple[Method, ...] = ("residual", "once", "plain", "latent", "end", "replace")
 PIXELS: tuple[Method, ...] = (
     "residual",
     "once",
@@ -60,6 +60,7 @@ class Problem:
     `keep`: latent cells that stay those of `start`, `(1, 1, h, w)`, or None.
     `method`: how a projection comes back into latents: residual adds E(u') - E(u), plain takes E(u'),
     once takes E(u') and what the autoencoder loses of z0, z0 - E(u) at the first level; latent only replaces cells, end projects only at the end.
+    replace (masks only) samples from noise with any sampler and shows the network the known cells, noised (`sampling.replaced`).
     `eta`: share of fresh noise on the way down to the next level, 1 = all of it (`sampling.multistep`).
     `relax`: the clean estimate of each level goes (1 + relax) times as far from `start`: over-relaxation; 0 where there
     is no entry. An unknown part starts as a guess that the network takes for seen, so that estimates stay too near to it.

@@ -55,7 +55,7 @@ def edit_session(
         part = seeds[start : start + rows]
         noise = SeededNoise(part, settled.shape, device=model.device)
         decoded = yield from solve(
-            problem, model, one.repeat(len(part)), noise, strong.repeat(len(part))
+            problem, model, one.repeat(len(part)), noise, strong.repeat(len(part)), settled
         )
         flags = yield Check(decoded)
         results = yield Compute(partial(finished, problem, decoded), "Finishing")

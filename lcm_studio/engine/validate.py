@@ -130,9 +130,15 @@ def _named(sampler: str) -> None:
 
 def _sampler(request: Sampling, info: ModelInfo) -> None:
     """The sampler, its settings and its evaluations."""
-    if isinstance(request, Edit) and request.sampler != "auto" and SAMPLERS[request.sampler].score:
+    scored = request.sampler != "auto" and SAMPLERS[request.sampler].score
+    if (
+        isinstance(request, Edit)
+        and scored
+        and dict(request.options or {}).get("method") != "replace"
+    ):
         raise BadRequest(
-            f"sampler={request.sampler!r}: edits renoise at every level; use auto, consistency or ddim"
+            f"sampler={request.sampler!r}: edits renoise at every level; use auto, consistency or ddim, "
+            "or method=replace with a mask"
         )
     check_sampler(
         request.sampler,
