@@ -149,8 +149,9 @@ def _make(
     other: Path | None,
     share: float,
 ) -> None:
-    from training.scenery.captions import VOCABULARY
+    from training.scenery.captions import vocabulary
 
+    edition = _state(run)["config"]["data"].get("edition", 1)
     shutil.copytree(run / "output", target)
     if other is not None:
         ran = (other / "output").is_dir()
@@ -163,7 +164,7 @@ def _make(
         _forget_origin(about)
     (target / "README.md").write_text(card(run, name, figures, note))
     if (target / "tokenizer").exists():
-        groups = [{"name": k, "phrases": list(v)} for k, v in VOCABULARY.items()]
+        groups = [{"name": k, "phrases": list(v)} for k, v in vocabulary(edition).items()]
         (target / "vocabulary.json").write_text(json.dumps({"groups": groups}, indent=1) + "\n")
     recipe = _state(run)["recipe"]
     if recipe in _GUIDANCE:

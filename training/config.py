@@ -35,6 +35,9 @@ class DataConfig(Strict):
     )
     count: int = Field(20000, ge=1, description="scenes: how many are rendered")
     first: int = Field(0, ge=0, description="scenes: seed of the first one")
+    edition: Literal[1, 2] = Field(
+        1, description="scenes: 2 adds weather, birds, bridges, lighthouses and plants nearby"
+    )
     cache: str = Field("cache", description="folder for rendered pictures and encodings")
     crop: Literal["center", "random"] = Field(
         "center", description="place of the square that is cut out, as large as the shorter side"

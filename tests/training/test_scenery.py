@@ -18,11 +18,12 @@ from training.scenery.__main__ import main
 from training.scenery.captions import (
     ATTRIBUTES,
     PHRASES,
-    VOCABULARY,
     WORDS,
+    attributes,
     caption,
     parse,
     phrases,
+    vocabulary,
 )
 from training.scenery.dataset import (
     HELD_OUT_SEEDS,
@@ -34,7 +35,7 @@ from training.scenery.dataset import (
     write_shards,
 )
 from training.scenery.render import render
-from training.scenery.sampling import sample_scene
+from training.scenery.sampling import EDITIONS, sample_scene
 from training.scenery.scene import TREE_COUNTS, labels
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,16 +73,48 @@ def test_other_seeds_give_other_pictures() -> None:
 
 @pytest.mark.parametrize("seed", SEEDS[::3])
 def test_labels_take_allowed_values_and_captions_agree_with_them(seed: int) -> None:
-    scene = sample_scene(seed)
-    found = labels(scene)
-    assert found.keys() == ATTRIBUTES.keys()
-    assert all(value in ATTRIBUTES[name] for name, value in found.items())
-    named = parse(caption_of(seed))
-    assert named
-    assert named.items() <= found.items()
-    whole = parse(", ".join(phrases(scene)))
-    # what a full caption leaves unsaid is absent from the picture
-    assert all(found[name] in ("none", "no") for name in found.keys() - whole.keys())
+    for edition in EDITIONS:
+        scene = sample_scene(seed, edition)
+        values = labels(scene)
+        assert values.keys() == ATTRIBUTES.keys()
+        assert all(value in ATTRIBUTES[name] for name, value in values.items())
+        named = parse(caption_of(seed, edition))
+        assert named
+        assert named.items() <= values.items()
+        assert named.keys() <= attributes(edition).keys()
+        whole = parse(", ".join(phrases(scene)))
+        # what a full caption leaves unsaid is absent from the picture
+        assert all(values[name] in ("none", "no") for name in values.keys() - whole.keys())
+
+
+def test_the_second_edition_adds_to_the_first_and_moves_nothing() -> None:
+    for seed in SEEDS:
+        first, second = sample_scene(seed), sample_scene(seed, 2)
+        added = {
+            "weather": "none", "birds": (), "bridge": None, "lighthouse": None, "tufts": (),
+            "treeline": (), "wood": "none", "boat": first.boat,
+        }  # fmt: skip
+        assert dataclasses.replace(second, **added) == first
+        assert second.boat in (first.boat, None)
+    with pytest.raises(ValueError, match="edition=3 is none of"):
+        sample_scene(0, 3)
+
+
+def test_the_second_edition_makes_sense_and_can_be_drawn() -> None:
+    kinds: set[str] = set()
+    for seed in SEEDS:
+        scene = sample_scene(seed, 2)
+        assert (scene.weather == "snowfall") <= (scene.ground == "snow")
+        assert (scene.bridge is not None) <= (scene.water == "lake" and scene.boat is None)
+        assert (scene.lighthouse is not None) <= (scene.water == "sea")
+        assert bool(scene.birds) <= (scene.time != "night" and scene.weather != "rain")
+        if scene.lighthouse and scene.house:
+            assert abs(scene.lighthouse.x - scene.house.x) > scene.house.width / 2
+        kinds |= {tuft.kind for tuft in scene.tufts}
+        if any((scene.weather != "none", scene.birds, scene.bridge, scene.lighthouse, scene.tufts)):
+            plain = render(sample_scene(seed), 32)
+            assert not np.array_equal(render(scene, 32), plain)
+    assert kinds == {"grass", "flower", "stone", "reed"}
 
 
 def test_scenes_make_sense() -> None:
@@ -102,7 +135,7 @@ def test_scenes_make_sense() -> None:
 def test_every_value_occurs_among_scenes() -> None:
     seen: dict[str, set[str]] = {name: set() for name in ATTRIBUTES}
     for seed in SEEDS:
-        for name, value in labels(sample_scene(seed)).items():
+        for name, value in labels(sample_scene(seed, 2)).items():
             seen[name].add(value)
     assert seen == {name: set(values) for name, values in ATTRIBUTES.items()}
 
@@ -115,10 +148,12 @@ def test_every_phrase_names_something_and_survives_spacing_and_case(phrase: str)
 
 
 def test_vocabulary_holds_every_phrase_once() -> None:
-    flat = [phrase for group in VOCABULARY.values() for phrase in group]
+    flat = [phrase for group in vocabulary(2).values() for phrase in group]
     assert flat == list(PHRASES)
     assert len(set(flat)) == len(flat)
     assert 40 <= len(WORDS) <= 60
+    added = set(flat) - {phrase for group in vocabulary(1).values() for phrase in group}
+    assert added == {"birds", "rain", "mist", "snowfall", "bridge", "lighthouse"}
 
 
 def test_captions_shuffle_and_drop_but_are_never_empty() -> None:

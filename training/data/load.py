@@ -19,7 +19,13 @@ def open_source(config: TrainConfig) -> Source:
     if data.kind == "scenes":
         from training.data.scenes import SceneSource
 
-        return SceneSource(first=data.first, count=data.count, size=size, cache=Path(data.cache))
+        return SceneSource(
+            first=data.first,
+            count=data.count,
+            size=size,
+            edition=data.edition,
+            cache=Path(data.cache),
+        )
     from training.data import files
     from training.data.tolerant import Tolerant
 

@@ -17,20 +17,23 @@ _CHUNK = 250
 _PHRASE_STREAM = 0xCA97
 
 
-def _render(job: tuple[int, int, int]) -> tuple[np.ndarray, list[list[str]]]:
+def _render(job: tuple[int, int, int, int]) -> tuple[np.ndarray, list[list[str]]]:
     from training.scenery.captions import phrases
     from training.scenery.dataset import arrays
     from training.scenery.sampling import sample_scene
 
-    first, count, size = job
-    images, _ = arrays(range(first, first + count), size)
-    return images, [phrases(sample_scene(seed)) for seed in range(first, first + count)]
+    first, count, size, edition = job
+    seeds = range(first, first + count)
+    images, _ = arrays(seeds, size, edition=edition)
+    return images, [phrases(sample_scene(seed, edition)) for seed in seeds]
 
 
 def _code_key() -> str:
     """Hash of the renderer's source: a changed renderer must not read an old cache."""
     folder = Path(__file__).resolve().parent.parent / "scenery"
-    names = ("canvas", "captions", "objects", "palettes", "render", "sampling", "scene")
+    names = (
+        "canvas", "captions", "details", "draws", "extras", "objects", "palettes", "render", "sampling", "scene",
+    )  # fmt: skip
     digest = hashlib.sha256()
     for name in names:
         digest.update((folder / f"{name}.py").read_bytes())
@@ -45,15 +48,23 @@ class SceneSource:
     """
 
     def __init__(
-        self, *, first: int, count: int, size: int, cache: Path, drop: float = 0.1, workers: int = 2
+        self,
+        *,
+        first: int,
+        count: int,
+        size: int,
+        cache: Path,
+        edition: int = 1,
+        drop: float = 0.1,
+        workers: int = 2,
     ) -> None:
         if count < 1:
             raise ValueError(f"count={count} scenes is an empty data set; use 1 or more")
-        self.key = f"scenes-{_code_key()}-{first}-{count}-{size}"
+        self.key = f"scenes-{_code_key()}-{edition}-{first}-{count}-{size}"
         self.drop = drop
         folder = cache / self.key
         if not (folder / "phrases.json").exists():
-            _write(folder, first, count, size, workers)
+            _write(folder, first, count, size, edition, workers)
         self._images = np.load(folder / "images.npy", mmap_mode="r")
         self._phrases: list[list[str]] = json.loads((folder / "phrases.json").read_text())
 
@@ -86,13 +97,16 @@ class SceneSource:
         return ", ".join(kept or [every[order[0]]])
 
 
-def _write(folder: Path, first: int, count: int, size: int, workers: int) -> None:
+def _write(folder: Path, first: int, count: int, size: int, edition: int, workers: int) -> None:
     part = folder.with_name(folder.name + f".part{os.getpid()}")
     part.mkdir(parents=True, exist_ok=True)
     images = np.lib.format.open_memmap(
         part / "images.npy", mode="w+", dtype=np.uint8, shape=(count, size, size, 3)
     )
-    jobs = [(i, min(_CHUNK, first + count - i), size) for i in range(first, first + count, _CHUNK)]
+    jobs = [
+        (i, min(_CHUNK, first + count - i), size, edition)
+        for i in range(first, first + count, _CHUNK)
+    ]
     texts: list[list[str]] = []
     with ProcessPoolExecutor(workers) as pool:
         for job, (block, phrases) in zip(jobs, pool.map(_render, jobs), strict=True):
@@ -106,9 +120,9 @@ def _write(folder: Path, first: int, count: int, size: int, workers: int) -> Non
 
 
 @lru_cache(maxsize=4)
-def held_out(count: int, size: int) -> tuple[np.ndarray, tuple[str, ...]]:
+def held_out(count: int, size: int, edition: int = 1) -> tuple[np.ndarray, tuple[str, ...]]:
     """Scenes that no training run sees: (count, size, size, 3) uint8 and their captions."""
     from training.scenery.dataset import HELD_OUT_SEEDS, arrays
 
-    images, captions = arrays(HELD_OUT_SEEDS[:count], size)
+    images, captions = arrays(HELD_OUT_SEEDS[:count], size, edition=edition)
     return images, tuple(captions)

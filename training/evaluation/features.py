@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.scenery.captions import ATTRIBUTES
+from training.scenery.captions import attributes
 
 THUMB = 8  # side of the small picture that the features must be able to give back
 
@@ -24,7 +24,7 @@ class FeatureConfig:
     size: int = 128
     channels: tuple[int, ...] = (24, 40, 72, 120)
     features: int = 96
-    attributes: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(ATTRIBUTES))
+    attributes: dict[str, tuple[str, ...]] = field(default_factory=attributes)
 
     def __post_init__(self) -> None:
         if self.size < 32 or self.features < 1 or not self.channels:

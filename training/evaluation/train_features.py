@@ -22,7 +22,7 @@ from training.evaluation.features import (
     FeatureNet,
     save_features,
 )
-from training.scenery.captions import ATTRIBUTES
+from training.scenery.captions import ATTRIBUTES, attributes
 from training.scenery.dataset import HELD_OUT_SEEDS, arrays
 from training.scenery.sampling import sample_scene
 from training.scenery.scene import labels
@@ -43,14 +43,15 @@ class FeatureTraining:
     weight_decay: float = 0.02
     seed: int = 0
     size: int = 128
+    edition: int = 1  # of the scenes
 
 
-def targets(seeds: Sequence[int]) -> Tensor:
+def targets(seeds: Sequence[int], edition: int = 1) -> Tensor:
     """Index of each attribute's value, (N, number of attributes) int64."""
     rows = []
     for seed in seeds:
-        found = labels(sample_scene(seed))
-        rows.append([values.index(found[name]) for name, values in ATTRIBUTES.items()])
+        values_of = labels(sample_scene(seed, edition))
+        rows.append([v.index(values_of[name]) for name, v in attributes(edition).items()])
     return torch.tensor(rows)
 
 
@@ -127,13 +128,15 @@ def loss_of(
 @torch.no_grad()
 def accuracy(net: FeatureNet, images: np.ndarray, wanted: Tensor) -> dict[str, float]:
     """Share of scenes (N, H, W, 3) uint8 whose attribute is read rightly, by attribute."""
-    right = torch.zeros(len(ATTRIBUTES))
+    right = torch.zeros(len(net.heads))
     for start in range(0, len(images), 64):
         batch = torch.from_numpy(images[start : start + 64]).permute(0, 3, 1, 2).float() / 255
         features = net.embed(batch)
         for i, head in enumerate(net.heads.values()):
             right[i] += (head(features).argmax(1) == wanted[start : start + 64, i]).sum()
-    return {name: float(r) / len(images) for name, r in zip(ATTRIBUTES, right, strict=True)}
+    return {
+        name: float(r) / len(images) for name, r in zip(net.config.attributes, right, strict=True)
+    }
 
 
 @torch.no_grad()
@@ -151,10 +154,10 @@ def train_features(
     config = config or FeatureTraining()
     torch.manual_seed(config.seed)
     began = time.monotonic()
-    images, _ = arrays(range(config.scenes), config.size)
-    wanted = targets(range(config.scenes))
+    images, _ = arrays(range(config.scenes), config.size, edition=config.edition)
+    wanted = targets(range(config.scenes), config.edition)
     print(f"rendered {config.scenes} scenes in {time.monotonic() - began:.0f} s", flush=True)
-    net = FeatureNet(FeatureConfig(size=config.size))
+    net = FeatureNet(FeatureConfig(size=config.size, attributes=attributes(config.edition)))
     average = copy.deepcopy(net)
     optimizer = torch.optim.AdamW(
         net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -181,7 +184,8 @@ def train_features(
             save_features(average, out)
     average.eval()
     seeds = range(HELD_OUT_SEEDS.start, HELD_OUT_SEEDS.start + config.held_out)
-    found = accuracy(average, arrays(seeds, config.size)[0], targets(seeds))
+    pictures, _ = arrays(seeds, config.size, edition=config.edition)
+    found = accuracy(average, pictures, targets(seeds, config.edition))
     save_features(average, out, training=asdict(config), held_out_accuracy=found)
     return found
 

@@ -1,13 +1,13 @@
-"""`autoencoder`: a small AutoencoderTiny trained from nothing on pictures."""
+"""`autoencoder`: a small AutoencoderTiny or AutoencoderDC trained from nothing on pictures."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,6 +15,7 @@ from training.config import TrainConfig
 from training.errors import TrainingFault
 from training.recipes.base import Draw, Recipe
 from training.recipes.latents import load_vae
+from training.reconstruction import detail_share, edge_psnr, psnr, reconstruction_loss
 
 
 class AutoencoderConfig(TrainConfig):
@@ -32,40 +33,99 @@ class AutoencoderConfig(TrainConfig):
     freeze_encoder: bool = Field(
         False, description="train the decoder alone: latents, and models of them, stay valid"
     )
-    latent_channels: int = Field(8, ge=1, le=64, description="channels of a latent pixel")
-    encoder_width: int = Field(48, ge=8, description="channels inside the encoder")
-    encoder_blocks: tuple[int, int, int, int] = Field(
-        (0, 3, 3, 4), description="residual blocks from full size down to 1/8"
+    architecture: Literal["AutoencoderTiny", "AutoencoderDC"] = Field(
+        "AutoencoderTiny",
+        description="AutoencoderTiny: one width, no norms; AutoencoderDC: a width for each level, shortcuts by pixel shuffle",
     )
-    decoder_width: int = Field(48, ge=8, description="channels inside the decoder")
-    decoder_blocks: tuple[int, int, int, int] = Field(
-        (4, 4, 3, 0), description="residual blocks from 1/8 up to full size"
+    latent_channels: int = Field(8, ge=1, le=64, description="channels of a latent pixel")
+    encoder_width: int | tuple[int, ...] = Field(
+        48,
+        description="channels inside the encoder; AutoencoderDC: one for each level, full size first",
+    )
+    encoder_blocks: tuple[int, ...] = Field(
+        (0, 3, 3, 4),
+        description="residual blocks from full size down; 5 levels make a factor of 16",
+    )
+    decoder_width: int | tuple[int, ...] = Field(48, description="as encoder_width")
+    decoder_blocks: tuple[int, ...] = Field(
+        (4, 4, 3, 0),
+        description="residual blocks up to full size; AutoencoderDC: full size first, as encoder_blocks",
     )
     crop: int = Field(64, ge=16, multiple_of=8, description="side of training crops, pixels")
+    scale_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of steps whose latents are halved and must decode to the halved picture: latents that "
+        "scale as pictures do are easier to model (EQ-VAE, Kouzelis et al. 2025)",
+    )
     latent_noise: float = Field(0.05, ge=0, description="noise on latents, which smooths them")
     latent_weight: float = Field(1e-3, ge=0, description="weight of the latents' mean square")
     gradient_weight: float = Field(1.0, ge=0, description="weight of the l1 of edges")
     square_weight: float = Field(1.0, ge=0, description="weight of the mean square error")
+    edge_weight: float = Field(
+        0.0,
+        ge=0,
+        description="further weight of errors at edges, times the edge's height; 0 = none",
+    )
+    scales: int = Field(1, ge=1, le=5, description="scales on which the l1 of edges counts")
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> AutoencoderConfig:
+        for side in ("encoder", "decoder"):
+            width, blocks = getattr(self, f"{side}_width"), getattr(self, f"{side}_blocks")
+            if self.architecture == "AutoencoderTiny" and not isinstance(width, int):
+                raise ValueError(
+                    f"{side}_width={width}: AutoencoderTiny has one width; give a number"
+                )
+            if not isinstance(width, int) and len(width) != len(blocks):
+                raise ValueError(
+                    f"{side}_width has {len(width)} levels and {side}_blocks {len(blocks)}; give as many of both"
+                )
+        if len(self.encoder_blocks) != len(self.decoder_blocks):
+            raise ValueError(
+                f"encoder_blocks has {len(self.encoder_blocks)} levels and decoder_blocks "
+                f"{len(self.decoder_blocks)}; give as many of both"
+            )
+        factor = 2 ** (len(self.encoder_blocks) - 1)
+        if not self.start_from and self.crop % (2 * factor):
+            raise ValueError(
+                f"crop={self.crop} is no multiple of {2 * factor}, twice the factor; choose one that is"
+            )
+        return self
 
 
-def differences(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Differences of neighbours along x and y of (B, C, H, W)."""
-    return x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
+def make_autoencoder(c: AutoencoderConfig) -> Any:
+    """A new autoencoder of the config's sizes, random weights."""
+    import diffusers
 
+    levels = len(c.encoder_blocks)
 
-def reconstruction_loss(
-    y: Tensor, x: Tensor, *, square_weight: float = 1.0, gradient_weight: float = 1.0
-) -> Tensor:
-    """l1 + l2 + l1 of neighbour differences between pictures (B, 3, H, W) in [-1, 1]."""
-    total = functional.l1_loss(y, x) + square_weight * functional.mse_loss(y, x)
-    for a, b in zip(differences(y), differences(x), strict=True):
-        total = total + gradient_weight * functional.l1_loss(a, b)
-    return total
+    def widths(width: int | tuple[int, ...]) -> tuple[int, ...]:
+        return (width,) * levels if isinstance(width, int) else width
 
-
-def psnr(y: Tensor, x: Tensor) -> Tensor:
-    """Peak signal to noise, dB, of each picture (B,); pictures (B, 3, H, W) in [-1, 1]."""
-    return 10 * torch.log10(4 / (y.clamp(-1, 1) - x).square().flatten(1).mean(1).clamp(min=1e-10))
+    if c.architecture == "AutoencoderTiny":
+        return diffusers.AutoencoderTiny(
+            latent_channels=c.latent_channels,
+            encoder_block_out_channels=widths(c.encoder_width),
+            decoder_block_out_channels=widths(c.decoder_width),
+            num_encoder_blocks=c.encoder_blocks,
+            num_decoder_blocks=c.decoder_blocks,
+        )
+    vae = diffusers.AutoencoderDC(
+        latent_channels=c.latent_channels,
+        encoder_block_types="ResBlock",
+        decoder_block_types="ResBlock",
+        encoder_block_out_channels=widths(c.encoder_width),
+        decoder_block_out_channels=widths(c.decoder_width),
+        encoder_layers_per_block=c.encoder_blocks,
+        decoder_layers_per_block=c.decoder_blocks,
+        encoder_qkv_multiscales=((),) * levels,
+        decoder_qkv_multiscales=((),) * levels,
+    )
+    # stock Stable Diffusion pipelines count the factor from this name
+    vae.register_to_config(block_out_channels=widths(c.decoder_width))
+    return vae
 
 
 def widened(vae: Any, more: int) -> Any:
@@ -102,8 +162,6 @@ class Autoencoder(Recipe):
     vae: Any
 
     def build(self) -> dict[str, nn.Module]:
-        from diffusers import AutoencoderTiny
-
         from training.data.load import open_source
 
         self.source = open_source(self.config)
@@ -120,13 +178,8 @@ class Autoencoder(Recipe):
                 self.vae = widened(self.vae, c.add_latent_channels)
             self.vae.requires_grad_(True)
         else:
-            self.vae = AutoencoderTiny(
-                latent_channels=c.latent_channels,
-                encoder_block_out_channels=(c.encoder_width,) * 4,
-                decoder_block_out_channels=(c.decoder_width,) * 4,
-                num_encoder_blocks=c.encoder_blocks,
-                num_decoder_blocks=c.decoder_blocks,
-            ).to(self.device, memory_format=torch.channels_last)
+            self.vae = make_autoencoder(c).to(self.device, memory_format=torch.channels_last)
+        self.factor = 2 ** (len(self.vae.config.encoder_block_out_channels) - 1)
         if c.freeze_encoder:
             self.vae.encoder.requires_grad_(False)
         return {"vae": self.vae}
@@ -146,8 +199,9 @@ class Autoencoder(Recipe):
             crops.append(cut[:, ::-1] if flip else cut)
         x = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
         channels = self.vae.config.latent_channels
-        shape = (len(crops), channels, c.crop // 8, c.crop // 8)
-        noise = torch.randn(shape, generator=g) * c.latent_noise
+        halved = bool(torch.rand((), generator=g) < c.scale_share)
+        side = c.crop // self.factor // (2 if halved else 1)
+        noise = torch.randn((len(crops), channels, side, side), generator=g) * c.latent_noise
         return {
             "x": x.to(self.device, memory_format=torch.channels_last),
             "noise": noise.to(self.device),
@@ -155,30 +209,45 @@ class Autoencoder(Recipe):
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         c = self.config
-        z = self.vae.encoder(batch["x"])
-        y = self.vae.decoder(z + batch["noise"])
+        x, noise = batch["x"], batch["noise"]
+        z = self.vae.encoder(x)
+        size = z.float().square().mean()
+        if noise.shape[-1] < z.shape[-1]:
+            z, x = functional.avg_pool2d(z, 2), functional.avg_pool2d(x, 2)
+        y = self.vae.decoder(z + noise).float()
         fit = reconstruction_loss(
-            y, batch["x"], square_weight=c.square_weight, gradient_weight=c.gradient_weight
+            y,
+            x,
+            square_weight=c.square_weight,
+            gradient_weight=c.gradient_weight,
+            edge_weight=c.edge_weight,
+            scales=c.scales,
         )
-        return fit + c.latent_weight * z.square().mean()
+        return fit + c.latent_weight * size
 
     def validate(self, folder: Path, step: int) -> dict[str, float]:
         from PIL import Image
 
-        x = self._held_out(64)
-        z = self.vae.encoder(x)
-        y = self.vae.decoder(z).clamp(-1, 1)
+        x = self._held_out(48)
+        z = torch.cat([self.vae.encoder(part) for part in x.split(8)])
+        y = torch.cat([self.vae.decoder(part) for part in z.split(8)]).clamp(-1, 1)
         pairs = torch.cat([torch.cat([a, b], 1) for a, b in zip(x[:8], y[:8], strict=True)], 2)
         sheet = pairs.add(1).mul(127.5).round().byte().permute(1, 2, 0).cpu().numpy()
         Image.fromarray(sheet).save(folder / f"step-{step:06d}.png")
-        return {"psnr": psnr(y, x).mean().item(), "latent_std": z.std().item()}
+        return {
+            "psnr": psnr(y, x).mean().item(),
+            "edge_psnr": edge_psnr(y, x).mean().item(),
+            "fine_detail": detail_share(y, x),
+            "finest_detail": detail_share(y, x, size=min(256, x.shape[-1])),
+            "latent_std": z.std().item(),
+        }
 
     def export(self, folder: Path) -> None:
         """`vae/` with scaling_factor = 1 / std of the latents, so that they have unit variance."""
         if self.config.freeze_encoder:  # the scale belongs to the latents
             self._save(folder)
             return
-        z = torch.cat([self.vae.encoder(self._examples(i, 64)) for i in range(0, 512, 64)])
+        z = torch.cat([self.vae.encoder(self._examples(i, 16)) for i in range(0, 512, 16)])
         self.vae.register_to_config(scaling_factor=round(1 / z.std().item(), 5))
         self._save(folder)
 
@@ -199,6 +268,6 @@ class Autoencoder(Recipe):
             return self._examples(0, min(count, len(self.source)))
         from training.data.scenes import held_out
 
-        images, _ = held_out(count, self.config.resolution)
+        images, _ = held_out(count, self.config.resolution, self.config.data.edition)
         x = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
         return x.to(self.device, memory_format=torch.channels_last)

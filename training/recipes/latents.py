@@ -19,7 +19,7 @@ from training.rng import order
 
 
 def load_vae(folder: str, device: torch.device) -> nn.Module:
-    """AutoencoderTiny or AutoencoderKL of a diffusers folder, frozen, in evaluation mode."""
+    """AutoencoderTiny, AutoencoderDC or AutoencoderKL of a diffusers folder, frozen, in evaluation mode."""
     import diffusers
 
     about = Path(folder) / "config.json"
@@ -29,8 +29,11 @@ def load_vae(folder: str, device: torch.device) -> nn.Module:
             f"autoencoder={folder!r} holds no config.json; give the vae folder of a diffusers model",
         )
     name = json.loads(about.read_text())["_class_name"]
-    if name not in ("AutoencoderTiny", "AutoencoderKL"):
-        raise TrainingFault("config", f"{folder} is a {name}; AutoencoderTiny or AutoencoderKL")
+    if name not in ("AutoencoderTiny", "AutoencoderDC", "AutoencoderKL"):
+        raise TrainingFault(
+            "config",
+            f"{folder} is a {name}; give an AutoencoderTiny, AutoencoderDC or AutoencoderKL",
+        )
     vae = getattr(diffusers, name).from_pretrained(folder, torch_dtype=torch.float32)
     return vae.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
 
@@ -39,8 +42,9 @@ def posterior(vae: Any, x: Tensor) -> Tensor:
     """What `vae` says of pictures (B, 3, H, W) in [-1, 1], scaled: latents (B, C, h, w), or where it
     has a spread, mean and standard deviation (B, 2C, h, w)."""
     found = vae.encode(x.to(next(vae.parameters()).device, memory_format=torch.channels_last))
-    if hasattr(found, "latents"):
-        return found.latents * vae.config.scaling_factor
+    if hasattr(found, "latents") or hasattr(found, "latent"):  # AutoencoderDC says "latent"
+        rows: Tensor = getattr(found, "latents", None)
+        return (found.latent if rows is None else rows) * vae.config.scaling_factor
     spread = found.latent_dist
     return torch.cat([spread.mean, spread.std], 1) * vae.config.scaling_factor
 

@@ -14,6 +14,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=1000, help="number of scenes (default 1000)")
     parser.add_argument("--seed", type=int, default=0, help="first seed; held-out: 100000000 up")
     parser.add_argument("--size", type=int, default=128, help="side in pixels (default 128)")
+    parser.add_argument(
+        "--edition", type=int, choices=(1, 2), default=1,
+        help="2 adds weather, birds, bridges, lighthouses and plants nearby (default 1)",
+    )  # fmt: skip
     parser.add_argument("--shards", type=int, metavar="N", help="write tar shards of N scenes each")
     parser.add_argument("--preview", type=Path, metavar="PNG", help="contact sheet of 40 scenes")
     args = parser.parse_args(argv)
@@ -26,13 +30,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if args.preview:
         seeds = range(args.seed, args.seed + min(args.count, 40))
-        Image.fromarray(preview(seeds, args.size)).save(args.preview)
+        Image.fromarray(preview(seeds, args.size, edition=args.edition)).save(args.preview)
     if args.out and args.shards:
         write_shards(
-            args.out, count=args.count, seed=args.seed, size=args.size, per_shard=args.shards
-        )
+            args.out, count=args.count, seed=args.seed, size=args.size, per_shard=args.shards,
+            edition=args.edition,
+        )  # fmt: skip
     elif args.out:
-        write_folder(args.out, args.count, args.seed, args.size)
+        write_folder(args.out, args.count, args.seed, args.size, edition=args.edition)
     return 0
 
 

@@ -27,7 +27,9 @@ _PHRASES: dict[str, dict[str, dict[str, str]]] = {
     "sky": {
         **{text: {"clouds": value} for value, text in _CLOUDS.items()},
         "stars": {"stars": "yes"},
+        "birds": {"birds": "yes"},
     },
+    "weather": {text: {"weather": text} for text in ("rain", "mist", "snowfall")},
     "sun and moon": {
         f"{body} {where}": {"body": body, "side": side}
         for body in ("sun", "moon")
@@ -38,7 +40,13 @@ _PHRASES: dict[str, dict[str, dict[str, str]]] = {
         **{text: {"ground": value} for value, text in _GROUND.items()},
         "path": {"path": "yes"},
     },
-    "water": {"lake": {"water": "lake"}, "sea": {"water": "sea"}, "sailboat": {"boat": "yes"}},
+    "water": {
+        "lake": {"water": "lake"},
+        "sea": {"water": "sea"},
+        "sailboat": {"boat": "yes"},
+        "bridge": {"bridge": "yes"},
+        "lighthouse": {"lighthouse": "yes"},
+    },
     "trees": {
         text.format(kind): {"trees": kind, "count": count}
         for kind in ("pine", "oak", "palm")
@@ -47,8 +55,8 @@ _PHRASES: dict[str, dict[str, dict[str, str]]] = {
     "house": {f"{c} house": {"house": c} for c in ("red", "blue", "white", "yellow")},
 }
 _MEANING = {text: named for group in _PHRASES.values() for text, named in group.items()}
+_SECOND = ("weather", "birds", "bridge", "lighthouse")  # attributes that edition 2 adds
 
-VOCABULARY: dict[str, tuple[str, ...]] = {name: tuple(group) for name, group in _PHRASES.items()}
 PHRASES: tuple[str, ...] = tuple(_MEANING)
 WORDS: tuple[str, ...] = tuple(sorted({word for text in PHRASES for word in text.split()}))
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
@@ -65,7 +73,28 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "house": ("none", "red", "blue", "white", "yellow"),
     "boat": ("no", "yes"),
     "path": ("no", "yes"),
+    "weather": ("none", "rain", "mist", "snowfall"),
+    "birds": ("no", "yes"),
+    "bridge": ("no", "yes"),
+    "lighthouse": ("no", "yes"),
 }
+
+
+def attributes(edition: int = 1) -> dict[str, tuple[str, ...]]:
+    """Values of each attribute that scenes of this edition have."""
+    return {
+        name: values for name, values in ATTRIBUTES.items() if edition > 1 or name not in _SECOND
+    }
+
+
+def vocabulary(edition: int = 1) -> dict[str, tuple[str, ...]]:
+    """Phrases by category, in the order of chips in a UI; categories without phrases are left out."""
+    known = attributes(edition).keys()
+    groups = {
+        name: tuple(text for text, named in group.items() if named.keys() <= known)
+        for name, group in _PHRASES.items()
+    }
+    return {name: group for name, group in groups.items() if group}
 
 
 def phrases(scene: Scene) -> list[str]:

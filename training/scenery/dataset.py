@@ -21,14 +21,18 @@ HELD_OUT_SEEDS = range(10**8, 2 * 10**8)
 _CAPTION_STREAM = 0x5CE9E  # keeps a caption's draws apart from those of its scene
 
 
-def caption_of(seed: int) -> str:
+def caption_of(seed: int, edition: int = 1) -> str:
     """The caption that the data set pairs with a seed's scene: phrases dropped and shuffled."""
     rng = np.random.Generator(np.random.PCG64([_CAPTION_STREAM, seed]))
-    return caption(sample_scene(seed), rng)
+    return caption(sample_scene(seed, edition), rng)
 
 
 def arrays(
-    seeds: Iterable[int], size: int | tuple[int, int] = 128, supersample: int = 2
+    seeds: Iterable[int],
+    size: int | tuple[int, int] = 128,
+    supersample: int = 2,
+    *,
+    edition: int = 1,
 ) -> tuple[np.ndarray, list[str]]:
     """Scenes in memory: RGB uint8 (N, H, W, 3) and N captions."""
     cv2.setNumThreads(1)
@@ -36,8 +40,8 @@ def arrays(
     width, height = (size, size) if isinstance(size, int) else size
     images = np.empty((len(chosen), height, width, 3), np.uint8)
     for i, seed in enumerate(chosen):
-        images[i] = render(sample_scene(seed), size, supersample)
-    return images, [caption_of(seed) for seed in chosen]
+        images[i] = render(sample_scene(seed, edition), size, supersample)
+    return images, [caption_of(seed, edition) for seed in chosen]
 
 
 def _png(image: np.ndarray) -> bytes:
@@ -48,15 +52,20 @@ def _png(image: np.ndarray) -> bytes:
 
 
 def _examples(
-    seeds: Sequence[int], size: int | tuple[int, int]
+    seeds: Sequence[int], size: int | tuple[int, int], edition: int
 ) -> Iterator[tuple[int, bytes, str, dict[str, str]]]:
     for seed in seeds:
-        scene = sample_scene(seed)
-        yield seed, _png(render(scene, size)), caption_of(seed), labels(scene)
+        scene = sample_scene(seed, edition)
+        yield seed, _png(render(scene, size)), caption_of(seed, edition), labels(scene)
 
 
 def write_folder(
-    out: str | Path, count: int, seed: int = 0, size: int | tuple[int, int] = 128
+    out: str | Path,
+    count: int,
+    seed: int = 0,
+    size: int | tuple[int, int] = 128,
+    *,
+    edition: int = 1,
 ) -> Path:
     """Scenes seed .. seed + count - 1 as NAME.png with NAME.txt, and metadata.jsonl with labels.
 
@@ -66,7 +75,7 @@ def write_folder(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "metadata.jsonl").open("w", encoding="utf-8") as rows:
-        for number, png, text, found in _examples(range(seed, seed + count), size):
+        for number, png, text, found in _examples(range(seed, seed + count), size, edition):
             name = f"{number:09d}"
             (folder / f"{name}.png").write_bytes(png)
             (folder / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
@@ -83,6 +92,7 @@ def write_shards(
     seed: int = 0,
     size: int | tuple[int, int] = 128,
     per_shard: int = 1000,
+    edition: int = 1,
 ) -> list[Path]:
     """Scenes as WebDataset tar shards (KEY.png, KEY.txt, KEY.json); equal calls, equal bytes."""
     if per_shard < 1:
@@ -94,7 +104,7 @@ def write_shards(
         path = folder / pattern.format(index)
         last = min(first + per_shard, seed + count)
         with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for number, png, text, found in _examples(range(first, last), size):
+            for number, png, text, found in _examples(range(first, last), size, edition):
                 name = f"{number:09d}"
                 _add(tar, f"{name}.png", png)
                 _add(tar, f"{name}.txt", text.encode())
@@ -110,9 +120,11 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(entry, io.BytesIO(data))
 
 
-def preview(seeds: Sequence[int], size: int = 128, columns: int = 8) -> np.ndarray:
+def preview(
+    seeds: Sequence[int], size: int = 128, columns: int = 8, *, edition: int = 1
+) -> np.ndarray:
     """A contact sheet of scenes, RGB uint8; empty places are white."""
-    images, _ = arrays(seeds, size)
+    images, _ = arrays(seeds, size, edition=edition)
     rows = -(-len(images) // columns)
     blank = np.full((rows * columns - len(images), size, size, 3), 255, np.uint8)
     grid = np.concatenate([images, blank]).reshape(rows, columns, size, size, 3)

@@ -6,6 +6,15 @@ import cv2
 import numpy as np
 
 from training.scenery.canvas import Canvas
+from training.scenery.details import (
+    draw_birds,
+    draw_bridge,
+    draw_falling,
+    draw_lighthouse,
+    draw_mist,
+    draw_treeline,
+    draw_tuft,
+)
 from training.scenery.objects import draw_boat, draw_house, draw_tree
 from training.scenery.palettes import (
     GROUNDS,
@@ -38,9 +47,17 @@ def render(scene: Scene, size: int | tuple[int, int] = 128, supersample: int = 2
     if scene.water == "sea":
         _sea(c, scene, p)
     _ground(c, scene, p)
+    if scene.treeline:
+        draw_treeline(c, scene, p)
     if scene.water == "lake":
         _lake(c, scene, p)
+    if scene.weather == "mist":
+        draw_mist(c, scene, p)
+    if scene.birds:
+        draw_birds(c, scene.birds, p)
     _standing(c, scene, p)
+    if scene.weather in ("rain", "snowfall"):
+        draw_falling(c, scene, p)
     if supersample == 1:
         return c.pixels
     small: np.ndarray = cv2.resize(c.pixels, (width, height), interpolation=cv2.INTER_AREA)
@@ -274,10 +291,16 @@ def _lake(c: Canvas, scene: Scene, p: Palette) -> None:
 
 
 def _standing(c: Canvas, scene: Scene, p: Palette) -> None:
-    """Boat first, then trees and house from back to front."""
+    """Boat, bridge, lighthouse and small plants first, then trees and house from back to front."""
     if scene.boat:
         draw_boat(c, scene.boat, scene.light, p)
     glowing = scene.time in ("night", "sunset")
+    if scene.bridge:
+        draw_bridge(c, scene.bridge, scene.light, p)
+    if scene.lighthouse:
+        draw_lighthouse(c, scene.lighthouse, scene.light, glowing, p)
+    for tuft in scene.tufts:
+        draw_tuft(c, tuft, scene.ground, scene.light, p)
     trees = [tree for tree in scene.trees if not scene.house or tree.y < scene.house.y]
     for tree in trees:
         draw_tree(c, tree, scene.tree_kind, scene.ground, scene.light, p)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
+from training.scenery.draws import Draws
+from training.scenery.extras import with_extras
 from training.scenery.scene import (
     PALETTES_PER_TIME,
     SIDES,
@@ -23,33 +23,24 @@ from training.scenery.scene import (
 Box = tuple[float, float, float, float]  # x0, x1, y0, y1
 
 
-class _Draw:
-    """Short names for a numpy generator's draws, rounded so that scenes print compactly."""
-
-    def __init__(self, seed: int) -> None:
-        self.rng = np.random.Generator(np.random.PCG64(seed))
-
-    def real(self, low: float, high: float) -> float:
-        return round(float(self.rng.uniform(low, high)), 4)
-
-    def integer(self, low: int, high: int) -> int:
-        return int(self.rng.integers(low, high + 1))
-
-    def chance(self, p: float) -> bool:
-        return bool(self.rng.random() < p)
-
-    def pick(self, weights: dict[str, float]) -> str:
-        share = np.asarray(list(weights.values()), dtype=np.float64)
-        edge = np.cumsum(share / share.sum())
-        index = int(np.searchsorted(edge, self.rng.random(), side="right"))
-        return list(weights)[min(index, len(weights) - 1)]
+EDITIONS = (1, 2)
 
 
-def sample_scene(seed: int) -> Scene:
-    """The scene of this seed: the same seed gives the same scene on every machine."""
+def sample_scene(seed: int, edition: int = 1) -> Scene:
+    """The scene of this seed: the same seed gives the same scene on every machine.
+
+    Edition 1 has what the models of 128 pixels learnt; edition 2 adds what `extras` draws.
+    """
+    if edition not in EDITIONS:
+        raise ValueError(f"edition={edition} is none of {EDITIONS}; use 1 or 2")
+    scene = _first_edition(seed)
+    return with_extras(scene) if edition == 2 else scene
+
+
+def _first_edition(seed: int) -> Scene:
     if seed < 0:
         raise ValueError(f"seed={seed} is negative; use a seed of 0 or more")
-    d = _Draw(seed)
+    d = Draws(seed)
     time = d.pick({"dawn": 0.22, "day": 0.30, "sunset": 0.24, "night": 0.24})
     ground = d.pick({"grass": 0.34, "sand": 0.18, "snow": 0.18, "autumn": 0.17, "lavender": 0.13})
     water = d.pick(_WATER[ground])
@@ -101,7 +92,7 @@ _TREES = {
 }
 
 
-def _body(d: _Draw, time: str, horizon: float, mountains: str) -> Body | None:
+def _body(d: Draws, time: str, horizon: float, mountains: str) -> Body | None:
     if d.chance(0.22):
         return None
     side = d.pick({"left": 1, "middle": 1, "right": 1})
@@ -116,7 +107,7 @@ def _body(d: _Draw, time: str, horizon: float, mountains: str) -> Body | None:
 
 
 def _stars(
-    d: _Draw, time: str, cover: str, horizon: float
+    d: Draws, time: str, cover: str, horizon: float
 ) -> tuple[tuple[float, float, float], ...]:
     if time != "night" or d.chance(0.85 if cover == "many" else 0.2):
         return ()
@@ -132,7 +123,7 @@ def _stars(
 
 
 def _clouds(
-    d: _Draw, cover: str, time: str, horizon: float, body: Body | None
+    d: Draws, cover: str, time: str, horizon: float, body: Body | None
 ) -> tuple[Cloud, ...]:
     number = {"none": 0, "few": d.integer(2, 3), "many": d.integer(6, 8)}[cover]
     style = d.pick({"puff": 0.75 if time == "day" else 0.45, "streak": 0.4})
@@ -182,7 +173,7 @@ def _below(body: Body | None, peaks: tuple[Peak, ...], horizon: float) -> tuple[
     )
 
 
-def _peaks(d: _Draw, mountains: str, water: str, horizon: float) -> tuple[Peak, ...]:
+def _peaks(d: Draws, mountains: str, water: str, horizon: float) -> tuple[Peak, ...]:
     if mountains not in ("rocky", "snowy"):
         return ()
     number = d.integer(3, 5)
@@ -204,7 +195,7 @@ def _peaks(d: _Draw, mountains: str, water: str, horizon: float) -> tuple[Peak, 
     return tuple(sorted(peaks, key=lambda peak: -peak.height))
 
 
-def _wave(d: _Draw, level: float, amplitude: float) -> Wave:
+def _wave(d: Draws, level: float, amplitude: float) -> Wave:
     terms = (
         (round(amplitude * d.real(0.6, 1.0), 4), d.real(0.6, 1.1), d.real(0, 1)),
         (round(amplitude * d.real(0.15, 0.35), 4), d.real(1.6, 2.4), d.real(0, 1)),
@@ -212,7 +203,7 @@ def _wave(d: _Draw, level: float, amplitude: float) -> Wave:
     return Wave(level=round(level, 4), terms=terms)
 
 
-def _hills(d: _Draw, mountains: str, water: str, horizon: float) -> tuple[Wave, ...]:
+def _hills(d: Draws, mountains: str, water: str, horizon: float) -> tuple[Wave, ...]:
     if mountains == "none":
         return ()
     if mountains == "hills":
@@ -225,7 +216,7 @@ def _hills(d: _Draw, mountains: str, water: str, horizon: float) -> tuple[Wave, 
     return (_wave(d, horizon - 0.005, 0.05),)
 
 
-def _near(d: _Draw, water: str, horizon: float, shore: float) -> Wave:
+def _near(d: Draws, water: str, horizon: float, shore: float) -> Wave:
     if water == "sea":
         return _wave(d, shore + 0.02, 0.05)
     level = 0.84 if water == "lake" else horizon + (1 - horizon) * d.real(0.42, 0.6)
@@ -233,7 +224,7 @@ def _near(d: _Draw, water: str, horizon: float, shore: float) -> Wave:
 
 
 def _on_the_ground(
-    d: _Draw, ground: str, water: str, horizon: float, shore: float, lake: Box
+    d: Draws, ground: str, water: str, horizon: float, shore: float, lake: Box
 ) -> tuple[House | None, tuple[Tree, ...], str, str]:
     """House and trees, which must not hide one another."""
     house = None
@@ -255,7 +246,7 @@ def _on_the_ground(
 
 
 def _trees(
-    d: _Draw, kind: str, count: str, water: str, horizon: float, shore: float, lake: Box,
+    d: Draws, kind: str, count: str, water: str, horizon: float, shore: float, lake: Box,
     house: House | None,
 ) -> tuple[Tree, ...]:  # fmt: skip
     """Trees apart from one another; nearer ones are taller."""
@@ -284,7 +275,7 @@ def _trees(
 
 
 def _boat(
-    d: _Draw, water: str, horizon: float, shore: float, lake: Box, house: House | None,
+    d: Draws, water: str, horizon: float, shore: float, lake: Box, house: House | None,
     trees: tuple[Tree, ...],
 ) -> Boat | None:  # fmt: skip
     if water == "none" or d.chance(0.6):
@@ -302,7 +293,7 @@ def _boat(
 
 
 def _path(
-    d: _Draw, ground: str, water: str, house: House | None
+    d: Draws, ground: str, water: str, house: House | None
 ) -> tuple[float, float, float] | None:
     if water != "none" or ground == "sand" or d.chance(0.6):
         return None

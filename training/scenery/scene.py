@@ -98,6 +98,48 @@ class Boat:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bird:
+    """A bird in flight, two wings."""
+
+    x: float
+    y: float
+    span: float
+    flap: float  # [-1, 1] wings down or up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bridge:
+    """An arched footbridge; its feet are at left and right, the water line at y."""
+
+    left: float
+    right: float
+    y: float
+    rise: float
+    red: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lighthouse:
+    """A striped tower whose ground line is y."""
+
+    x: float
+    y: float
+    height: float
+    red: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuft:
+    """A small plant or stone of the foreground."""
+
+    x: float
+    y: float
+    size: float
+    kind: str  # "grass", "flower", "stone" or "reed"
+    hue: float  # [0, 1]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scene:
     """Everything `render` needs; equal scenes give equal bytes."""
 
@@ -125,6 +167,14 @@ class Scene:
     house: House | None
     boat: Boat | None
     path: tuple[float, float, float] | None  # x at the far end, x at the bottom, bend
+    # the second edition
+    weather: str = "none"  # "none", "rain", "mist" or "snowfall"
+    birds: tuple[Bird, ...] = ()
+    bridge: Bridge | None = None
+    lighthouse: Lighthouse | None = None
+    tufts: tuple[Tuft, ...] = ()
+    treeline: tuple[tuple[float, float], ...] = ()  # far trees: x, height
+    wood: str = "none"  # kind of the far trees, "pine" or "oak"
 
 
 def labels(scene: Scene) -> dict[str, str]:
@@ -143,4 +193,8 @@ def labels(scene: Scene) -> dict[str, str]:
         "house": scene.house.colour if scene.house else "none",
         "boat": "yes" if scene.boat else "no",
         "path": "yes" if scene.path else "no",
+        "weather": scene.weather,
+        "birds": "yes" if scene.birds else "no",
+        "bridge": "yes" if scene.bridge else "no",
+        "lighthouse": "yes" if scene.lighthouse else "no",
     }
