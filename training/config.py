@@ -38,6 +38,11 @@ class DataConfig(Strict):
     edition: Literal[1, 2] = Field(
         1, description="scenes: 2 adds weather, birds, bridges, lighthouses and plants nearby"
     )
+    stored: bool = Field(
+        True,
+        description="scenes: rendered pictures are kept on disk; false: only their latents are (flip then mirrors "
+        "the caption too)",
+    )
     cache: str = Field("cache", description="folder for rendered pictures and encodings")
     crop: Literal["center", "random"] = Field(
         "center", description="place of the square that is cut out, as large as the shorter side"

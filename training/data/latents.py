@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from training.data.encodings import Encodings
 from training.data.source import CENTRE, Source, View
 from training.data.views import Views
+
+if TYPE_CHECKING:
+    from training.data.rendered import RenderedLatents
 
 _BATCH = 32
 
@@ -76,9 +79,15 @@ def open_latents(
     are cached by content and view, so that a picture that was added or changed is the only one encoded
     again. The sizes of files are kept only if `sized`; else they are those of a whole square picture.
     """
-    found: _Online | _Whole | _ByContent
+    found: _Online | _Whole | _ByContent | RenderedLatents
     if cache is None:
         found = _Online(source, encode, views)
+    elif hasattr(source, "block_key"):  # rendered on the way
+        from training.data.rendered import RenderedLatents
+
+        found = RenderedLatents(
+            source, encode, views=views, size=size, key=key, cache=cache, progress=progress
+        )
     else:
         wanted = _Wanted(source, encode, views, size, key, cache, progress)
         found = _ByContent(wanted, sized) if hasattr(source, "content") else _Whole(wanted)
@@ -141,11 +150,12 @@ class _Whole:
     def __call__(self, examples: Examples) -> Encoded:
         rows = [self._files[self._views.number(i, epoch)][i] for i, epoch in examples]
         return Encoded(
-            rows=torch.from_numpy(np.stack(rows)), sizes=_square(len(examples), self._size)
+            rows=torch.from_numpy(np.stack(rows)), sizes=square_sizes(len(examples), self._size)
         )
 
 
-def _square(count: int, size: int) -> Tensor:
+def square_sizes(count: int, size: int) -> Tensor:
+    """(count, 4) sizes of whole square pictures of `size` pixels."""
     return torch.tensor([[size, size, 0, 0]], dtype=torch.float32).expand(count, -1)
 
 
@@ -215,6 +225,6 @@ class _ByContent:
         where = tuple(np.array([(i, self._views.number(i, epoch)) for i, epoch in examples]).T)
         rows = torch.from_numpy(self._store.take(self._places[where]))
         if self._sizes is None:
-            return Encoded(rows=rows, sizes=_square(len(examples), self._size))
+            return Encoded(rows=rows, sizes=square_sizes(len(examples), self._size))
         store, places = self._sizes
         return Encoded(rows=rows, sizes=torch.from_numpy(store.take(places[where])))

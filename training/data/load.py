@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from lcm_studio.data.listing import DataError
 from training.config import TrainConfig
 from training.data.source import Source
+from training.data.views import Views
 from training.errors import TrainingFault
 
 
@@ -17,14 +19,17 @@ def open_source(config: TrainConfig) -> Source:
     """
     data, size = config.data, config.resolution
     if data.kind == "scenes":
-        from training.data.scenes import SceneSource
+        from training.data.scenes import PassingScenes, SceneSource
 
-        return SceneSource(
+        source = SceneSource if data.stored else PassingScenes
+        return source(
             first=data.first,
             count=data.count,
             size=size,
             edition=data.edition,
             cache=Path(data.cache),
+            workers=max(2, os.cpu_count() or 2),
+            views=Views.of(config, cached=True) if data.flip else None,
         )
     from training.data import files
     from training.data.tolerant import Tolerant
