@@ -1,14 +1,23 @@
-"""python -m training.scenery --out DIR --count N [--seed S] [--size 128] [--shards N_PER_SHARD]."""
+"""python -m training.scenery --out DIR --count N [--seed S] [--size 128] [--shards N_PER_SHARD].
+
+`python -m training.scenery make --out DIR` trains the bundled models from nothing.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes a data set, a contact sheet, or both."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["make"]:
+        from training.scenery import make
+
+        return make.main(arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m training.scenery", description=__doc__)
     parser.add_argument("--out", type=Path, help="folder to write pictures and captions to")
     parser.add_argument("--count", type=int, default=1000, help="number of scenes (default 1000)")
@@ -20,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--shards", type=int, metavar="N", help="write tar shards of N scenes each")
     parser.add_argument("--preview", type=Path, metavar="PNG", help="contact sheet of 40 scenes")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(arguments)
     if not args.out and not args.preview:
         parser.error("nothing to write: give --out DIR, --preview sheet.png, or both")
 
