@@ -23,9 +23,26 @@ settings.load_profile("studio")
 settings.register_profile("repeatable", derandomize=True)  # one that fails here fails everywhere
 settings.load_profile("repeatable")
 
+ROOT = Path(__file__).resolve().parent.parent
 
+
+# Folders whose tests need no network of any model, no page and no process: seconds each.
+UNIT = ("maths", "spec", "operators", "sampling", "images", "docs")
+
+
+def tier(item: pytest.Item) -> str:
+    """The marker of a test that names none itself: by its folder, one of unit, model, browser and jobs."""
+    folder = item.path.relative_to(ROOT / "tests").parts[0]
+    return "unit" if folder in UNIT else "jobs" if folder == "jobs" else "model"
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Side by side, files with the browser go first and those that train next: no process is left with them alone."""
+    """Every test gets its tier. Side by side, files with the browser go first and those that train next: no process
+    is left with them alone."""
+    for item in items:
+        if not any(item.get_closest_marker(name) for name in ("unit", "browser", "jobs", "model")):
+            item.add_marker(tier(item))
     if hasattr(config, "workerinput"):
         browser = {item.path for item in items if item.get_closest_marker("browser")}
         items.sort(key=lambda i: (i.path not in browser, "training" not in i.path.parts))
@@ -38,9 +55,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     config.option.loadscopereorder = False
     return LoadFileScheduling(config, log)
-
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
