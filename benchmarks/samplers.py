@@ -216,9 +216,11 @@ def _write(
 
 def report(rows: list[dict[str, Any]], about: dict[str, Any], name: str) -> str:
     """The table in Markdown."""
+    machine = about["machine"]
     lines = [
         "# Samplers at equal evaluations", "",
-        f"`python -m benchmarks samplers`, {about['date']}, {about['machine']}.", "",
+        f"`python -m benchmarks samplers`, {about['date']}, {machine['device']} with {machine['cpus']} cores, torch "
+        f"{machine['torch']}, {machine['threads']} thread, load {machine['load'][0]:g}.", "",
         f"{about['captions']} held-out captions with the same seeds in every row, pictures of {about['size']} pixels. Frechet distance from "
         f"{about['reference']} real scenes in the features of `scenery-features`; it is too high at few captions, by about as much in every "
         "row, so compare rows and not tables. Agreement: the share of the caption's attributes that the picture shows. Seconds: per picture, "

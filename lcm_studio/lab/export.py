@@ -144,6 +144,7 @@ def plot_lines(
         )  # fmt: skip
     if "x" in log:
         axes.set_xscale("log")
+        _name_ticks(axes, [x for points in lines.values() for x, _ in points])
     if "y" in log:
         axes.set_yscale("log")
     if falling:
@@ -157,6 +158,19 @@ def plot_lines(
     except OSError as error:
         raise BadRequest(f"{path}: cannot be written ({error.strerror or error})") from error
     return path
+
+
+def _name_ticks(axes: Any, values: Sequence[float]) -> None:
+    """Few whole numbers on a logarithmic axis are its ticks, in place of powers of ten."""
+    several = sorted({x for x in values if float(x).is_integer()})
+    if len(several) < len(set(values)) or len(several) > 12:
+        return
+    apart = several[:1]
+    for x in several[1:]:
+        if x > 1.2 * apart[-1]:
+            apart.append(x)
+    axes.set_xticks(apart, labels=[f"{x:g}" for x in apart])
+    axes.minorticks_off()
 
 
 def plot_quality(
