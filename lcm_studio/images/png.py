@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import struct
 import tempfile
 import zlib
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lcm_studio.images.chunks import SIGNATURE, TEXTS, chunk, chunks, keyword
+from lcm_studio.images.parameters import parameters_line, parse_parameters
 from lcm_studio.spec.errors import BadImage
 from lcm_studio.spec.regular import read_regular
 
@@ -53,23 +53,6 @@ def write_png(path: str | Path, pixels: Pixels, settings: Mapping[str, Any] | No
     finally:
         Path(name).unlink(missing_ok=True)
     return path
-
-
-def parameters_line(settings: Mapping[str, Any]) -> str:
-    """The line that other studios write and read: prompt, negative prompt, then `Key: value` pairs."""
-    lines = [str(settings.get("prompt", ""))]
-    if settings.get("negative"):
-        lines.append(f"Negative prompt: {settings['negative']}")
-    pairs = {
-        "Steps": settings.get("steps"),
-        "Sampler": "DDIM" if settings.get("sampler") == "ddim" else "LCM",
-        "CFG scale": settings.get("guidance"),
-        "Seed": settings.get("seed"),
-        "Size": f"{settings['width']}x{settings['height']}" if settings.get("width") else None,
-        "Model": settings.get("model"),
-    }
-    lines.append(", ".join(f"{key}: {value}" for key, value in pairs.items() if value is not None))
-    return "\n".join(lines)
 
 
 def read_settings(source: str | Path | bytes) -> dict[str, Any] | None:
@@ -129,26 +112,14 @@ def _text(kind: bytes, data: bytes, name: str) -> str | None:
             text = getattr(image, "text", {}).get(name)
     except (OSError, ValueError, SyntaxError, LookupError, EOFError):
         return None
-    return str(text) if text is not None and len(text) <= MAX_TEXT else None
-
-
-def parse_parameters(text: str) -> dict[str, Any] | None:
-    """Settings of the common "parameters" text, or None where it has no step count and seed."""
-    body, _, last = text.rpartition("\n")
-    pairs = dict(re.findall(r"([A-Z][\w ]*?): ([^,\n]*)(?:,|$)", last))
-    try:
-        said: dict[str, Any] = {
-            "steps": int(pairs["Steps"]),
-            "seed": int(pairs["Seed"]),
-        }
-        if "CFG scale" in pairs:
-            said["guidance"] = float(pairs["CFG scale"])
-        if "Size" in pairs:
-            said["width"], said["height"] = (int(side) for side in pairs["Size"].split("x"))
-    except (KeyError, ValueError):
+    if text is None or len(text) > MAX_TEXT:
         return None
-    prompt, _, negative = body.partition("\nNegative prompt: ")
-    said |= {"prompt": prompt, "negative": negative}
-    if "Model" in pairs:
-        said["model"] = pairs["Model"].strip()
-    return said
+    return str(text) if kind == b"iTXt" else _utf8(str(text))
+
+
+def _utf8(text: str) -> str:
+    """The PNG standard says Latin-1 outside iTXt, but several programs write UTF-8."""
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text

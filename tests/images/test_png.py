@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lcm_studio.images.parameters import parse_parameters
 from lcm_studio.images.png import (
     KEY,
-    parse_parameters,
     png_bytes,
     read_settings,
     write_png,
@@ -65,6 +65,58 @@ def test_the_common_line_alone_is_understood() -> None:
 def test_without_settings() -> None:
     assert read_settings(png_bytes(PIXELS)) is None
     assert parse_parameters("just a text") is None
+
+
+LINE = "Steps: 20, Sampler: Euler a, CFG scale: 7.5, Seed: 38, Size: 512x768, Model: dream_8"
+
+
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [
+        (f"a lake\nNegative prompt: blurry\n{LINE}", {}),
+        (f"a lake\nNegative prompt: blurry\n{LINE}\n\n", {}),
+        (f"a lake\r\nNegative prompt: blurry\r\n{LINE}\r\n", {}),
+        (f"a lake\nNegative prompt: blurry\n{LINE}\nTemplate: __x__ a lake\nNegative Template: b", {}),
+        (f'a lake\nNegative prompt: blurry\n{LINE}, Template: "a, Seed: 5", TI hashes: "e: c74b"', {}),
+        (f"a lake\nNegative prompt: blurry\n{LINE}".replace("512x768", '"512x768"'), {}),
+        (f"a lake\nNegative prompt: blurry\n{LINE}".replace("dream_8", '"my, v2: x"'), {"model": "my, v2: x"}),
+        (f"a lake\nBREAK\nmore\nNegative prompt: blurry\n{LINE}", {"prompt": "a lake\nBREAK\nmore"}),
+        (f"Steps: a study, Seed: of light\nNegative prompt: blurry\n{LINE}", {"prompt": "Steps: a study, Seed: of light"}),
+        (f"Negative prompt: blurry\n{LINE}", {"prompt": ""}),
+        (f"a lake\n{LINE}".replace("7.5", "1e400"), {"negative": "", "guidance": None}),
+        (
+            '{"prompt": "a lake", "negative_prompt": "blurry", "steps": 20, "seed": "38", "guidance_scale": 7.5, '
+            '"resolution": "(512, 768)", "base_model": "dream_8"}',
+            {},
+        ),
+        ('{"sui_image_params": {"prompt": "a lake", "negativeprompt": "blurry", "steps": 20, "seed": 38, '
+         '"cfgscale": 7.5, "width": 512, "height": 768, "model": "dream_8"}}', {}),
+    ],
+)  # fmt: skip
+def test_settings_of_other_studios(text: str, more: dict[str, object]) -> None:
+    """As their forums and sources show them: line ends, templates below or within, quoted sizes and names, JSON."""
+    said = parse_parameters(text)
+    assert said is not None
+    wanted = {
+        "prompt": "a lake", "negative": "blurry", "steps": 20, "seed": 38, "guidance": 7.5, "width": 512,
+        "height": 768, "model": "dream_8",
+    } | more  # fmt: skip
+    assert {name: said.get(name) for name in wanted} == wanted
+
+
+def test_a_text_of_a_quarter_megabyte_is_read_in_a_moment() -> None:
+    """Patterns that scan from every letter to the end would take minutes."""
+    for text in ("a" * 250_000, 'a: "' * 60_000, "\n" * 250_000, "Steps: 1, " * 25_000):
+        assert parse_parameters(text) is None
+
+
+def test_utf8_in_a_latin1_chunk_is_read_as_it_was_meant() -> None:
+    text = f"湖 at sunset\n{LINE}"
+    raw = png_bytes(PIXELS)
+    at = 33  # behind the header
+    raw = raw[:at] + chunk(b"tEXt", b"parameters\0" + text.encode()) + raw[at:]
+    said = read_settings(raw)
+    assert said is not None and said["prompt"] == "湖 at sunset"
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xff\xd8\xff", b"text"])
