@@ -7,13 +7,14 @@ the drawn elements alone and pictures are replaced without flicker.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from lcm_studio.web import views
+from lcm_studio.web.inputs import Number
 from lcm_studio.web.studio import Studio
 
 # Listeners that are the page's own: not in the API docs, not offered to clients.
@@ -74,6 +75,46 @@ def action_row(tab: str, go: str = "Generate") -> Actions:
     return Actions(main, stop)
 
 
+def seed_row(tab: str) -> dict[str, Any]:
+    """Seed, a new one each time, and back to the last one."""
+    c: dict[str, Any] = {}
+    with gr.Row(elem_classes="lcm-seed"):
+        c["seed"] = Number(
+            label="Seed",
+            value=0,
+            precision=0,
+            minimum=0,
+            elem_id=f"{tab}-seed",
+            scale=3,
+            min_width=110,
+        )
+        c["randomize"] = gr.Checkbox(
+            label="New seed each time",
+            value=True,
+            elem_id=f"{tab}-randomize",
+            scale=3,
+            min_width=130,
+            elem_classes="lcm-mini",
+        )
+        c["reuse"] = gr.Button(
+            "Use last",
+            size="sm",
+            elem_id=f"{tab}-reuse",
+            scale=1,
+            min_width=84,
+            elem_classes="lcm-quiet",
+        )
+    return c
+
+
+def wire_reuse(c: dict[str, Any], tab: str) -> None:
+    """ "Use last": the seed of the last picture, and no new one each time."""
+    c["reuse"].click(
+        None, inputs=[c["seed"], c["randomize"]], outputs=[c["seed"], c["randomize"]], **PRIVATE,
+        js=f"(seed, r) => {{ const last = window.lcm?.lastSeed({json.dumps(tab)}); return last === null ? [seed, r] : [last, false]; }}",
+    )  # fmt: skip
+
+
 def wire_run(
     studio: Studio,
     actions: Actions,
@@ -84,7 +125,7 @@ def wire_run(
     tab: str,
 ) -> None:
     """The main button runs the generator `fn`; Stop raises this session's own flags at once."""
-    actions.go.click(
+    event = actions.go.click(
         fn,
         inputs=inputs,
         outputs=outputs,
@@ -92,14 +133,30 @@ def wire_run(
         concurrency_limit=None,
         **PRIVATE,
     )
+    on_failure(event, tab)
     wire_stop(studio, actions, tab)
+
+
+def on_failure(event: Any, tab: str) -> None:
+    """An event that Gradio refuses, or whose connection breaks, ends what the stage shows as under way."""
+    event.failure(None, js=f"() => window.lcm.failed({json.dumps(tab)})", **PRIVATE)
 
 
 def wire_stop(studio: Studio, actions: Actions, tab: str) -> None:
     def stop(request: gr.Request) -> None:
         studio.turnstile.stop(request.session_hash or "", tab)
 
-    actions.stop.click(stop, inputs=None, outputs=None, queue=False, **PRIVATE)
+    on_failure(actions.stop.click(stop, inputs=None, outputs=None, queue=False, **PRIVATE), tab)
+
+
+def keep_form(tab: str, components: Mapping[str, Any]) -> None:
+    """The browser keeps what the controls hold (static/forms.js); after a reload it calls `form-TAB` with it."""
+    names = json.dumps(list(components))
+    gr.on(
+        [component.change for component in components.values()], fn=None, inputs=list(components.values()),
+        js=f"(...v) => window.lcm?.keep({json.dumps(tab)}, Object.fromEntries({names}.map((n, i) => [n, v[i]])))",
+        trigger_mode="multiple", **PRIVATE,
+    )  # fmt: skip
 
 
 def on_channel(
@@ -112,7 +169,8 @@ def on_channel(
     wire = mount("wire", name, events=["message"], visible="hidden")
 
     def listen(event: gr.EventData, *args: Any) -> Any:
-        return fn(event._data, *args)
+        # as text, for Gradio takes every {"path": ...} in an event's data for a file of its own
+        return fn(json.loads(event._data), *args)
 
     wire.message(listen, inputs=inputs, outputs=outputs, **PRIVATE)
     return wire

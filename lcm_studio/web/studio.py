@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,18 @@ class Studio:
         finally:
             self.turnstile.leave(ticket)
 
+    def published(self, done: events.Done) -> events.Done:
+        """A result whose settings may leave this machine."""
+        return replace(done, settings=self.named(done.settings))
+
+    def named(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings that call uploaded LoRA files what the form calls them, not by their place on this machine."""
+        loras = [
+            {**lora, "path": self.loras.shown(str(lora["path"]))}
+            for lora in settings.get("loras") or ()
+        ]
+        return {**settings, "loras": loras}
+
     def show(self, event: events.Event, request: Request) -> View:
         """One event as a stage value."""
         match event:
@@ -93,9 +105,9 @@ class Studio:
             case events.Working():
                 return views.working(event)
             case events.Done():
-                return views.done(event, self.pictures)
+                return views.done(self.published(event), self.pictures)
             case events.Stopped():
-                return views.stopped(event, brief(request), self.pictures)
+                return views.stopped(event, self.named(brief(request)), self.pictures)
             case events.Failed(message=text):
                 return views.message(text)
         raise TypeError(f"unknown event {type(event).__name__}")

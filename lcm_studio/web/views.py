@@ -7,6 +7,7 @@ picture (src, seed, label, note, url, settings); ``progress``; ``message`` {kind
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 View = dict[str, Any]
 _serials = itertools.count()
 PREVIEW_SIZE = 512
+# Names that requests use and no prompt does -> what the page calls them.
+PAGE_WORDS = {
+    "inpaint": "Repaint", "outpaint": "Widen", "superres": "Enlarge", "colorize": "Colour", "interpolate": "Morph",
+    "image_b": "the second picture",
+}  # fmt: skip
 
 
 def idle() -> View:
@@ -33,7 +39,7 @@ def message(text: str, kind: str = "error") -> View:
 
 def note(text: str, kind: str = "error") -> View:
     """A value of `parts.note`; numbered, since the page draws only what differs from the value before."""
-    return {"kind": kind, "text": text, "serial": next(_serials)}
+    return {"kind": kind, "text": in_page_words(text), "serial": next(_serials)}
 
 
 def queued(position: int) -> View:
@@ -92,22 +98,26 @@ def done(event: Done, store: PictureStore) -> View:
 
 
 def stopped(event: Stopped, settings: Mapping[str, Any], store: PictureStore) -> View:
-    """What was finished is kept as pictures; otherwise the last clean estimates stay on the stage."""
+    """What was finished is kept as pictures; otherwise the last clean estimates are, with a remark."""
     frames: list[View] = [
         frame(pixels, seed, alone(settings, seed), store) | hidden(bad)
         for pixels, seed, bad in zip_longest(event.images, event.seeds, event.flagged)
     ]
-    if not frames:
-        frames = [
-            {"src": jpeg(p), "note": "unfinished"} | hidden(bad)
-            for p, bad in zip_longest(event.previews, event.previews_flagged)
-        ]
     kept = len(event.images)
     text = "Stopped." if not kept else f"Stopped; {kept} finished picture{'s' * (kept > 1)} kept."
+    if not frames and event.previews:
+        first = int(settings.get("seed", 0))
+        frames = [
+            frame(pixels, first + i, alone(settings, first + i) | {"unfinished": True}, store)
+            | {"note": "unfinished"}
+            | hidden(bad)
+            for i, (pixels, bad) in enumerate(zip_longest(event.previews, event.previews_flagged))
+        ]
+        text = "Stopped; the last estimates are kept, unfinished."
     return {
         "phase": "stopped",
         "frames": frames or None,
-        "settings": dict(settings) if kept else None,
+        "settings": dict(settings) if frames else None,
         "message": {"kind": "info", "text": text},
     }
 
@@ -157,6 +167,16 @@ def seconds(value: float) -> str:
     return f"{value / 60:.0f} min"
 
 
+def in_page_words(text: str) -> str:
+    """A message with the names that the page shows, and a capital letter where it begins with a word."""
+    for name, title in PAGE_WORDS.items():
+        text = re.sub(rf"\b{name}\b", title, text)
+    first, _, _ = text.partition(" ")
+    return text[:1].upper() + text[1:] if first.rstrip(",.:;").isalpha() else text
+
+
 def sentences(warnings: Sequence[str]) -> str:
     """Warnings as running text."""
-    return " ".join(text if text.endswith((".", "!", "?")) else text + "." for text in warnings)
+    return " ".join(
+        in_page_words(text if text.endswith((".", "!", "?")) else text + ".") for text in warnings
+    )

@@ -94,7 +94,7 @@ def finish(studio: Studio, request: Any, owner: str | None) -> events.Done:
             if isinstance(event, events.Failed):
                 raise StudioError(event.message)
             if isinstance(event, events.Done):
-                return event
+                return studio.published(event)
     finally:
         studio.turnstile.leave(ticket)
     raise StudioError("The request was stopped.")

@@ -11,13 +11,21 @@ from lcm_studio.spec import limits
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.samplers import NAMES
-from lcm_studio.web import parts
+from lcm_studio.web import inputs, parts
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.examples import examples
+from lcm_studio.web.create.fit import (
+    FEW_STEPS,
+    LORA_WEIGHT,
+    fit,
+    guidance_ends,
+    most_steps,
+    side_ends,
+    top_of_steps,
+)
 from lcm_studio.web.studio import Studio
 
 TAB = "create"
-FEW_STEPS = 8
 
 Controls = dict[str, Any]
 
@@ -78,26 +86,18 @@ def build_main(info: ModelInfo) -> Controls:
     c: Controls = {}
     with gr.Group(elem_classes="lcm-card"):
         with gr.Row(elem_classes="lcm-steps"):
-            c["steps"] = gr.Slider(
-                1,
-                FEW_STEPS,
-                value=info.steps_default,
-                step=1,
-                label="Steps",
-                elem_id=f"{TAB}-steps",
-                scale=4,
+            start, _ = fit({"steps": info.steps_default, "guidance": info.guidance_default}, info)
+            top = top_of_steps(info, start["steps"])
+            c["steps"] = inputs.Slider(
+                1, top, value=start["steps"], step=1, label="Steps", elem_id=f"{TAB}-steps", scale=4
             )
             c["more"] = gr.Checkbox(
-                label="up to 50",
-                elem_id=f"{TAB}-more",
-                scale=1,
-                min_width=96,
-                elem_classes="lcm-mini",
-            )
+                label=f"up to {most_steps(info)}", value=top > FEW_STEPS, visible=most_steps(info) > FEW_STEPS,
+                elem_id=f"{TAB}-more", scale=1, min_width=96, elem_classes="lcm-mini",
+            )  # fmt: skip
         title, hint = GUIDANCE[info.guidance]
-        low, high = info.guidance_range
-        c["guidance"] = gr.Slider(
-            low, max(high, low + 1), value=info.guidance_default, step=0.1, label=title, info=hint,
+        c["guidance"] = inputs.Slider(
+            *guidance_ends(info), value=start["guidance"], step=0.1, label=title, info=hint,
             visible=info.guidance != "none", elem_id=f"{TAB}-guidance",
         )  # fmt: skip
         # a text, for an empty gr.Number turns into a 0 as soon as it is shown
@@ -106,51 +106,17 @@ def build_main(info: ModelInfo) -> Controls:
             visible=info.classes > 0, elem_id=f"{TAB}-class",
         )  # fmt: skip
     with gr.Group(elem_classes="lcm-card"):
-        c |= seed_row()
+        c |= parts.seed_row(TAB)
         with gr.Row():
-            c["count"] = gr.Slider(
+            c["count"] = inputs.Slider(
                 1, limits.MAX_COUNT, value=1, step=1, label="Images", elem_id=f"{TAB}-count"
             )
         with gr.Row(elem_classes="lcm-size"):
             for side, value in (("width", info.width), ("height", info.height)):
-                c[side] = gr.Slider(
-                    **size_range(info, value),
-                    value=value,
-                    label=side.capitalize(),
+                c[side] = inputs.Slider(
+                    **size_range(info), value=value, label=side.capitalize(), info=made_for(value),
                     elem_id=f"{TAB}-{side}",
-                )
-    return c
-
-
-def seed_row() -> Controls:
-    """Seed, randomize, and back to the last one."""
-    c: Controls = {}
-    with gr.Row(elem_classes="lcm-seed"):
-        c["seed"] = gr.Number(
-            label="Seed",
-            value=0,
-            precision=0,
-            minimum=0,
-            elem_id=f"{TAB}-seed",
-            scale=3,
-            min_width=110,
-        )
-        c["randomize"] = gr.Checkbox(
-            label="New seed each time",
-            value=True,
-            elem_id=f"{TAB}-randomize",
-            scale=3,
-            min_width=130,
-            elem_classes="lcm-mini",
-        )
-        c["reuse"] = gr.Button(
-            "Use last",
-            size="sm",
-            elem_id=f"{TAB}-reuse",
-            scale=1,
-            min_width=84,
-            elem_classes="lcm-quiet",
-        )
+                )  # fmt: skip
     return c
 
 
@@ -178,8 +144,8 @@ def build_advanced(studio: Studio, info: ModelInfo) -> Controls:
                     label=f"LoRA {i + 1}", placeholder=hint, max_lines=1, scale=3, min_width=140,
                     elem_id=f"{TAB}-lora-{i}",
                 )  # fmt: skip
-                c[f"weight{i}"] = gr.Slider(
-                    -2, 2, value=1.0, step=0.05, label="Weight", scale=2, min_width=120,
+                c[f"weight{i}"] = inputs.Slider(
+                    -LORA_WEIGHT, LORA_WEIGHT, value=1.0, step=0.05, label="Weight", scale=2, min_width=120,
                     elem_id=f"{TAB}-weight-{i}",
                 )  # fmt: skip
         parts.mount(
@@ -196,13 +162,13 @@ def build_advanced(studio: Studio, info: ModelInfo) -> Controls:
     return c
 
 
-def size_range(info: ModelInfo, value: int) -> dict[str, int]:
-    """Multiples of the model's, from a quarter of its size to four times."""
-    low = max(limits.MIN_SIDE, value // 4)
-    step = info.multiple
-    low = -(-low // step) * step
-    high = min(limits.MAX_SIDE, max(4 * info.width, value)) // step * step
-    return {"minimum": low, "maximum": high, "step": step}
+def size_range(info: ModelInfo) -> dict[str, int]:
+    low, high = side_ends(info)
+    return {"minimum": low, "maximum": high, "step": info.multiple}
+
+
+def made_for(native: float) -> str:
+    return f"The model was made for {native}."
 
 
 def chips(info: ModelInfo) -> dict[str, Any]:
@@ -228,24 +194,26 @@ def about(info: ModelInfo) -> dict[str, str]:
 
 
 def follow(info: ModelInfo, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Updates of every control for a model; `values` (of `form.from_settings`) are kept where given."""
-    values = values or {}
+    """Updates of every control for a model; `values` (of `values.from_settings`) are kept where given.
+
+    What lies outside a control's range is brought into it; `fit` says so in sentences.
+    """
+    native = {
+        "steps": info.steps_default, "guidance": info.guidance_default, "width": info.width, "height": info.height,
+    }  # fmt: skip
+    values, _ = fit(native | {k: v for k, v in (values or {}).items() if v is not None}, info)
     title, hint = GUIDANCE[info.guidance]
-    low, high = info.guidance_range
-    guidance = values.get("guidance", info.guidance_default)
-    steps = int(values.get("steps", info.steps_default))
-    most = (
-        min(limits.MAX_STEPS, info.max_steps)
-        if values.get("more") or steps > FEW_STEPS
-        else FEW_STEPS
-    )
+    low, high = guidance_ends(info)
+    top = top_of_steps(info, values["steps"], more=bool(values.get("more")))
     updates: dict[str, Any] = {
         "negative": gr.update(visible=info.takes_negative),
         "prompt": gr.update(visible=info.takes_prompt),
-        "steps": gr.update(value=steps, maximum=most),
-        "more": gr.update(value=most > FEW_STEPS),
+        "steps": gr.update(value=values["steps"], maximum=top),
+        "more": gr.update(
+            value=top > FEW_STEPS, label=f"up to {most_steps(info)}", visible=most_steps(info) > FEW_STEPS
+        ),
         "guidance": gr.update(
-            minimum=min(low, guidance), maximum=max(high, low + 1, guidance), value=guidance, label=title, info=hint,
+            minimum=low, maximum=high, value=values["guidance"], label=title, info=hint,
             visible=info.guidance != "none",
         ),
         "class_label": gr.update(visible=info.classes > 0, info=f"0 to {max(0, info.classes - 1)}; empty = any."),
@@ -253,14 +221,16 @@ def follow(info: ModelInfo, values: Mapping[str, Any] | None = None) -> dict[str
         "about": about(info),
         "model": gr.update(value=info.id),
     }  # fmt: skip
-    for side, native in (("width", info.width), ("height", info.height)):
-        value = int(values.get(side) or native)
-        updates[side] = gr.update(value=value, **size_range(info, value))
+    for side in ("width", "height"):
+        updates[side] = gr.update(
+            value=values[side], info=made_for(native[side]), **size_range(info)
+        )
     for name in (
         "prompt",
         "negative",
         "seed",
         "randomize",
+        "live",
         "count",
         "decoder",
         "sampler",

@@ -8,14 +8,14 @@ from typing import Any
 import gradio as gr
 
 from lcm_studio.spec.errors import StudioError
-from lcm_studio.spec.limits import MAX_STEPS
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import Generate
 from lcm_studio.web import parts, views
+from lcm_studio.web.compare import compare
 from lcm_studio.web.create import controls as create_form
 from lcm_studio.web.create import values as form
-from lcm_studio.web.create.compare import compare
 from lcm_studio.web.create.controls import TAB, Controls
+from lcm_studio.web.create.fit import FEW_STEPS, fit, most_steps, short_name
 from lcm_studio.web.studio import Studio
 
 LIVE_JS = "(...v) => window.lcm && window.lcm.live('create', Object.fromEntries({names}.map((n, i) => [n, v[i]])))"
@@ -37,10 +37,11 @@ def build(studio: Studio) -> None:
     current = gr.State(info.id)
     wire_generate(studio, c, stage)
     wire_live(c)
-    wire_seed(c)
+    wire_seed(studio, c, current)
     wire_loras(c)
     wire_model(studio, c, current)
     wire_restore(studio, c, current)
+    parts.keep_form(TAB, {name: c[name] for name in form.NAMES})
 
 
 def values(c: Controls, data: Mapping[Any, Any]) -> dict[str, Any]:
@@ -80,18 +81,16 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
         )
 
     def show(plays: Iterator[views.View], said: Mapping[str, Any]) -> Iterator[Any]:
-        seed = said["seed"]
+        yield {c["seed"]: said["seed"]}
         for view in plays:
-            if view["phase"] == "failed":
-                gr.Warning(view["message"]["text"])
-            yield view, seed
-            seed = gr.skip()
+            yield {stage: view}
 
     outputs = [stage, c["seed"]]
     parts.wire_run(studio, c["actions"], go, inputs=inputs(c), outputs=outputs, tab=TAB)
-    c["compare"].click(
+    compared = c["compare"].click(
         side_by_side, inputs=inputs(c), outputs=outputs, concurrency_limit=None, **parts.PRIVATE
     )
+    parts.on_failure(compared, TAB)
 
 
 def wire_live(c: Controls) -> None:
@@ -107,17 +106,21 @@ def wire_live(c: Controls) -> None:
     )  # fmt: skip
 
 
-def wire_seed(c: Controls) -> None:
-    c["reuse"].click(
-        None, inputs=[c["seed"], c["randomize"]], outputs=[c["seed"], c["randomize"]], **parts.PRIVATE,
-        js="(seed, r) => { const last = window.lcm?.lastSeed('create'); return last === null ? [seed, r] : [last, false]; }",
-    )  # fmt: skip
-    c["more"].input(
-        lambda more, steps: gr.update(
-            maximum=MAX_STEPS if more else create_form.FEW_STEPS,
-            value=steps if more else min(int(steps or 1), create_form.FEW_STEPS),
-        ),
-        inputs=[c["more"], c["steps"]], outputs=c["steps"], queue=False, **parts.PRIVATE,
+def wire_seed(studio: Studio, c: Controls, current: gr.State) -> None:
+    parts.wire_reuse(c, TAB)
+
+    def widen(more: bool, steps: Any, model: str, sampler: str) -> dict[Any, Any]:
+        most = most_steps(create_form.known(studio, model), sampler)
+        top = most if more else FEW_STEPS
+        value = min(max(1, int(steps or 1)), top)
+        return {
+            c["steps"]: gr.update(maximum=top, value=value),
+            c["more"]: gr.update(label=f"up to {most}"),
+        }
+
+    gr.on(
+        [c["more"].input, c["sampler"].input], widen, inputs=[c["more"], c["steps"], current, c["sampler"]],
+        outputs=[c["steps"], c["more"]], queue=False, **parts.PRIVATE,
     )  # fmt: skip
 
 
@@ -150,31 +153,25 @@ def allowed_model(studio: Studio, said: Mapping[str, Any]) -> str:
 
 def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
     """A chosen model is loaded at once; one that cannot be says why, and the old one stays."""
-    names = list(create_form.follow(create_form.fallback("x")))
-    note = c["note"]
-    outputs = [c[name] for name in names]
+    outputs = [c[name] for name in create_form.follow(create_form.fallback("x"))]
 
     def choose(model: str | None, before: str) -> Iterator[Any]:
-        keep = [gr.skip()] * len(outputs)
         try:
             wanted = studio.allowed_model(model or "")
             info = studio.engine.info(wanted)
-            yield [*keep, before, views.note(f"Loading {info.id} ...", "info")]
+            yield {c["note"]: views.note(f"Loading {info.id} ...", "info")}
             studio.engine.load(wanted)
         except StudioError as error:
-            gr.Warning(str(error))
-            keep[names.index("model")] = gr.update(value=before)
-            yield [*keep, before, views.note(f"{error} {before} stays in use.")]
+            yield {
+                c["model"]: gr.update(value=before),
+                c["note"]: views.note(f"{error} {before} stays in use."),
+            }
             return
-        updates = create_form.follow(info)
-        yield [
-            *(updates[name] for name in names),
-            info.id,
-            views.note(f"{info.id} is ready.", "info"),
-        ]
+        updates = {c[name]: update for name, update in create_form.follow(info).items()}
+        yield updates | {current: info.id, c["note"]: views.note(f"{info.id} is ready.", "info")}
 
     c["model"].input(
-        choose, inputs=[c["model"], current], outputs=[*outputs, current, note], concurrency_limit=None,
+        choose, inputs=[c["model"], current], outputs=[*outputs, current, c["note"]], concurrency_limit=None,
         trigger_mode="always_last", **parts.PRIVATE,
     )  # fmt: skip
 
@@ -182,29 +179,26 @@ def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
 def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
     """Settings of a picture fill the whole form; the model is chosen too where it is at hand."""
     blank = create_form.fallback("x")
-    names = list(create_form.follow(blank, form.from_settings({}, blank)))
+    names = list(create_form.follow(blank, form.from_settings({}, blank) | {"live": False}))
     outputs = [*(c[name] for name in names), current, c["note"]]
 
-    def restore(said: Any) -> list[Any]:
+    def restore(said: Any) -> dict[Any, Any]:
         try:
             if not isinstance(said, Mapping):
                 raise StudioError(
                     "These settings are not the studio's; drop a PNG that it has written."
                 )
             info, remark = model_of(said)
-            values = form.from_settings({**said, "model": info.id}, info)
+            values, notes = fit(form.from_settings({**said, "model": info.id}, info), info)
             for i in range(form.LORA_ROWS):
                 values[f"lora{i}"] = studio.loras.shown(values[f"lora{i}"])
-            updates = create_form.follow(info, values)
         except (StudioError, ValueError, TypeError, OverflowError, AttributeError) as error:
             text = str(error) if isinstance(error, StudioError) else "These settings are damaged."
-            gr.Warning(text)
-            return [*([gr.skip()] * (len(names) + 1)), views.note(text)]
-        return [
-            *(updates[name] for name in names),
-            info.id,
-            views.note(remark, "warning") if remark else gr.skip(),
-        ]
+            return {c["note"]: views.note(text)}
+        updates = {c[name]: update for name, update in create_form.follow(info, values).items()}
+        text = " ".join(("Settings restored.", *([remark] if remark else []), *notes))
+        kind = "warning" if remark or notes else "info"
+        return updates | {current: info.id, c["note"]: views.note(text, kind)}
 
     def model_of(said: Mapping[str, Any]) -> tuple[ModelInfo, str]:
         """The model that made the picture, or the studio's own where it is not at hand, with a remark."""
@@ -215,7 +209,18 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
             own = studio.engine.info(studio.options.model)
             return (
                 own,
-                f"{wanted} is not at hand, so these settings are for {own.id} now; the picture will differ.",
+                f"{wanted} is not at hand, so these settings are for {short_name(own)} now; the picture will differ.",
             )
 
+    def again(kept: Any) -> dict[Any, Any]:
+        """What the form held before a reload."""
+        if not isinstance(kept, Mapping):
+            return {c["note"]: views.note("")}
+        info, remark = model_of(kept)
+        values, notes = fit({**kept, "model": info.id}, info)
+        updates = {c[name]: update for name, update in create_form.follow(info, values).items()}
+        words = " ".join(([remark] if remark else []) + notes)
+        return updates | {current: info.id, c["note"]: views.note(words, "warning")}
+
     parts.on_restore(TAB, restore, outputs=outputs)
+    parts.on_channel(f"form-{TAB}", again, outputs=outputs)

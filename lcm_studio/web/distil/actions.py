@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +17,10 @@ from lcm_studio.web.distil.watch import act, jobs
 from lcm_studio.web.studio import Studio
 from lcm_studio.web.views import note as said
 
-_CONFIRM = "(id) => confirm('Delete this run with its checkpoints and its model?') ? id : ''"
+_ASK = {
+    "stop": "Stop this run? It saves a checkpoint first, and Resume goes on from there.",
+    "delete": "Delete this run with its checkpoints and its model?",
+}
 _OPEN = """(path) => { if (path) import(new URL('studio/static/registry.js', document.baseURI)).then((m) => {
   m.showTab('create');
   m.registry.when('channel', 'restore-create').then((restore) => restore({ model: path }));
@@ -29,6 +33,12 @@ def permitted(studio: Studio) -> None:
         raise BadRequest(
             "runs are off while everyone may use this page; start the studio with --auth USER:PASS"
         )
+
+
+def ask_first(name: str) -> str | None:
+    """JavaScript that lets the button through only when the user says yes."""
+    words = _ASK.get(name)
+    return f"(id) => confirm({json.dumps(words)}) ? id : ''" if words else None
 
 
 def wire_finished(studio: Studio, c: dict[str, Any], board: Board) -> None:
@@ -49,8 +59,7 @@ def wire_finished(studio: Studio, c: dict[str, Any], board: Board) -> None:
 
     for name in ("stop", "resume", "save", "sample", "delete"):
         board.buttons[name].click(
-            press(name), board.picker, [board.picker, c["note"]], js=_CONFIRM if name == "delete" else None,
-            **parts.PRIVATE,
+            press(name), board.picker, [board.picker, c["note"]], js=ask_first(name), **parts.PRIVATE,
         )  # fmt: skip
 
     def fill(job_id: str) -> list[Any]:

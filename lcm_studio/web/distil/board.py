@@ -91,6 +91,8 @@ def wire_board(board: Board) -> None:
     timer.tick(tick, inputs=inputs, outputs=board.outputs, concurrency_limit=4, **parts.PRIVATE)
     board.picker.input(tick, inputs=inputs, outputs=board.outputs, **parts.PRIVATE)
     board.picker.change(lambda: "", inputs=None, outputs=board.compared, **parts.PRIVATE)
+    board.picker.change(None, board.picker, js="(id) => window.lcm?.run(id)", **parts.PRIVATE)
+    parts.on_channel(f"run-{TAB}", lambda id_: str(id_)[:80], outputs=[board.picker])
 
 
 def refresh(chosen: str | None, seen: Mapping[str, str]) -> list[Any]:

@@ -101,7 +101,7 @@ def _table(
     )
     words = f' "{html.escape(prompt)}", seed 1' if prompt else " seed 1"
     return (
-        f'<section class="distil-compare"><h4>Against the teacher</h4><p class="lcm-soft">The same words and seed:{words}. '
+        f'<section class="distil-compare"><h3>Against the teacher</h3><p class="lcm-soft">The same words and seed:{words}. '
         f"{state}</p><table><tr><th></th>{head}</tr>{body}</table></section>"
     )
 

@@ -46,7 +46,7 @@ def build_form(studio: Studio) -> dict[str, Any]:
     """Pictures, teacher and recipe, settings, plan and start."""
     c: dict[str, Any] = {}
     with gr.Group(elem_classes="lcm-card"):
-        gr.HTML('<h4 class="distil-step">1 · Pictures</h4>')
+        gr.HTML('<h2 class="distil-step">1 · Pictures</h2>')
         c["folder"] = gr.Dropdown(
             choices=form.choices(roots(studio)), value=None, label="Folder or shards", allow_custom_value=True,
             info="With a .txt caption beside each picture, metadata.jsonl, or none.", elem_id=f"{TAB}-folder",
@@ -64,7 +64,7 @@ def build_form(studio: Studio) -> dict[str, Any]:
                 label="Pictures and their .txt captions, or a .zip of them", elem_id=f"{TAB}-files", height=120,
             )  # fmt: skip
     with gr.Group(elem_classes="lcm-card"):
-        gr.HTML('<h4 class="distil-step">2 · What to make</h4>')
+        gr.HTML('<h2 class="distil-step">2 · What to make</h2>')
         c["recipe"] = gr.Dropdown(
             choices=form.recipes(), value="lcd", label="Recipe", elem_id=f"{TAB}-recipe"
         )
@@ -94,7 +94,7 @@ def build_form(studio: Studio) -> dict[str, Any]:
                 label="YAML, on top of the preset", language="yaml", lines=5, elem_id=f"{TAB}-more"
             )
     with gr.Group(elem_classes="lcm-card"):
-        gr.HTML('<h4 class="distil-step">3 · Plan and start</h4>')
+        gr.HTML('<h2 class="distil-step">3 · Plan and start</h2>')
         with gr.Row(elem_classes="distil-buttons"):
             c["plan"] = gr.Button(
                 "Show the plan", size="sm", elem_id=f"{TAB}-plan", elem_classes="lcm-quiet"
@@ -195,7 +195,7 @@ def wire_data(studio: Studio, c: dict[str, Any], report: gr.HTML, sheet: gr.Imag
         "inputs": [c["folder"], c["resolution"]],
         "outputs": [report, sheet, c["note"]],
     }
-    c["examine"].click(**look_at, **parts.PRIVATE)
+    c["examine"].click(**look_at, trigger_mode="always_last", **parts.PRIVATE)
     c["files"].upload(upload, c["files"], [c["folder"], c["note"]], **parts.PRIVATE).then(
         **look_at, **parts.PRIVATE
     )
@@ -263,6 +263,14 @@ def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
         needs = recipe in form.NEEDS_TEACHER
         return gr.update(choices=["", *names], value=first_preset(names)), gr.update(visible=needs)
 
-    c["plan"].click(plan, fields, [c["planned"], c["text"], c["note"]], **parts.PRIVATE)
-    c["go"].click(start, fields, [board.picker, c["text"], c["note"]], **parts.PRIVATE)
+    c["plan"].click(
+        plan,
+        fields,
+        [c["planned"], c["text"], c["note"]],
+        trigger_mode="always_last",
+        **parts.PRIVATE,
+    )
+    started = c["go"].click(start, fields, [board.picker, c["text"], c["note"]], **parts.PRIVATE)
+    # static/pending.js answers a second press while the first is being checked
+    started.then(None, js=f"() => window.lcm.settled('{TAB}-go')", **parts.PRIVATE)
     c["recipe"].input(recipe_chosen, c["recipe"], [c["preset"], c["teacher"]], **parts.PRIVATE)

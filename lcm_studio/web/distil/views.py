@@ -26,7 +26,7 @@ _WORDS = {
 }
 
 EMPTY = (
-    '<div class="distil-empty"><h3>No runs yet</h3><p>Choose pictures, a teacher and a preset on the right. '
+    '<div class="distil-empty"><h2>No runs yet</h2><p>Choose pictures, a teacher and a preset on the right. '
     "A run goes on when this page is closed, and is found again when the studio restarts.</p></div>"
 )
 
@@ -49,7 +49,7 @@ def head(job: Job, folder: JobFolder, ahead: int = 0) -> str:
     skipped = f", {progress.bad_samples} pictures skipped" if progress.bad_samples else ""
     return (
         f'<div class="distil-head" data-state="{job.state.value}" data-job="{html.escape(job.id)}">'
-        f"<header><h3>{html.escape(job.name)}</h3><span class='distil-badge'>{word}</span></header>"
+        f"<header><h2>{html.escape(job.name)}</h2><span class='distil-badge'>{word}</span></header>"
         f'<p class="lcm-soft">{html.escape(LABELS.get(job.recipe, job.recipe))} on {html.escape(job.device)}'
         f", attempt {job.attempt}{_lasted(job)}{skipped}</p>{message}"
         f'<div class="distil-bar"><i style="width:{share:.1f}%"></i></div>{_numbers(progress, job)}'
@@ -128,7 +128,7 @@ def strip(job: Job, folder: JobFolder) -> str:
         frames.append(_frame(job, "teacher.png", "Teacher"))
     frames += [_frame(job, path.name, f"Step {step}") for step, path in shown]
     return (
-        '<section class="distil-strip"><h4>Validation pictures</h4>'
+        '<section class="distil-strip"><h3>Validation pictures</h3>'
         '<p class="lcm-soft">The same prompts and seeds every time.</p>'
         f'<div class="distil-film">{"".join(frames)}</div></section>'
     )
@@ -159,4 +159,4 @@ def outcome(job: Job, folder: JobFolder) -> str:
 def plan(text: str, ok: bool) -> str:
     """The trainer's plan, or why it refuses."""
     words = "The plan" if ok else "This cannot start"
-    return f'<div class="distil-plan" data-ok="{int(ok)}"><h4>{words}</h4><pre>{html.escape(text)}</pre></div>'
+    return f'<div class="distil-plan" data-ok="{int(ok)}"><h3>{words}</h3><pre>{html.escape(text)}</pre></div>'

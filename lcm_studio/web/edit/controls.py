@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,23 @@ import gradio as gr
 from lcm_studio.edits import TASKS
 from lcm_studio.spec import limits
 from lcm_studio.spec.models import ModelInfo
-from lcm_studio.web import parts
-from lcm_studio.web.create.controls import GUIDANCE
+from lcm_studio.web import inputs, parts
+from lcm_studio.web.create.controls import GUIDANCE, about
+from lcm_studio.web.create.fit import fit as fit_values
+from lcm_studio.web.create.fit import guidance_ends
 
 TAB = "edit"
 Controls = dict[str, Any]
 
-# Which groups of options belong to which tools.
+MASKED = ("inpaint", "outpaint", "superres")
+PICTURES = tuple(name for name in TASKS if name != "interpolate")
+# Which controls belong to which tools; what does nothing for a tool is not there.
 GROUPS: dict[str, tuple[str, ...]] = {
+    "mask": MASKED,
+    "second": ("interpolate",),
     "mask_group": ("inpaint", "outpaint", "sketch"),
+    "invert": ("inpaint", "outpaint"),
+    "only_strokes": ("sketch",),
     "border_group": ("outpaint",),
     "scale_group": ("superres",),
     "noise_group": ("denoise",),
@@ -26,8 +35,74 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "strength_group": ("sketch", "interpolate"),
     "live": ("sketch",),
     "path_group": ("interpolate",),
+    "vary": PICTURES,
+    "relax": ("colorize", "superres", "denoise", "deblur"),
 }
+HINTS = {
+    "inpaint": "Paint over what should change.",
+    "outpaint": "Add picture at the borders.",
+    "colorize": "Give a grey picture colours.",
+    "superres": "Make it 2, 4 or 8 times as large.",
+    "denoise": "Take the noise out.",
+    "deblur": "Undo a known blur.",
+    "sketch": "Draw; the words turn it into a picture.",
+    "interpolate": "Go from one picture to another.",
+}
+EDIT_STEPS = 16
+BORDER = 512
 SIDES = {"top": "above", "bottom": "below"}  # words that fit beside their number
+
+
+def groups(c: Controls) -> list[Any]:
+    """The components that `shown` updates."""
+    return [*(c[name] for name in GROUPS), c["guidance"], c["prompt"]]
+
+
+def shown(c: Controls, tool: str, info: ModelInfo) -> dict[Any, Any]:
+    """Updates that leave the controls of one tool, and of the model's kind."""
+    return {
+        **{c[name]: gr.update(visible=tool in tools) for name, tools in GROUPS.items()},
+        c["prompt"]: gr.update(visible=info.takes_prompt),
+    }
+
+
+def follow(c: Controls, tool: str, info: ModelInfo) -> dict[Any, Any]:
+    """Updates of every control that goes by the model."""
+    title, hint = GUIDANCE[info.guidance]
+    low, high = guidance_range(info)
+    return shown(c, tool, info) | {
+        c["guidance"]: gr.update(
+            minimum=low, maximum=high, value=min(max(info.guidance_for(tool), low), high), label=title,
+            info=hint, visible=info.guidance != "none",
+        ),
+        c["model"]: gr.update(value=info.id),
+        c["about"]: about(info),
+    }  # fmt: skip
+
+
+def guidance_range(info: ModelInfo) -> tuple[float, float]:
+    """Wide enough for what each tool asks of the model."""
+    low, high = guidance_ends(info)
+    return low, max(high, *(scale for _, scale in info.guidance_tasks), high)
+
+
+def fit(known: Mapping[str, Any], info: ModelInfo) -> tuple[dict[str, Any], list[str]]:
+    """(form values that every control takes, sentences about those that were changed)."""
+    out, notes = fit_values(known, info)
+    ranges = {
+        "steps": (1, EDIT_STEPS),
+        "grow": (-64, 64),
+        "feather": (0, 64),
+        "strength": (0.05, 1.0),
+        "frames": (2, 32),
+    }
+    ranges |= dict.fromkeys(("left", "right", "top", "bottom"), (0, BORDER))
+    for name, (low, high) in ranges.items():
+        value = out.get(name)
+        if isinstance(value, int | float) and not low <= value <= high:
+            out[name] = min(max(value, low), high)
+            notes.append(f"{value:g} is out of range for {name}; {out[name]:g} is set.")
+    return out, notes
 
 
 def build_files(examples: Path) -> Controls:
@@ -47,6 +122,7 @@ def build_files(examples: Path) -> Controls:
                 size="sm",
                 elem_id=f"{TAB}-open-{name}",
                 elem_classes="lcm-quiet",
+                visible="inpaint" in GROUPS.get(name, ("inpaint",)),
             )
         c["blank"] = gr.Button(
             "White sheet", size="sm", elem_id=f"{TAB}-blank", elem_classes="lcm-quiet"
@@ -69,6 +145,7 @@ def build_tool(info: ModelInfo) -> Controls:
         label="Tool",
         elem_id=f"{TAB}-tool",
     )
+    parts.mount("tools", TAB, value=HINTS, visible="hidden")
     c["prompt"] = gr.Textbox(
         label="Prompt", lines=2, max_lines=4, elem_id=f"{TAB}-prompt", visible=info.takes_prompt,
         max_length=limits.MAX_PROMPT, placeholder="What the picture should show",
@@ -78,27 +155,21 @@ def build_tool(info: ModelInfo) -> Controls:
         c["vary"] = gr.Button(
             "4 variations", size="sm", elem_id=f"{TAB}-vary", elem_classes="lcm-quiet"
         )
-        c["go_on"] = gr.Button(
-            "Go on with the result", size="sm", elem_id=f"{TAB}-go-on", elem_classes="lcm-quiet"
+        c["compare"] = gr.Button(
+            "Compare steps", size="sm", elem_id=f"{TAB}-compare", elem_classes="lcm-quiet"
         )
-        c["undo"] = gr.Button(
-            "Undo edit", size="sm", elem_id=f"{TAB}-undo", elem_classes="lcm-quiet"
-        )
-    c["picked"] = gr.Radio(
-        ["1"], value="1", label="Result to go on with", visible=False, elem_id=f"{TAB}-picked"
-    )
     c["note"] = parts.note(TAB)
     return c
 
 
-def build_options(info: ModelInfo) -> Controls:
+def build_options(info: ModelInfo, catalog: Iterable[str]) -> Controls:
     """Each tool's own settings, sampling, and the schedule editor."""
     c: Controls = {}
     shown = {name: "inpaint" in tools for name, tools in GROUPS.items()}
     with gr.Group(visible=shown["mask_group"], elem_classes="lcm-card") as c["mask_group"]:
         with gr.Row():
-            c["grow"] = gr.Slider(-64, 64, value=0, step=1, label="Grow", elem_id=f"{TAB}-grow")
-            c["feather"] = gr.Slider(
+            c["grow"] = inputs.Slider(-64, 64, value=0, step=1, label="Grow", elem_id=f"{TAB}-grow")
+            c["feather"] = inputs.Slider(
                 0, 64, value=0, step=1, label="Soft edge", elem_id=f"{TAB}-feather"
             )
         with gr.Row():
@@ -107,6 +178,7 @@ def build_options(info: ModelInfo) -> Controls:
             )
             c["only_strokes"] = gr.Checkbox(
                 label="Only my strokes",
+                visible=False,
                 elem_id=f"{TAB}-only-strokes",
                 elem_classes="lcm-mini",
             )
@@ -114,8 +186,8 @@ def build_options(info: ModelInfo) -> Controls:
         for sides in (("left", "right"), ("top", "bottom")):
             with gr.Row():
                 for side in sides:
-                    c[side] = gr.Slider(
-                        0, 512, value=32 if side == "right" else 0, step=8, elem_id=f"{TAB}-{side}", min_width=120,
+                    c[side] = inputs.Slider(
+                        0, BORDER, value=32 if side == "right" else 0, step=8, elem_id=f"{TAB}-{side}", min_width=120,
                         label=f"Add {SIDES.get(side, side)}",
                     )  # fmt: skip
     with gr.Row(visible=False, elem_classes="lcm-card") as c["scale_group"]:
@@ -138,7 +210,7 @@ def build_options(info: ModelInfo) -> Controls:
             elem_id=f"{TAB}-kernel",
         )  # fmt: skip
     with gr.Group(visible=False, elem_classes="lcm-card") as c["strength_group"]:
-        c["strength"] = gr.Slider(
+        c["strength"] = inputs.Slider(
             0.05, 1, value=0.6, step=0.05, label="Strength", info="How far it may leave the picture.",
             elem_id=f"{TAB}-strength",
         )  # fmt: skip
@@ -161,36 +233,35 @@ def build_options(info: ModelInfo) -> Controls:
                 ["slerp", "linear"], value="slerp", label="Path", elem_id=f"{TAB}-path"
             )
         with gr.Row():
-            c["frames"] = gr.Slider(2, 32, value=9, step=1, label="Frames", elem_id=f"{TAB}-frames")
+            c["frames"] = inputs.Slider(
+                2, 32, value=9, step=1, label="Frames", elem_id=f"{TAB}-frames"
+            )
             c["seed_b"] = gr.Textbox(label="Last seed", max_lines=1, elem_id=f"{TAB}-seed-b")
         c["prompt_b"] = gr.Textbox(
             label="Last prompt", elem_id=f"{TAB}-prompt-b", max_length=limits.MAX_PROMPT
         )
-    c |= _sampling(info)
+    c |= _sampling(info, catalog)
     return c
 
 
-def _sampling(info: ModelInfo) -> Controls:
+def _sampling(info: ModelInfo, catalog: Iterable[str]) -> Controls:
     c: Controls = {}
     title, hint = GUIDANCE[info.guidance]
-    low, high = info.guidance_range
-    wanted = (scale for _, scale in info.guidance_tasks)
+    low, high = guidance_range(info)
     with gr.Group(elem_classes="lcm-card"):
-        c["steps"] = gr.Slider(1, 16, value=4, step=1, label="Steps", elem_id=f"{TAB}-steps")
-        c["guidance"] = gr.Slider(
-            low, max(high, low + 1, *wanted), value=info.guidance_for("inpaint"), step=0.1, label=title, info=hint,
+        c["steps"] = inputs.Slider(
+            1, EDIT_STEPS, value=4, step=1, label="Steps", elem_id=f"{TAB}-steps"
+        )
+        c["guidance"] = inputs.Slider(
+            low, high, value=min(max(info.guidance_for("inpaint"), low), high), step=0.1, label=title, info=hint,
             visible=info.guidance != "none", elem_id=f"{TAB}-guidance",
         )  # fmt: skip
-        with gr.Row():
-            c["seed"] = gr.Number(
-                label="Seed", value=0, precision=0, minimum=0, elem_id=f"{TAB}-seed"
-            )
-            c["randomize"] = gr.Checkbox(
-                label="New seed each time",
-                value=True,
-                elem_id=f"{TAB}-randomize",
-                elem_classes="lcm-mini",
-            )
+        c |= parts.seed_row(TAB)
+    c["model"] = gr.Dropdown(
+        choices=sorted({*catalog, info.id}), value=info.id, label="Model", allow_custom_value=True,
+        elem_id=f"{TAB}-model",
+    )  # fmt: skip
+    c["about"] = parts.mount("about", TAB, value=about(info))
     with gr.Accordion("Schedule", open=False, elem_id=f"{TAB}-schedule"):
         c["levels"] = gr.Textbox(
             label="Noise levels",
@@ -209,6 +280,7 @@ def _sampling(info: ModelInfo) -> Controls:
             ("emphasis", "Prompt emphasis", "Extra weight of the prompt at the first level, 0 to 3. Empty: the model's own."),
         ):  # fmt: skip
             c[name] = gr.Textbox(
-                label=label, info=words, max_lines=1, elem_id=f"{TAB}-{name.replace('_', '-')}"
-            )
+                label=label, info=words, max_lines=1, elem_id=f"{TAB}-{name.replace('_', '-')}",
+                visible="inpaint" in GROUPS.get(name, ("inpaint",)),
+            )  # fmt: skip
     return c

@@ -53,7 +53,7 @@ class Sketch:
 
         Where strokes are given by themselves, nothing else may change.
         """
-        info = self.studio.engine.info(self.studio.options.model)
+        info = self.studio.engine.info(self.studio.allowed_model(form.text(said, "model")))
         refine = bool(said.get("refine"))
         image = edit_form.picture_of(said["image"])
         mask = None

@@ -32,6 +32,7 @@ PER_LEVEL = ("levels", "relax")  # written as 0, 0, 0.3
 NUMBERS = ("eta", "noise_scale", "emphasis")  # 0 is a value; empty is the tool's own
 BORDERS = ("left", "top", "right", "bottom")
 MOST_UNDO = 20
+KEPT_BYTES = 128 * 2**20
 _sheets = itertools.count(1)
 ROUND_STROKES = 6  # pixels around strokes that may change with them
 
@@ -43,16 +44,53 @@ class Desk:
     picture: Pixels | None = None
     second: Pixels | None = None
     mask: Pixels | None = None
-    before: tuple[Pixels, ...] = ()
-    results: tuple[Pixels, ...] = ()
-    start: Pixels | None = None  # what the results were made of, at their size
     sheet: int = (
         0  # the number of the picture on the canvas; each one that is put there gets its own
     )
+    sheets: tuple[Sheet, ...] = ()  # where undo and redo may go, the newest last
 
-    def show(self, picture: Pixels, before: tuple[Pixels, ...]) -> Desk:
+    def show(self, picture: Pixels) -> Desk:
         """Another picture on the canvas, without a mask."""
-        return replace(self, picture=picture, mask=None, before=before, sheet=next(_sheets))
+        new = Sheet(number=next(_sheets), picture=picture)
+        return replace(self, sheets=newest((*self.sheets, new)))._on(new)
+
+    def cover(self, mask: Pixels) -> Desk:
+        """An uploaded mask over the picture."""
+        sheets = tuple(
+            replace(one, mask=mask) if one.number == self.sheet else one for one in self.sheets
+        )
+        return replace(self, mask=mask, sheets=sheets)
+
+    def back_to(self, number: int) -> Desk:
+        """The picture of that number, with its uploaded mask. Raises BadRequest where it is no longer kept."""
+        for one in self.sheets:
+            if one.number == number:
+                return self._on(one)
+        raise BadRequest("this picture is no longer kept; open it again")
+
+    def _on(self, one: Sheet) -> Desk:
+        return replace(self, picture=one.picture, mask=one.mask, sheet=one.number)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sheet:
+    """A picture that was on the canvas."""
+
+    number: int
+    picture: Pixels
+    mask: Pixels | None = None
+
+
+def newest(sheets: tuple[Sheet, ...]) -> tuple[Sheet, ...]:
+    """As many of the newest as MOST_UNDO and KEPT_BYTES allow, two at least."""
+    size = 0
+    kept: list[Sheet] = []
+    for one in reversed(sheets):
+        size += one.picture.nbytes
+        if len(kept) >= MOST_UNDO or (len(kept) >= 2 and size > KEPT_BYTES):
+            break
+        kept.append(one)
+    return tuple(reversed(kept))
 
 
 def picture_of(data_url: str) -> Pixels:
@@ -103,12 +141,14 @@ def to_request(
 ) -> Edit:
     """The request of the tab. Raises BadRequest with one sentence."""
     tool = task_of(str(said.get("tool"))).name
+    layers = _layers(painted)
+    if layers.get("sheet", desk.sheet) not in (0, desk.sheet):
+        desk = desk.back_to(layers["sheet"])  # undo has shown it, and its message is on the way
     image, mask = desk.picture, desk.mask
     if image is None and tool == "interpolate" and said.get("kind") != "pictures":
         image = np.zeros((info.height, info.width, 3), np.uint8)
     if image is None:
         raise BadRequest("there is no picture yet: open one, or take an example")
-    layers = _layers(painted)
     if (
         layers.get("mask") != "uploaded"
     ):  # the canvas shows the file as it is until somebody paints on it
@@ -146,7 +186,7 @@ def guidance_of(tool: str, now: float | None, info: ModelInfo) -> float:
     return info.guidance_for(tool) if now is None or now in own else now
 
 
-def _layers(painted: str) -> dict[str, str]:
+def _layers(painted: str) -> dict[str, Any]:
     try:
         found = json.loads(painted) if painted else {}
     except ValueError as error:

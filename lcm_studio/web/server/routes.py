@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,7 @@ class Scripts(StaticFiles):
 class State:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
+        self.start = secrets.token_hex(8)  # tells a page that the studio was started again
 
     async def get(self, _: Http) -> Response:
         """The model's loading state."""
@@ -56,6 +58,8 @@ class State:
             "status": state.status,
             "model": state.model or self.studio.options.model,
             "message": state.message,
+            "start": self.start,
+            "loaded": list(state.loaded),
         }
         return JSONResponse(said, headers={"Cache-Control": "no-store"})
 

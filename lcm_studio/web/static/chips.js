@@ -22,10 +22,25 @@ export function mountChips(tab, root, { props, watch }) {
 
   function mark() {
     const on = new Set(parse(input()?.value || "").map((p) => p.toLowerCase()));
-    for (const chip of root.querySelectorAll(".lcm-chip")) chip.ariaPressed = String(on.has(chip.textContent.toLowerCase()));
+    for (const chip of root.querySelectorAll(".lcm-chip")) chip.ariaSelected = String(on.has(chip.textContent.toLowerCase()));
     for (const group of root.querySelectorAll(".lcm-group")) {
       const n = (group.phrases || []).filter((p) => on.has(p.toLowerCase())).length;
       group.querySelector("small").textContent = n || "";
+    }
+  }
+
+  // Arrow keys go through the phrases of a group and through the groups; one of each takes the Tab key.
+  function step(e) {
+    const way = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[e.key];
+    if (!way) return;
+    e.preventDefault();
+    const all = [...e.currentTarget.children];
+    const next = all[(all.indexOf(document.activeElement) + way + all.length) % all.length];
+    for (const one of all) one.tabIndex = one === next ? 0 : -1;
+    next.focus();
+    if (next.role === "tab") {
+      next.click();
+      root.querySelector(".lcm-group[aria-selected=true]")?.focus();
     }
   }
 
@@ -34,7 +49,7 @@ export function mountChips(tab, root, { props, watch }) {
     const pages = [...(examples.length ? [["examples", null]] : []), ...groups];
     if (!pages.some(([name]) => name === open)) open = pages[0]?.[0] ?? null;
     const names = pages.map(([name, phrases]) => {
-      const button = h("button", { type: "button", className: "lcm-group", role: "tab", "aria-selected": String(name === open), onclick: () => { open = name; draw(); } }, name, h("small"));
+      const button = h("button", { type: "button", className: "lcm-group", role: "tab", "aria-selected": String(name === open), tabIndex: name === open ? 0 : -1, onclick: () => { open = name; draw(); } }, name, h("small"));
       button.phrases = phrases;
       return button;
     });
@@ -42,9 +57,9 @@ export function mountChips(tab, root, { props, watch }) {
     const body = !page
       ? ""
       : page[1]
-        ? h("div", { className: "lcm-chips", role: "group", "aria-label": page[0] }, ...page[1].map((p) => h("button", { type: "button", className: "lcm-chip", onclick: () => toggle(p) }, p)))
+        ? h("div", { className: "lcm-chips", role: "listbox", "aria-multiselectable": "true", "aria-label": page[0], onkeydown: step }, ...page[1].map((p, i) => h("button", { type: "button", className: "lcm-chip", role: "option", tabIndex: i ? -1 : 0, onclick: () => toggle(p) }, p)))
         : h("div", { className: "lcm-examples", role: "group", "aria-label": "Example prompts" }, ...examples.map((e) => h("button", { type: "button", className: "lcm-example", onclick: () => write(e) }, e)));
-    root.replaceChildren(...(names.length > 1 ? [h("div", { className: "lcm-groups", role: "tablist", "aria-label": "Words the model knows" }, ...names)] : []), body);
+    root.replaceChildren(...(names.length > 1 ? [h("div", { className: "lcm-groups", role: "tablist", "aria-label": "Words the model knows", onkeydown: step }, ...names)] : []), body);
     mark();
   }
 

@@ -1,45 +1,84 @@
-// A PNG with settings, dropped anywhere on the page or chosen here, restores them.
+// A file dropped on the page: on one half its settings are restored, on the other it opens in Edit. Or it is chosen here.
 import { h, hasTab, say, send, tabOf, url } from "./registry.js";
 
+const PICTURES = ["image/png", "image/jpeg", "image/webp"];
+
+// True where the file's settings were sent to their tab; else why not.
 async function restore(file, tab) {
   say(tab, { kind: "info", text: `Reading the settings of ${file.name} ...` });
   const answer = await fetch(url("studio/settings"), { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } }).catch(() => null);
   const data = answer ? await answer.json().catch(() => ({})) : {};
-  if (!answer || !answer.ok) {
-    say(tab, { kind: "error", text: data.detail || "The file could not be read; is the studio still running?" });
-    return;
-  }
+  if (!answer || !answer.ok) return data.detail || "The file could not be read; is the studio still running?";
   const target = tabOf(data.settings);
-  if (!hasTab(target)) {
-    say(tab, { kind: "error", text: "This picture's settings belong to a tab that this studio does not have." });
+  if (!hasTab(target)) return "This picture's settings belong to a tab that this studio does not have.";
+  say(tab, null);
+  await send(target, `restore-${target}`, data.settings); // the form itself says how that went
+  return true;
+}
+
+async function open(file, tab) {
+  if (!PICTURES.includes(file.type)) {
+    say(tab, { kind: "error", text: `${file.name} is no picture that can be opened; drop a PNG, JPEG or WebP.` });
     return;
   }
-  await send(target, `restore-${target}`, data.settings);
-  say(target, { kind: "info", text: `Settings restored from ${file.name}.` });
+  const src = await new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(file);
+  });
+  say(tab, null);
+  await send("edit", "reopen-edit", { src, name: file.name });
+}
+
+// A picture without settings of any studio is there to be worked on.
+async function take(file, tab, wanted) {
+  if (wanted === "settings") {
+    const why = await restore(file, tab);
+    if (why === true) return;
+    if (!hasTab("edit") || !PICTURES.includes(file.type)) {
+      say(tab, { kind: "error", text: why });
+      return;
+    }
+  }
+  await open(file, tab);
 }
 
 const carriesFile = (e) => [...(e.dataTransfer?.types || [])].includes("Files");
 // Gradio's own upload fields keep what is dropped on them.
 const ownField = (e) => e.target.closest?.('[data-testid="image"], .image-container, [data-testid="file-upload"], .lcm-keeps-drops, .upload-container');
+const shownTab = () => document.querySelector('.lcm-tabs button[role="tab"][aria-selected="true"]:not(.lcm-group)')?.textContent.trim().toLowerCase();
 let depth = 0;
 
-function armPage(tab) {
-  const veil = h("div", { className: "lcm-veil", hidden: true }, h("p", {}, "Drop the PNG to restore its settings"));
+function armPage() {
+  const half = (words, more) => h("p", {}, h("strong", {}, words), h("small", {}, more));
+  const halves = { settings: half("Restore its settings", "of a picture with settings"), picture: half("Open it in Edit", "to work on it") };
+  const veil = h("div", { className: "lcm-veil", hidden: true }, ...Object.values(halves));
+  const wanted = (e) => (e.clientX < innerWidth / 2 ? "settings" : "picture");
   document.body.append(veil);
   addEventListener("dragenter", (e) => { if (carriesFile(e) && !ownField(e)) { depth += 1; veil.hidden = false; } });
   addEventListener("dragleave", () => { depth = Math.max(0, depth - 1); if (!depth) veil.hidden = true; });
-  addEventListener("dragover", (e) => { if (carriesFile(e) && !ownField(e)) e.preventDefault(); });
+  addEventListener("dragover", (e) => {
+    if (!carriesFile(e) || ownField(e)) return;
+    e.preventDefault();
+    for (const [name, node] of Object.entries(halves)) node.toggleAttribute("data-over", name === wanted(e));
+  });
   addEventListener("drop", (e) => {
     depth = 0;
     veil.hidden = true;
     if (!carriesFile(e) || ownField(e) || !e.dataTransfer.files.length) return;
     e.preventDefault();
-    restore(e.dataTransfer.files[0], tab);
+    take(e.dataTransfer.files[0], shownTab() || "create", hasTab("edit") ? wanted(e) : "settings");
   });
 }
 
 export function mountDrop(tab, root) {
-  const input = h("input", { type: "file", accept: "image/png", id: `${tab}-restore-file`, onchange: () => input.files.length && restore(input.files[0], tab).finally(() => (input.value = "")) });
-  root.replaceChildren(h("label", { className: "lcm-drop" }, input, h("span", {}, "Drop a studio PNG anywhere, or ", h("u", {}, "choose one"), ", to restore its settings")));
-  if (!document.querySelector(".lcm-veil")) armPage(tab);
+  const chosen = async () => {
+    const why = await restore(input.files[0], tab);
+    if (why !== true) say(tab, { kind: "error", text: why });
+    input.value = "";
+  };
+  const input = h("input", { type: "file", accept: "image/png", id: `${tab}-restore-file`, onchange: () => input.files.length && chosen() });
+  root.replaceChildren(h("label", { className: "lcm-drop" }, input, h("span", {}, "Drop a picture anywhere, or ", h("u", {}, "choose a studio PNG"), " to restore its settings")));
+  if (!document.querySelector(".lcm-veil")) armPage();
 }

@@ -1,7 +1,11 @@
 // The header: the model's state, and the light and dark switch.
-import { h, url } from "./registry.js";
+import { field, h, url } from "./registry.js";
 
-const words = { idle: "starting", loading: "loading", ready: "ready", failed: "not loaded" };
+const words = { idle: "starting", loading: "loading", ready: "ready", failed: "not loaded", waiting: "loads when it is used" };
+const shown = (id) => document.getElementById(id)?.offsetParent;
+const chosen = () => field(shown("edit-model") ? "edit-model" : "create-model")?.value;
+// A model without its folders; of a run's output, the folder of the run.
+const title = (id) => String(id).replace(/\/(output)?\/?$/, "").split("/").pop();
 
 function theme(next) {
   const dark = next === "dark";
@@ -22,19 +26,29 @@ export function mountHeader(_tab, root, { props }) {
   const leave = props.value?.auth ? h("a", { className: "lcm-tool", href: url("studio/logout") }, "Sign out") : null;
   root.replaceChildren(h("header", { className: "lcm-header" }, h("h1", {}, h("span", { className: "lcm-mark", ariaHidden: "true" }), "LCM Studio"), h("span", { className: "lcm-grow" }), pill, leave, toggle));
 
+  let start = null;
+
+  // A request that the studio has forgotten must not look as if it ran.
+  const lost = (why) => document.dispatchEvent(new CustomEvent("lcm-lost", { detail: why }));
+
   async function poll() {
     let wait = 900;
     try {
       const state = await (await fetch(url("studio/state"))).json();
-      pill.dataset.state = state.status;
-      const name = String(state.model || "").split("/").pop();
-      pill.lastChild.textContent = state.status === "ready" ? `${name} ready` : `${name} ${words[state.status] || state.status}`.trim();
-      pill.title = state.message || "";
+      if (start !== null && state.start !== start) lost("restarted");
+      start = state.start;
+      // The model that this page's form names, which need not be the one that somebody loaded last.
+      const mine = chosen() || state.model || "";
+      const status = mine === state.model ? state.status : (state.loaded || []).includes(mine) ? "ready" : "waiting";
+      pill.dataset.state = status;
+      pill.lastChild.textContent = `${title(mine)} ${words[status] || status}`.trim();
+      pill.title = mine === state.model ? state.message || mine : mine;
       document.documentElement.dataset.model = state.status;
       if (state.status === "ready") wait = 5000;
     } catch {
       pill.dataset.state = "failed";
       pill.lastChild.textContent = "no connection";
+      lost("gone");
       wait = 3000;
     }
     setTimeout(poll, document.hidden ? 15000 : wait);

@@ -39,9 +39,10 @@ export function remember(tab, value) {
   for (const [name, strip] of strips) drawStrip(name, strip);
 }
 
+const framesOf = (entry) => entry.frames.map((f) => ({ ...f, src: url(f.url), settings: f.settings || entry.settings }));
+
 function show(entry) {
-  const frames = entry.frames.map((f) => ({ ...f, src: url(f.url), settings: f.settings || entry.settings }));
-  registry.get("stage", entry.tab)?.draw({ phase: "restored", frames, facts: entry.facts, layout: entry.layout });
+  registry.get("stage", entry.tab)?.draw({ phase: "restored", frames: framesOf(entry), facts: entry.facts, layout: entry.layout });
   registry.get("channel", `restore-${tabOf(entry.settings)}`)?.(entry.settings);
 }
 
@@ -59,6 +60,12 @@ function drawStrip(tab, strip) {
       );
     }),
   );
+}
+
+// The newest entry of a tab, for a page that is opened again.
+export function latest(tab) {
+  const entry = entries.find((e) => e.tab === tab);
+  return entry && { phase: "restored", frames: framesOf(entry), facts: entry.facts, layout: entry.layout };
 }
 
 export function mountHistory(tab, root) {

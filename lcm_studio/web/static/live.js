@@ -1,4 +1,5 @@
 // Live: one step at once for the newest values, the full number of steps when the hand rests; nothing queues up.
+import { arrive } from "./place.js";
 import { readLines, registry, say, url } from "./registry.js";
 
 const REST = 400;
@@ -67,8 +68,7 @@ class Live {
     const answer = await fetch(url("studio/check"), { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ form }) }).catch(() => null);
     if (!answer || form !== this.form) return;
     const data = await answer.json().catch(() => ({}));
-    // Nothing to say takes back an old warning, not an answer to something else.
-    if (data.message || registry.get("note", this.tab)?.querySelector(".lcm-warning")) say(this.tab, data.message);
+    say(this.tab, data.message, "check");
   }
 }
 
@@ -76,6 +76,7 @@ export function mountLive(tab) {
   const live = new Live(tab);
   registry.set("live", tab, live);
   document.documentElement.dataset.studio = "ready";
+  arrive();
   // Gradio's browser-side listeners are plain strings; they find these here.
   window.lcm = window.lcm || {};
   window.lcm.live = (name, form) => registry.get("live", name)?.change(form);

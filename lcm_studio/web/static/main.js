@@ -7,8 +7,13 @@ import { mountDrop } from "./drop.js";
 import { mountHeader } from "./header.js";
 import { mountLive } from "./live.js";
 import { mountLora } from "./lora.js";
+import { mountTools } from "./tools.js";
 import { h, registry, say } from "./registry.js";
+import "./fields.js";
 import "./keys.js";
+import "./pending.js";
+import "./place.js";
+import "./forms.js";
 
 const kinds = {
   stage: mountStage,
@@ -18,6 +23,7 @@ const kinds = {
   header: mountHeader,
   live: mountLive,
   lora: mountLora,
+  tools: mountTools,
   note(tab, el, { props, watch }) {
     registry.set("note", tab, el);
     watch("value", () => say(tab, props.value));
@@ -27,7 +33,7 @@ const kinds = {
     watch("value", draw);
     draw();
   },
-  wire: (name, _el, ctx) => registry.set("channel", name, (data) => ctx.trigger("message", data)),
+  wire: (name, _el, ctx) => registry.set("channel", name, (data) => ctx.trigger("message", JSON.stringify(data))),
 };
 
 document.documentElement.dataset.studio = "scripts";

@@ -33,12 +33,14 @@ export function h(tag, attrs = {}, ...children) {
 
 export const url = (path) => new URL(path, document.baseURI).href;
 
-export function say(tab, message) {
+// An answer takes the place of all that was said; a remark of `from` only that of its own last one.
+export function say(tab, message, from = "") {
   const note = registry.get("note", tab);
   if (!note) return;
-  note.replaceChildren();
+  if (from) note.querySelector(`[data-from="${from}"]`)?.remove();
+  else note.replaceChildren();
   if (!message || !message.text) return;
-  note.append(h("div", { className: `lcm-note lcm-${message.kind}`, role: message.kind === "error" ? "alert" : "status" }, message.text));
+  note.append(h("div", { className: `lcm-note lcm-${message.kind}`, role: message.kind === "error" ? "alert" : "status", "data-from": from }, message.text));
 }
 
 // Type into a Gradio text field as a hand would, so that its listeners hear it.

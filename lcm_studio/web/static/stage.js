@@ -1,12 +1,14 @@
-// The picture stage: frames that are updated in place, progress, facts; draws the values of ui/views.py.
+// The picture stage: frames that are updated in place, progress, facts; draws the values of web/views.py.
 import { h, hasTab, registry, say, send, url } from "./registry.js";
-import { remember } from "./history.js";
+import { latest, remember } from "./history.js";
 import { openViewer } from "./viewer.js";
 
 const EMPTY = {
   create: ["Describe a picture, then press Generate.", "Or switch on Live and watch it follow your typing."],
   edit: ["The result appears here.", "Open a picture or take an example, choose a tool, press Apply."],
 };
+
+const BUSY = ["queued", "loading", "running"];
 
 export class Stage {
   constructor(tab, root) {
@@ -27,7 +29,7 @@ export class Stage {
   draw(value) {
     if (!value || !value.phase) return;
     this.root.dataset.phase = value.phase;
-    const busy = ["queued", "loading", "running"].includes(value.phase);
+    const busy = BUSY.includes(value.phase);
     this.root.closest('[role="tabpanel"]')?.toggleAttribute("data-busy", busy);
     this.drawProgress(value);
     if (value.frames) this.drawFrames(value);
@@ -37,6 +39,12 @@ export class Stage {
     if (value.facts || value.phase === "running") this.drawFacts(value.facts || {});
     if (value.seeds && value.seeds.length) this.lastSeed = value.seeds[0];
     if (value.phase === "done" || value.phase === "stopped") remember(this.tab, value);
+    document.dispatchEvent(new CustomEvent("lcm-stage", { detail: { tab: this.tab, value } }));
+  }
+
+  // Every way out of a request ends here at the latest: what is under way is over, and why.
+  lose(why) {
+    if (BUSY.includes(this.root.dataset.phase)) this.draw({ phase: "failed", message: { kind: "error", text: LOST[why] } });
   }
 
   drawProgress(value) {
@@ -66,7 +74,7 @@ export class Stage {
     let node = this.frames.children[i];
     if (!node) {
       node = h("figure", { className: "lcm-frame" }, h("button", { type: "button", className: "lcm-picture", ariaLabel: "Look at it large" }, h("img", { alt: "", decoding: "sync" })), h("figcaption"));
-      node.querySelector("button").addEventListener("click", () => node.frame.src && openViewer(node.frame));
+      node.querySelector("button").addEventListener("click", () => this.open(node, i));
       this.frames.append(node);
     }
     node.frame = frame;
@@ -79,6 +87,13 @@ export class Stage {
     node.dataset.final = frame.url ? "1" : "";
     if (frame.url) upgrade(img, frame);
     this.caption(node.querySelector("figcaption"), frame, value);
+  }
+
+  // Where there is a canvas the picture goes there; elsewhere it opens large.
+  open(node, index) {
+    if (!node.frame.src) return;
+    if (!registry.get("desk", this.tab)) openViewer(node.frame);
+    document.dispatchEvent(new CustomEvent("lcm-pick", { detail: { tab: this.tab, index } }));
   }
 
   caption(caption, frame, value) {
@@ -113,16 +128,30 @@ export function frameTools(tab, frame) {
     tools.push(h("button", { type: "button", className: "lcm-tool", title: "Go on with this picture in Edit", onclick: () => send("edit", "receive-edit", { id: frame.id, settings: frame.settings }) }, "Edit"));
   }
   if (tab === "edit") {
-    tools.push(h("button", { type: "button", className: "lcm-tool", title: "Put this picture on the canvas", onclick: () => send("edit", "receive-edit", { id: frame.id, settings: frame.settings }) }, "Go on"));
+    tools.push(h("button", { type: "button", className: "lcm-tool", title: "Make this picture the one that is worked on", onclick: () => send("edit", "receive-edit", { id: frame.id }) }, "Go on"));
   }
   return tools;
 }
+
+const LOST = {
+  gone: "The studio does not answer, so this request is lost. Send it again when the studio is back.",
+  restarted: "The studio was started again, so this request is lost. Send it again.",
+  refused: "The studio could not take this request. Try it again; if that does not help, reload the page.",
+};
 
 export function mountStage(tab, root, { props, watch }) {
   const stage = new Stage(tab, root);
   registry.set("stage", tab, stage);
   watch("value", () => stage.draw(props.value));
+  if (tab !== "edit" && latest(tab)) stage.draw(latest(tab)); // the canvas of Edit brings its own back
   document.addEventListener("click", (e) => {
     if (e.target.closest?.(`#${tab}-go, #${tab}-compare, #${tab}-vary`)) stage.draw({ phase: "running", progress: { text: "Sent" } });
   });
+  document.addEventListener("lcm-lost", (e) => stage.lose(e.detail));
+  // Gradio's listeners are plain strings; those of failed events call this.
+  window.lcm = window.lcm || {};
+  window.lcm.failed = async (name) => {
+    const there = await fetch(url("studio/state")).then((answer) => answer.ok, () => false);
+    registry.get("stage", name)?.lose(there ? "refused" : "gone");
+  };
 }

@@ -240,6 +240,39 @@ def test_compare_with_the_teacher(shown: Page) -> None:
     assert shown.locator("#distil-compared .lcm-error").count() == 0
 
 
+def test_a_second_start_and_escape_are_answered(shop: App, shown: Page) -> None:
+    """A press while the first is being checked gets a word; Esc on a list closes it, and stops no run."""
+    jobs = Jobs(shop.home / "jobs", awake=False)
+    before = len(jobs.list())
+    shown.locator("#distil-duplicate").click()
+    expect(shown.locator("#distil-note")).to_contain_text("The form holds this run's settings")
+    field(shown, "steps").fill("100000")
+    field(shown, "name").fill("Long")
+    field(shown, "name").blur()
+    shown.locator("#distil-go").click()
+    shown.locator("#distil-go").click()
+    expect(shown.locator("#distil-note")).to_contain_text("The run before is still being checked")
+    head = shown.locator("#distil-head .distil-head")
+    expect(head).to_contain_text("Long")
+    assert len(jobs.list()) == before + 1
+    expect(shown.locator("#distil-stop")).to_be_visible()
+    box = shown.locator("#distil-preset input").first
+    box.click()
+    shown.locator("ul[role=listbox]").first.wait_for()
+    shown.keyboard.press("Escape")
+    shown.locator("body").press("Escape")
+    asked: list[str] = []
+    shown.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    shown.locator("#distil-stop").click()
+    shown.wait_for_timeout(2500)
+    assert asked and "Stop this run?" in asked[0]
+    job = next(job for job in jobs.list() if job.name == "Long")
+    assert job.state in (State.QUEUED, State.STARTING, State.RUNNING)
+    shown.once("dialog", lambda dialog: dialog.accept())
+    shown.locator("#distil-stop").click()
+    expect(head).not_to_have_attribute("data-state", re.compile("queued|starting|running"))
+
+
 def test_duplicate_with_changes(shop: App, shown: Page) -> None:
     shown.locator("#distil-duplicate").click()
     expect(shown.locator("#distil-note")).to_contain_text("The form holds this run's settings")
@@ -251,7 +284,8 @@ def test_duplicate_with_changes(shop: App, shown: Page) -> None:
     shown.locator("#distil-go").click()
     expect(shown.locator("#distil-head .distil-head")).to_contain_text("Seven steps")
     jobs = Jobs(shop.home / "jobs", awake=False)
-    first, second = jobs.list()
+    second = jobs.list()[-1]
+    first = next(job for job in jobs.list() if job.name == "Tiny and finished")
     assert second.name == "Seven steps" and second.recipe == first.recipe
     old, new = jobs.config(first.id), jobs.config(second.id)
     assert new.pop("steps") == 7 and old.pop("steps") == 5

@@ -1,4 +1,4 @@
-"""The same prompt and seed at 1, 2, 4 and 8 steps, side by side with their times."""
+"""The same request and seed at 1, 2, 4 and 8 steps, side by side with their times."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from lcm_studio.spec import events
 from lcm_studio.spec.errors import StudioError
-from lcm_studio.spec.requests import Generate
+from lcm_studio.spec.requests import Request
 from lcm_studio.web import views
 from lcm_studio.web.studio import Studio
 from lcm_studio.web.views import View
@@ -16,7 +16,7 @@ STEPS = (1, 2, 4, 8)
 
 
 def compare(
-    studio: Studio, make: Callable[[], Generate], *, owner: str | None, tab: str
+    studio: Studio, make: Callable[[], Request], *, owner: str | None, tab: str
 ) -> Iterator[View]:
     """Stage values; each column runs alone, so that its time is its own. Stop keeps the finished ones."""
     try:
@@ -46,7 +46,7 @@ def compare(
                 if isinstance(event, events.Failed):
                     return
                 if isinstance(event, events.Done):
-                    last = views.done(event, studio.pictures)
+                    last = views.done(studio.published(event), studio.pictures)
                     frames[i] = last["frames"][0] | {
                         "label": words(steps), "note": views.seconds(float(event.timing.get("total", 0.0)))
                     }  # fmt: skip

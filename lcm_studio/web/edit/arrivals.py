@@ -1,0 +1,196 @@
+"""Everything that puts a picture on the canvas: files, examples, a white sheet, other tabs, undo, a reload; and restore."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from lcm_studio.edits import TASKS
+from lcm_studio.images import read_image
+from lcm_studio.spec.errors import BadRequest, StudioError
+from lcm_studio.web import parts, views
+from lcm_studio.web.create import controls as create_form
+from lcm_studio.web.edit import controls as edit_controls
+from lcm_studio.web.edit import values as edit_form
+from lcm_studio.web.edit.controls import TAB, Controls
+from lcm_studio.web.edit.values import Desk
+from lcm_studio.web.server.picture_store import png
+from lcm_studio.web.studio import Studio
+
+
+def sheet(now: Desk, tool: str) -> dict[str, Any]:
+    """The canvas's value for a desk and a tool."""
+    if now.picture is None:
+        return {"tool": tool}
+    height, width = now.picture.shape[:2]
+    src = png(now.picture)  # exact: Live sends back what the canvas shows
+    return {"tool": tool, "src": src, "id": str(now.sheet), "width": width, "height": height}
+
+
+def masked(now: Desk, tool: str) -> dict[str, Any]:
+    """The canvas's value that shows an uploaded mask, white where the picture may change."""
+    if now.mask is None:
+        return sheet(now, tool)
+    src = png(now.mask)
+    return sheet(now, tool) | {"mask": {"id": str(hash(src)), "src": src}}
+
+
+def wire_files(c: Controls, desk: gr.State, canvas: gr.HTML) -> None:
+    """Opening a picture, a second one, a mask, an example."""
+
+    def opened(kind: str, path: str | None, now: Desk, tool: str) -> dict[Any, Any]:
+        try:
+            if path is None:
+                raise BadRequest("no file arrived; choose it again")
+            pixels = read_image(path, alpha="keep")
+            if kind == "picture":
+                now = now.show(pixels)
+                return {desk: now, canvas: sheet(now, tool), c["note"]: views.note("")}
+            if kind == "second":
+                words = "The second picture is there. Morph goes from the first to the second."
+                return {desk: replace(now, second=pixels), c["note"]: views.note(words, "info")}
+            if now.picture is None:
+                raise BadRequest("open the picture first, then its mask")
+            now = now.cover(np.ascontiguousarray(pixels[..., :3].max(axis=2)))
+            words = "The mask is on the canvas: what is red may change."
+            return {desk: now, canvas: masked(now, tool), c["note"]: views.note(words, "info")}
+        except StudioError as error:
+            return {c["note"]: views.note(str(error))}
+
+    outputs = [desk, canvas, c["note"]]
+    for kind in ("picture", "second", "mask"):
+        c[kind].upload(
+            lambda path, now, tool, kind=kind: opened(kind, path, now, tool),
+            inputs=[c[kind], desk, c["tool"]], outputs=outputs, **parts.PRIVATE,
+        )  # fmt: skip
+    for button, path in c["examples"]:
+        button.click(
+            lambda now, tool, path=path: opened("picture", str(path), now, tool),
+            inputs=[desk, c["tool"]], outputs=outputs, **parts.PRIVATE,
+        )  # fmt: skip
+
+
+def wire_blank(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) -> None:
+    """A white sheet of the model's size to draw on, with the tool for it."""
+
+    def blank(now: Desk, guidance: float | None, model: str) -> dict[Any, Any]:
+        info = create_form.known(studio, model)
+        now = now.show(np.full((info.height, info.width, 3), 255, np.uint8))
+        return {
+            desk: now,
+            canvas: sheet(now, "sketch"),
+            c["tool"]: "sketch",
+            c["guidance"]: edit_form.guidance_of("sketch", guidance, info),
+            c["note"]: views.note("Draw on the white sheet; Live follows the hand.", "info"),
+        } | edit_controls.shown(c, "sketch", info)
+
+    outputs = [desk, canvas, c["tool"], *edit_controls.groups(c), c["guidance"], c["note"]]
+    inputs = [desk, c["guidance"], c["model"]]
+    c["blank"].click(blank, inputs=inputs, outputs=outputs, **parts.PRIVATE)
+
+
+def wire_channels(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) -> None:
+    """Pictures sent by the page's own scripts: from another tab or a result, dropped, undone, and after a reload."""
+    outputs = [desk, canvas, c["prompt"], c["note"]]
+    inputs = [desk, c["tool"]]
+
+    def receive(data: Any, now: Desk, tool: str) -> dict[Any, Any]:
+        """{id, settings}: a picture that the studio keeps; with its settings its prompt comes too."""
+        try:
+            picture = studio.pictures.find(str(data.get("id")))
+            if picture is None:
+                raise BadRequest("this picture is no longer kept; make it again from its settings")
+            picture.written.result()
+            pixels = read_image(picture.path, alpha="keep")
+        except (StudioError, AttributeError, OSError) as error:
+            return {c["note"]: views.note(str(error))}
+        now = now.show(pixels)
+        updates = {desk: now, canvas: sheet(now, tool), c["note"]: views.note("")}
+        settings = data.get("settings")
+        if isinstance(settings, Mapping):
+            return updates | {c["prompt"]: str(settings.get("prompt", ""))}
+        words = "The result is the picture now; choose any tool."
+        return updates | {c["note"]: views.note(words, "info")}
+
+    def reopen(data: Any, now: Desk, tool: str) -> dict[Any, Any]:
+        """{src, tool, name}: the pixels of a picture that the browser has."""
+        try:
+            if not isinstance(data, Mapping):
+                raise BadRequest("the canvas sent no picture; open it again")
+            now = now.show(edit_form.picture_of(str(data.get("src"))))
+            tool = data["tool"] if data.get("tool") in TASKS else tool
+        except StudioError as error:
+            return {c["note"]: views.note(str(error))}
+        words = f"{data['name']} is open." if data.get("name") else ""
+        return {desk: now, canvas: sheet(now, tool), c["note"]: views.note(words, "info")}
+
+    def back(data: Any, now: Desk, tool: str) -> dict[Any, Any]:
+        """{id}: undo or redo has put another picture on the canvas."""
+        try:
+            now = now.back_to(int(data["id"]))
+        except (BadRequest, TypeError, KeyError, ValueError):
+            return {c["note"]: views.note("This picture is no longer kept; open it again.")}
+        return {desk: now, c["note"]: views.note("")}
+
+    parts.on_receive(TAB, receive, inputs=inputs, outputs=outputs)
+    parts.on_channel(f"reopen-{TAB}", reopen, inputs=inputs, outputs=outputs)
+    parts.on_channel(f"sheet-{TAB}", back, inputs=inputs, outputs=outputs)
+
+
+def wire_restore(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) -> None:
+    """Settings from the history or a dropped PNG fill the tool and all of its controls."""
+    names = [*edit_form.NAMES, "randomize"]
+
+    def restore(settings: Any, now: Desk, model: str) -> dict[Any, Any]:
+        try:
+            known = edit_form.from_settings(settings)
+            info = create_form.known(studio, model)
+            known, notes = edit_controls.fit(known, info)
+        except BadRequest as error:
+            return {c["note"]: views.note(str(error))}
+        if now.picture is None:
+            notes.append("Now open the picture that they are for.")
+        words = " ".join(("Settings restored.", *notes))
+        return {
+            **{c[name]: known[name] for name in names if name in known},
+            **edit_controls.shown(c, known["tool"], info),
+            canvas: sheet(now, known["tool"]),
+            c["note"]: views.note(
+                words, "warning" if len(notes) > (now.picture is None) else "info"
+            ),
+        }
+
+    outputs = [*(c[name] for name in names), *edit_controls.groups(c), canvas, c["note"]]
+    parts.on_channel(f"restore-{TAB}", restore, inputs=[desk, c["model"]], outputs=outputs)
+
+
+def wire_form(
+    studio: Studio, c: Controls, kept: Mapping[str, Any], current: gr.State, canvas: gr.HTML
+) -> None:
+    """What the form held before a reload."""
+
+    def again(values: Any) -> dict[Any, Any]:
+        if not isinstance(values, Mapping) or values.get("tool") not in TASKS:
+            return {c["note"]: views.note("")}
+        info = create_form.known(studio, studio.options.model)
+        with contextlib.suppress(StudioError):  # a model that is gone: the studio's own
+            info = studio.engine.info(studio.allowed_model(str(values.get("model") or "")))
+        tool = values["tool"]
+        fitted, notes = edit_controls.fit({n: v for n, v in values.items() if v is not None}, info)
+        updates = edit_controls.follow(c, tool, info)
+        for name, component in kept.items():
+            if name in fitted and name != "model":
+                updates[component] = {**updates.get(component, gr.update()), "value": fitted[name]}
+        return updates | {
+            canvas: {"tool": tool},
+            current: info.id,
+            c["note"]: views.note(" ".join(notes), "warning"),
+        }
+
+    outputs = [*kept.values(), *edit_controls.groups(c), c["about"], current, canvas, c["note"]]
+    parts.on_channel(f"form-{TAB}", again, outputs=list(dict.fromkeys(outputs)))

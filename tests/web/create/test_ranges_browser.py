@@ -1,0 +1,132 @@
+"""The page on a plain diffusion model, whose 20 steps are more than the slider's eight; every way out of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from lcm_studio.images import write_png
+from tests import tiny
+from tests.web.conftest import Server
+from tests.web.create.test_browser import NOTE, PROMPT, drop, number, phase, sources, value
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tiny.save("sd-plain", tmp_path_factory.mktemp("sd") / "tiny-sd")
+    server = Server("--model", str(folder), log=folder.parent / "log")
+    server.wait(lambda said: said["status"] == "ready")
+    yield server
+    server.close()
+
+
+def test_a_plain_model_generates_with_its_own_steps(open_page: Open) -> None:
+    page = open_page()
+    assert value(page, "steps") == "20"
+    assert page.is_checked("#create-more input")
+    number(page, "width", 64)
+    number(page, "height", 64)
+    page.click("#create-go")
+    phase(page, "done")
+    page.uncheck("#create-more input")
+    page.wait_for_function("document.querySelector('#create-steps input[type=range]').max === '8'")
+    assert value(page, "steps") == "8"
+    # what is typed is brought to what the slider has
+    number(page, "steps", 200)
+    assert value(page, "steps") == "8"
+    number(page, "width", 61)
+    assert value(page, "width") == "64"
+
+
+def test_foreign_settings_are_brought_into_range_and_said_so(
+    open_page: Open, tmp_path: Path
+) -> None:
+    page = open_page()
+    said = {
+        "prompt": "b lake", "negative": "blurry", "steps": 150, "guidance": 99.0, "seed": 2588447414007137651,
+        "count": 1, "model": "dreamshaper_8", "width": 60, "height": 67,
+    }  # fmt: skip
+    path = write_png(tmp_path / "a.png", np.full((8, 8, 3), 90, np.uint8), said)
+    drop(page, "a.png", path.read_bytes())
+    note = page.locator(NOTE)
+    expect(note).to_contain_text("Settings restored. dreamshaper_8 is not at hand")
+    expect(note).to_contain_text("150 is out of range for steps; 50 is set.")
+    expect(note).to_contain_text("60 x 67 is no size for")
+    expect(note).to_contain_text("is larger than 9007199254740991")
+    assert (value(page, "steps"), value(page, "width"), value(page, "height")) == ("50", "64", "64")
+    page.wait_for_timeout(1200)  # the check of the new form comes after a third of a second
+    expect(note).to_contain_text("dreamshaper_8 is not at hand")
+    number(page, "steps", 2)
+    page.click("#create-go")
+    phase(page, "done")
+
+
+def test_what_is_refused_says_so_once_and_ends(open_page: Open) -> None:
+    page = open_page()
+    page.uncheck("#create-randomize input")
+    page.evaluate(  # as a script or a damaged state would: past what the field itself allows
+        """() => { const box = document.querySelector('#create-seed input');
+            Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(box, '-3');
+            box.dispatchEvent(new Event('input', {bubbles: true})); }"""
+    )
+    page.click("#create-go")
+    phase(page, "failed")
+    expect(page.locator(f"{NOTE} .lcm-error")).to_have_count(1)
+    expect(page.locator(NOTE)).to_contain_text("seed=-3 is out of range")
+    assert page.locator(".toast-body").count() == 0, "a second time, over the controls"
+
+
+def test_escape_closes_a_list_and_stops_nothing(open_page: Open) -> None:
+    page = open_page()
+    number(page, "steps", 50)
+    number(page, "count", 16)
+    page.fill(PROMPT, "night")
+    page.click("#create-go")
+    page.wait_for_function(
+        "/Step [1-9]/.test(document.querySelector('#create-stage .lcm-progress').textContent)"
+    )
+    page.locator("#create-model input").click()
+    page.locator("ul[role=listbox]").wait_for()
+    page.keyboard.press("Escape")
+    page.locator("ul[role=listbox]").wait_for(state="detached")
+    page.wait_for_timeout(300)
+    assert page.get_attribute("#create-stage .lcm-stage", "data-phase") == "running"
+    page.locator("#create-steps").click(position={"x": 2, "y": 2})
+    page.keyboard.press("Escape")
+    phase(page, "stopped")
+    # what there was of the pictures is kept like any picture
+    assert len(sources(page)) == 16
+    links = page.locator("#create-stage a[download]")
+    expect(links).to_have_count(16)
+    expect(page.locator("#create-history .lcm-thumb")).to_have_count(1)
+    assert page.request.get(links.first.get_attribute("href")).ok
+
+
+def test_a_request_ends_on_the_page_when_the_studio_goes_away(
+    chromium: Any, server: Server, tmp_path: Path
+) -> None:
+    """And again when it comes back as another one."""
+    page = chromium.new_page()
+    page.goto(server.url, wait_until="commit")
+    page.wait_for_selector("html[data-studio=ready]")
+    page.check("#create-more input")
+    number(page, "steps", 50)
+    number(page, "count", 16)
+    page.click("#create-go")
+    page.wait_for_function(
+        "/Step [1-9]/.test(document.querySelector('#create-stage .lcm-progress').textContent)"
+    )
+    server.process.kill()
+    phase(page, "failed")
+    expect(page.locator(NOTE)).to_contain_text("so this request is lost")
+    expect(page.locator(f"{NOTE} .lcm-error")).to_have_count(1)
+    assert page.locator("#create-stage .lcm-progress").is_hidden()
+    page.close()
