@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lcm_studio.data.listing import Listing, list_folder
-from lcm_studio.data.pictures import BrokenPicture, Facts, open_picture
+from lcm_studio.data.pictures import GATE, BrokenPicture, Facts, open_picture
 from lcm_studio.data.shards import (
     ShardIndex,
     index_shards,
@@ -19,6 +19,7 @@ from lcm_studio.data.shards import (
     read_caption,
     read_span,
 )
+from lcm_studio.spec.regular import read_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -145,9 +146,10 @@ def _folder_readers(listing: Listing) -> list[_Reader]:
     def caption(text: str | None) -> Callable[[], str | None]:
         return lambda: text
 
-    return [
-        (entry.name, entry.path.read_bytes, caption(entry.caption)) for entry in listing.entries
-    ]
+    def picture(path: Path) -> Callable[[], bytes]:
+        return lambda: read_regular(path, GATE.max_bytes)
+
+    return [(entry.name, picture(entry.path), caption(entry.caption)) for entry in listing.entries]
 
 
 def _shard_readers(index: ShardIndex) -> list[_Reader]:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lcm_studio.spec.errors import BadRequest
+from lcm_studio.spec.regular import open_regular
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 OTHER_PICTURES = (
@@ -141,7 +142,7 @@ def _entry(name: str, path: Path, rows: Mapping[str, Mapping[str, Any]], notes: 
             return Entry(name=name, path=path, caption=_tidy(text), label=label)
     beside = path.with_suffix(".txt")
     try:
-        with beside.open("rb") as file:
+        with open_regular(beside) as file:
             data = file.read(4 * MAX_CAPTION)
         return Entry(name=name, path=path, caption=_tidy(data.decode("utf-8-sig")))
     except FileNotFoundError:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lcm_studio.data.listing import MAX_CAPTION, PICTURES, DataError
+from lcm_studio.spec.regular import open_regular
 
 MAX_SHARDS = 100_000
 MAX_MEMBER = 256 * 1024 * 1024
@@ -134,7 +135,7 @@ def index_shards(pattern: str) -> ShardIndex:
 def _index(shard: Path, notes: _Notes) -> Iterator[Sample]:
     groups: dict[str, dict[str, Span]] = {}
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with open_regular(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 if not member.isreg() or member.issparse():
                     continue
@@ -163,7 +164,7 @@ def _index(shard: Path, notes: _Notes) -> Iterator[Sample]:
 
 def read_span(shard: Path, span: Span) -> bytes:
     """The bytes of one member."""
-    with shard.open("rb") as file:
+    with open_regular(shard) as file:
         file.seek(span.start)
         return file.read(span.length)
 

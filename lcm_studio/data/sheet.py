@@ -9,8 +9,9 @@ from typing import TypeVar
 from PIL import Image, ImageDraw
 
 from lcm_studio.data.listing import list_folder
-from lcm_studio.data.pictures import BrokenPicture, crop_box, open_picture
+from lcm_studio.data.pictures import GATE, BrokenPicture, crop_box, open_picture
 from lcm_studio.data.shards import index_shards, looks_like_shards, read_caption, read_span
+from lcm_studio.spec.regular import read_regular
 
 _CELL, _TEXT, _GAP = 148, 30, 8
 _PAPER, _INK, _FAULT = (250, 250, 248), (60, 60, 64), (178, 42, 42)
@@ -59,7 +60,7 @@ def _choose(where: str | Path, count: int) -> list[tuple[bytes, str | None]]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, GATE.max_bytes)
     except OSError:
         return b""
 

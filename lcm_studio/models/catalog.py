@@ -8,7 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lcm_studio.models.files import called, one_sentence, read_header, read_json, weight_files
+from lcm_studio.models.files import (
+    called,
+    check_sizes,
+    one_sentence,
+    read_header,
+    read_json,
+    weight_files,
+)
 from lcm_studio.spec.errors import ModelError
 from lcm_studio.spec.models import GuidanceKind, ModelInfo, ModelKind
 
@@ -88,6 +95,7 @@ def component_config(folder: Path, name: str) -> dict[str, Any]:
             f"{name}/{file} of {called(folder)} asks for remote code, which the studio never runs; "
             "use a stock diffusers folder"
         )
+    check_sizes(config, f"{name}/{file} of {called(folder)}")
     return config
 
 

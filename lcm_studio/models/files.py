@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,13 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from lcm_studio.spec.errors import ModelError, StudioError
+from lcm_studio.spec.regular import open_regular, read_regular
 
-MAX_HEADER = 100 * 1024 * 1024
+MAX_HEADER = 8 * 1024 * 1024  # a model of 10,000 tensors has 1 MB
 MAX_JSON = 16 * 1024 * 1024
 BITS = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8,
     "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8,
 }  # fmt: skip
+# The most that a field may say whose name holds the word: far more than published networks have.
+MOST = {
+    "layers": 512,
+    "num_blocks": 512,
+    "depth": 512,
+    "channels": 65_536,
+    "hidden_size": 65_536,
+    "heads": 4096,
+}
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -45,20 +56,44 @@ def _count(shape: tuple[int, ...]) -> int:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a model folder. Raises ModelError where it is missing, huge or not an object."""
     try:
-        if path.stat().st_size > MAX_JSON:
-            raise ModelError(f"{path.name} in {path.parent} is over 16 MB; it is no model config")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_regular(path, MAX_JSON).decode("utf-8"))
     except FileNotFoundError as error:
         raise ModelError(
             f"{path.name} is missing in {path.parent}; copy the whole folder"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
-            f"{path.name} in {path.parent} cannot be read as JSON; copy it again"
+            f"{path.name} in {path.parent} cannot be read as JSON of at most 16 MB; copy it again"
         ) from error
     if not isinstance(value, dict):
         raise ModelError(f"{path.name} in {path.parent} is not a JSON object; copy it again")
     return value
+
+
+def check_sizes(config: Mapping[str, Any], where: str) -> None:
+    """Refuses a network of more layers, blocks or channels than any has: building one would take days or all memory.
+
+    Raises ModelError with the value and what is allowed.
+    """
+    for name, value in config.items():
+        most = next((n for word, n in MOST.items() if word in name), None)
+        if most is None:
+            continue
+        for number in _numbers(value):
+            if not 0 <= number <= most:
+                raise ModelError(
+                    f"{where} says {name}={number:g}; at most {most} is possible, so copy the file again"
+                )
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """The numbers of a config's value, lists of lists included; a list's length counts as one of them."""
+    if isinstance(value, list):
+        yield len(value)
+        for item in value[:1000]:
+            yield from _numbers(item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
 
 
 def read_header(path: Path) -> Header:
@@ -71,8 +106,8 @@ def read_header(path: Path) -> Header:
             f"{path.name} holds pickled weights, which can run code; use a .safetensors file"
         )
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
             start = file.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
             if not 2 <= length <= min(MAX_HEADER, size - 8):
