@@ -80,12 +80,18 @@ class DataConfig(Strict):
 class TrainConfig(Strict):
     """Shared by all recipes. Steps are optimizer steps; times in seconds; sizes in pixels."""
 
-    steps: int = Field(1000, ge=1, description="optimizer steps in all")
-    batch_size: int = Field(16, ge=1, description="examples of one process in one micro-step")
-    gradient_accumulation_steps: int = Field(1, ge=1, description="micro-steps in one step")
+    steps: int = Field(1000, ge=1, le=1_000_000_000, description="optimizer steps in all")
+    batch_size: int = Field(
+        16, ge=1, le=65_536, description="examples of one process in one micro-step"
+    )
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, le=65_536, description="micro-steps in one step"
+    )
     seed: int = Field(0, ge=0, description="seed of weights, order, noise and times")
-    resolution: int = Field(128, ge=16, multiple_of=8, description="side of a picture, pixels")
-    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate")
+    resolution: int = Field(
+        128, ge=16, le=8192, multiple_of=8, description="side of a picture, pixels"
+    )
+    learning_rate: float = Field(1e-4, gt=0, le=10, description="peak learning rate")
     scale_lr: bool = Field(
         False, description="multiply learning_rate by accumulation x batch_size x processes"
     )

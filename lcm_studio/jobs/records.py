@@ -81,7 +81,10 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One row of the job table. Times are seconds since the epoch, 0 when it has not happened."""
+    """One row of the job table. Times are seconds since the epoch, 0 when it has not happened.
+
+    `owner`: the signed-in user who started it; empty for the shell and where nobody signs in.
+    """
 
     id: str
     name: str
@@ -100,6 +103,7 @@ class Job:
     stop_asked: float = 0.0
     ended: float = 0.0
     identity: Identity | None = None
+    owner: str = ""
 
     @property
     def final(self) -> bool:
@@ -115,6 +119,10 @@ class NoSuchJob(BadRequest):
 
     def __init__(self, job_id: str):
         super().__init__(f"there is no job {job_id[:60]!r}; `lcm_studio jobs list` shows them all")
+
+
+class JobsUnavailable(BadRequest):
+    """The job table or its folder cannot be used: damaged, full, or not writable."""
 
 
 class JobConflict(BadRequest):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -20,11 +21,10 @@ from lcm_studio.jobs.config import (
     command,
     device_of,
     dump_config,
-    environment,
     load_config,
-    project_root,
 )
 from lcm_studio.jobs.layout import JobFolder, Request
+from lcm_studio.jobs.planning import run_recorded, scratch_folder, sweep, writing
 from lcm_studio.jobs.records import ACTIVE, Job, JobConflict, NoSuchJob, State
 from lcm_studio.jobs.store import JobStore
 from lcm_studio.spec.errors import BadRequest
@@ -54,7 +54,9 @@ class Jobs:
 
     def __init__(self, home: Path | None = None, *, awake: bool = True):
         self.home = Path(home or default_home()).absolute()
-        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with writing(self.home):
+            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sweep(self.home)
         self.store = JobStore(keeper.store_path(self.home))
         self.awake = awake
 
@@ -75,6 +77,7 @@ class Jobs:
         name: str = "",
         backend: str = "local",
         address: str = "",
+        owner: str = "",
     ) -> Job:
         """Queues a job; raises BadRequest for what can be told without starting the trainer."""
         check_recipe(recipe)
@@ -88,11 +91,17 @@ class Jobs:
             device=device_of(config),
             backend=backend,
             address=check_address(address) if backend == "ray" else "",
+            owner=owner,
         )
         folder = JobFolder(self.home / job.id)
-        folder.create()
-        folder.config.write_text(dump_config(config), encoding="utf-8")
-        added = self.store.add(job)
+        try:
+            with writing(self.home):
+                folder.create()
+                folder.config.write_text(dump_config(config), encoding="utf-8")
+            added = self.store.add(job)
+        except BadRequest:
+            shutil.rmtree(folder.path, ignore_errors=True)
+            raise
         self.wake()
         return added
 
@@ -101,31 +110,34 @@ class Jobs:
         check_recipe(recipe)
         check_alone(config)
         device_of(config)
-        scratch = JobFolder(self.home / f".plan-{secrets.token_hex(6)}")
-        scratch.create()
-        try:
-            scratch.config.write_text(dump_config(config), encoding="utf-8")
+        with scratch_folder(self.home) as scratch:
+            with writing(self.home):
+                scratch.config.write_text(dump_config(config), encoding="utf-8")
             argv = (*command(recipe, scratch, resume=False), "--dry-run")
-            done = subprocess.run(
-                argv,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                cwd=project_root(),
-                env=environment(),
-                timeout=_PLAN_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return Plan(ok=False, text=f"the plan took longer than {_PLAN_SECONDS} s; try again")
-        finally:
-            shutil.rmtree(scratch.path, ignore_errors=True)
+            try:
+                done = run_recorded(argv, scratch, seconds=_PLAN_SECONDS)
+            except subprocess.TimeoutExpired:
+                return Plan(
+                    ok=False, text=f"the plan took longer than {_PLAN_SECONDS} s; try again"
+                )
         if done.returncode == 0:
-            return Plan(ok=True, text=done.stdout.replace(str(scratch.path), "JOB_FOLDER").strip())
+            text = done.stdout.replace(str(scratch.path), "JOB_FOLDER").strip()
+            return self._with_disk(text)
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
         said = lines[-1] if lines else f"the trainer ended with status {done.returncode}"
         return Plan(ok=False, text=said.removeprefix("error: "))
+
+    def _with_disk(self, text: str) -> Plan:
+        """A plan beside what is free: the trainer says what it will write, the disk of the runs decides."""
+        said = re.search(r"^disk\s+(\d+) MB", text, re.MULTILINE)
+        free = shutil.disk_usage(self.home).free // 2**20
+        if said and int(said[1]) > free:
+            return Plan(
+                ok=False,
+                text=f"this run writes {said[1]} MB and {free} MB are free in {self.home}; free some space, "
+                "keep fewer checkpoints, or set LCM_STUDIO_HOME to a larger disk",
+            )
+        return Plan(ok=True, text=text)
 
     def get(self, job_id: str) -> Job:
         """The job; raises NoSuchJob."""
@@ -187,8 +199,9 @@ class Jobs:
         old = self.store.get(job_id)
         config = self.config(job_id) | dict(changes or {})
         return self.submit(
-            old.recipe, config, name=name or old.name, backend=old.backend, address=old.address
-        )
+            old.recipe, config, name=name or old.name, backend=old.backend, address=old.address,
+            owner=old.owner,
+        )  # fmt: skip
 
     def wait(self, job_id: str, *, seconds: float) -> Job:
         """The job once it has ended, or as it is when `seconds` are over."""

@@ -6,10 +6,11 @@ device (a partial unique index) and any change of a final state within an attemp
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lcm_studio.jobs.records import (
     Identity,
     Job,
     JobConflict,
+    JobsUnavailable,
     NoSuchJob,
     Reason,
     State,
@@ -48,7 +50,7 @@ CREATE TABLE IF NOT EXISTS history (
 """
 _FIELDS = (
     "id", "name", "recipe", "device", "backend", "address", "reference", "state", "reason", "message",
-    "attempt", "created", "queued", "started", "stop_asked", "ended",
+    "attempt", "created", "queued", "started", "stop_asked", "ended", "owner",
 )  # fmt: skip
 
 
@@ -66,13 +68,20 @@ class JobStore:
 
     def __init__(self, path: Path):
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as db:
             db.executescript(_SCHEMA)
+            columns = {row["name"] for row in db.execute("PRAGMA table_info(jobs)")}
+            if "owner" not in columns:  # a table of before runs had owners
+                with suppress(sqlite3.OperationalError):  # another process was faster
+                    db.execute("ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT ''")
 
     @contextmanager
     def _open(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
-        db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        except (sqlite3.Error, OSError) as error:
+            raise self._unavailable(error) from error
         try:
             db.row_factory = sqlite3.Row
             db.execute("PRAGMA journal_mode=WAL")
@@ -82,23 +91,50 @@ class JobStore:
             yield db
             if write:
                 db.execute("COMMIT")
+        except sqlite3.IntegrityError:
+            raise  # the table keeps its rules: the caller's own affair
+        except sqlite3.DatabaseError as error:
+            raise self._unavailable(error) from error
         finally:
             db.close()  # an open transaction rolls back
+
+    def _unavailable(self, error: Exception) -> JobsUnavailable:
+        """What is wrong with the table, and what to do. Nothing is overwritten: the runs' folders stay."""
+        why = str(error) or type(error).__name__
+        if "full" in why or getattr(error, "errno", None) == errno.ENOSPC:
+            remedy = "free some space on this disk"
+        elif isinstance(error, OSError) or "readonly" in why or "locked" in why:
+            remedy = "make its folder writable, or set LCM_STUDIO_HOME to one that is"
+        else:
+            remedy = "move it away and start again; the runs' folders beside it stay as they are"
+        return JobsUnavailable(f"The table of runs, {self.path}, cannot be used ({why}): {remedy}.")
 
     def add(self, job: Job) -> Job:
         """Records a new job as queued."""
         now = time.time()
         with self._open(write=True) as db:
             db.execute(
-                "INSERT INTO jobs (id, name, recipe, device, backend, address, state, created, queued)"
-                " VALUES (?, ?, ?, ?, ?, ?, 'queued', ?, ?)",
-                (job.id, job.name, job.recipe, job.device, job.backend, job.address, now, now),
+                "INSERT INTO jobs (id, name, recipe, device, backend, address, owner,"
+                " state, created, queued) VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?)",
+                (
+                    job.id,
+                    job.name,
+                    job.recipe,
+                    job.device,
+                    job.backend,
+                    job.address,
+                    job.owner,
+                    now,
+                    now,
+                ),
             )
             self._note(db, job.id, 1, "", State.QUEUED)
         return self.get(job.id)
 
     def get(self, job_id: str) -> Job:
         """The job of this id; raises NoSuchJob."""
+        if not isinstance(job_id, str) or not job_id.isascii():
+            raise NoSuchJob(ascii(job_id))
         with self._open() as db:
             row = db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
         if row is None:
