@@ -6,6 +6,7 @@ import argparse
 import ipaddress
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +32,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--port", type=int, default=7860)
     p.add_argument(
         "--auth",
-        metavar="USER:PASS",
-        help="ask for this user and password; also read from LCM_STUDIO_AUTH",
+        metavar="USER:PASS|FILE",
+        help="ask for this user and password, or for those of a file that `python -m lcm_studio users FILE NAME` "
+        "writes; also read from LCM_STUDIO_AUTH",
     )
     p.add_argument(
         "--insecure-no-auth",
@@ -95,12 +97,13 @@ def read_options(argv: list[str] | None = None) -> Options:
     """Flags -> options; exits with one sentence where they do not fit together."""
     p = parser()
     args = p.parse_args(argv)
+    from lcm_studio.spec.errors import StudioError
     from lcm_studio.web.options import Options
 
-    auth = args.auth or os.environ.get("LCM_STUDIO_AUTH")
-    user, colon, password = (auth or "").partition(":")
-    if auth and not (user and colon and password):
-        p.error("--auth wants USER:PASS, both of them not empty")
+    try:
+        users = users_of(args.auth or os.environ.get("LCM_STUDIO_AUTH") or "")
+    except StudioError as error:
+        p.error(f"--auth: {error}")
     if not 0 <= args.queue_size <= 64:
         p.error(f"--queue-size {args.queue_size}: use 0 to 64")
     if not 1 <= args.port <= 65535:
@@ -115,17 +118,32 @@ def read_options(argv: list[str] | None = None) -> Options:
             p.error(f"--trusted-proxy {proxy}: give an address or a network, e.g. 10.0.0.0/8")
     options = Options(
         model=args.model, device=args.device, dtype=args.dtype, host=args.host, port=args.port,
-        auth=(user, password) if auth else None, allow_origins=tuple(args.allow_origin),
+        users=users, allow_origins=tuple(args.allow_origin),
         trusted_proxies=tuple(args.trusted_proxy),
         queue_size=args.queue_size, outputs=args.outputs and args.outputs.expanduser().resolve(),
         data_dirs=tuple(folder.expanduser().resolve() for folder in args.data_dir), offline=args.offline,
     )  # fmt: skip
-    if not options.local and options.auth is None and not args.insecure_no_auth:
+    if not options.local and not options.users and not args.insecure_no_auth:
         p.error(
             f"--host {args.host} lets other machines in: add --auth USER:PASS, "
             "or --insecure-no-auth if everyone who can reach it may use it"
         )
     return options
+
+
+def users_of(auth: str) -> Mapping[str, str]:
+    """Names and password hashes of `USER:PASS`, or of a users' file. Raises BadRequest."""
+    from lcm_studio.spec.errors import BadRequest
+    from lcm_studio.spec.passwords import read_users, single
+
+    if not auth:
+        return {}
+    user, colon, password = auth.partition(":")
+    if user and colon and password:
+        return single(user, password)
+    if colon:
+        raise BadRequest("USER:PASS wants both of them not empty")
+    return read_users(Path(auth).expanduser())
 
 
 def main(argv: list[str] | None = None) -> int:

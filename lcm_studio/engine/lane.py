@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from lcm_studio.engine.batch import Work, run_batch
-from lcm_studio.engine.line import Line, Places
+from lcm_studio.engine.line import MAX_RUNNING, Line, Places
 from lcm_studio.engine.workers import Workers
 from lcm_studio.models.load import LoadedModel
 from lcm_studio.sampling import Ask, Check, Compute, Decode, Embed, Estimate, Finished, answer
@@ -93,7 +93,7 @@ class Lane:
         model: LoadedModel,
         *,
         max_rows: int = 16,
-        max_running: int = 32,
+        max_running: int = MAX_RUNNING,
         max_waiting: int = 64,
         places: Places | None = None,
         device_lock: threading.Lock | None = None,

@@ -13,6 +13,7 @@ from lcm_studio.spec.owners import Owner
 from lcm_studio.spec.requests import Priority
 
 REMEMBERED = 1000  # owners whose last turn is known
+MAX_RUNNING = 32  # pictures in work at once; twice as many where people with nothing in work come
 KEPT_FREE = 8  # places beyond the limit, for people who have nothing here
 
 

@@ -96,11 +96,13 @@ def check_size(width: Any, height: Any, info: ModelInfo) -> None:
 def _texts(request: Sampling) -> None:
     for name, text in (("prompt", request.prompt), ("negative", request.negative)):
         if not isinstance(text, str):
-            raise BadRequest(f"{name} must be text, not {type(text).__name__}")
+            raise BadRequest(f"{name} must be text; write it in quotes")
         if len(text) > limits.MAX_PROMPT:
             raise BadRequest(f"{name} has {len(text)} characters; use at most {limits.MAX_PROMPT}")
         if "\x00" in text:
             raise BadRequest(f"{name} holds a NUL character; remove it")
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise BadRequest(f"{name} holds half a character (a lone surrogate); type it again")
 
 
 def _whole(name: str, value: Any, low: int, high: int) -> None:

@@ -75,12 +75,16 @@ def read_settings(source: str | Path | bytes) -> dict[str, Any] | None:
     texts = known_texts(raw)
     if KEY in texts:
         try:
-            values = json.loads(texts[KEY])
+            values = json.loads(texts[KEY], parse_constant=_no_number)
         except (ValueError, RecursionError):
             values = None
         if isinstance(values, dict):
             return values
     return parse_parameters(texts[COMMON_KEY]) if COMMON_KEY in texts else None
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def known_texts(raw: bytes) -> dict[str, str]:

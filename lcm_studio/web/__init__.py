@@ -9,7 +9,7 @@ How to add a tab
            ...components...
            run = parts.action_row("edit")       # buttons run.go, run.stop (ids edit-go, edit-stop)
            def go(values: dict, request: gr.Request):      # inputs given as a set arrive as a dict
-               yield from studio.play(lambda: make_request(values), owner=request.session_hash, tab="edit")
+               yield from studio.play(lambda: make_request(values), owner=owner_of(request), tab="edit")
            parts.wire_run(studio, run, go, inputs={...}, stage=stage, tab="edit")
            parts.history("edit")                # the session's thumbnails, kept by the browser
            parts.on_restore("edit", apply, outputs=[...])  # settings -> updates; from history or a dropped PNG
@@ -17,8 +17,8 @@ How to add a tab
 2. Add it to ``TABS``. A tab whose module does not exist is left out; modules are imported when the page is built,
    so they must not import torch (``lcm_studio.engine`` does not).
 
-``Studio`` (``lcm_studio.web.studio``) holds what every tab shares: the engine, the options, the turnstile that
-queues requests fairly, the store of pictures, and ``play``: Request -> the values the stage draws. Settings with
+``Studio`` (``lcm_studio.web.studio``) holds what every tab shares: the engine, the options, what is under
+way and can be stopped, the store of pictures, and ``play``: Request -> the values the stage draws. Settings with
 ``"task"`` go to the tab called "edit", all others to "create"; "Send to Edit" calls the browser-side channel
 ``receive-edit`` (``parts.on_receive``). Extra named endpoints: ``gr.api`` inside ``build``; everything else
 is private (``parts.PRIVATE``).

@@ -1,4 +1,4 @@
-"""The workbench as one ASGI app: guard -> own routes -> Gradio. Nothing here imports torch."""
+"""The workbench as one ASGI app: guard -> boundary -> own routes -> Gradio. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import IO, TYPE_CHECKING
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.web.options import Options
 from lcm_studio.web.server import folders
+from lcm_studio.web.server.handouts import Handouts
 from lcm_studio.web.server.loras import LoraStore
 from lcm_studio.web.server.picture_store import PictureStore
-from lcm_studio.web.server.turnstile import Turnstile
+from lcm_studio.web.server.stops import Stops
 from lcm_studio.web.studio import Studio
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from lcm_studio.web.server.index import Index
 
 FIRST_PAGE = 1.5  # seconds that loading waits for the first page to be asked for
-THREADS = 96  # waiting requests hold one each
 
 
 def build_app(engine_factory: Callable[[Options], Engine], options: Options) -> ASGIApp:
@@ -38,8 +38,8 @@ def build_app(engine_factory: Callable[[Options], Engine], options: Options) -> 
         engine=engine_factory(options),
         options=options,
         pictures=pictures,
-        turnstile=Turnstile(running=options.running, waiting=options.queue_size),
-        api_folder=private / "api",
+        stops=Stops(),
+        handouts=Handouts(private / "uploads" / "api"),
         loras=LoraStore(private / "loras", limit=options.lora_limit, free_paths=options.free_paths),
     )
     return assemble(studio, lock)
@@ -54,6 +54,8 @@ def assemble(studio: Studio, lock: IO[str]) -> ASGIApp:
     from lcm_studio.web.distil.routes import job_routes
     from lcm_studio.web.edit.routes import edit_routes
     from lcm_studio.web.page import build_page
+    from lcm_studio.web.server.blocks import settle
+    from lcm_studio.web.server.boundary import Boundary
     from lcm_studio.web.server.guard import Guard
     from lcm_studio.web.server.index import Index
     from lcm_studio.web.server.routes import STATIC, routes
@@ -71,17 +73,17 @@ def assemble(studio: Studio, lock: IO[str]) -> ASGIApp:
 
     api = fastapi.FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     index = Index(api, STATIC)
-    tabs = (*live_routes(studio), *edit_routes(studio), *job_routes())
+    tabs = (*live_routes(studio), *edit_routes(studio), *job_routes(studio))
     api.router.routes.extend(routes(studio, tabs))
     blocks = build_page(studio)
-    blocks.max_threads = THREADS
     gr.mount_gradio_app(
         api, blocks, path="/", server_name=studio.options.host, server_port=studio.options.port,
         theme=theme(), footer_links=[], run_history=False,
-        show_error=True, allowed_paths=[str(studio.api_folder)], max_file_size=studio.options.body_limit, ssr_mode=False, enable_monitoring=False,
+        show_error=True, max_file_size=studio.options.body_limit, ssr_mode=False, enable_monitoring=False,
         pwa=False, mcp_server=False, favicon_path=str(STATIC / "icon.svg"),
     )  # fmt: skip
-    return Guard(index, studio.options)
+    settle(blocks)
+    return Guard(Boundary(index, studio.stops), studio.options)
 
 
 def preload(studio: Studio, index: Index) -> None:
@@ -101,6 +103,6 @@ def engine_for(options: Options) -> Engine:
 
     config = EngineConfig(
         device=options.device, dtype=options.dtype, offline=options.offline,
-        queue_size=options.running + options.queue_size + 16,
+        queue_size=options.queue_size,
     )  # fmt: skip
     return Engine(config)

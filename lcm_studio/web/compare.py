@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from lcm_studio.spec import events
 from lcm_studio.spec.errors import StudioError
+from lcm_studio.spec.owners import Owner
 from lcm_studio.spec.requests import Request
 from lcm_studio.web import views
 from lcm_studio.web.studio import Studio
@@ -16,7 +17,7 @@ STEPS = (1, 2, 4, 8)
 
 
 def compare(
-    studio: Studio, make: Callable[[], Request], *, owner: str | None, tab: str
+    studio: Studio, make: Callable[[], Request], *, owner: Owner, tab: str
 ) -> Iterator[View]:
     """Stage values; each column runs alone, so that its time is its own. Stop keeps the finished ones."""
     try:
@@ -24,22 +25,19 @@ def compare(
         most = studio.engine.info(request.model).max_steps
         columns = tuple(steps for steps in STEPS if steps <= most)
         studio.engine.validate(request)
-        ticket = studio.turnstile.enter(owner or "", tab)
     except StudioError as error:
         yield views.message(str(error))
         return
     frames: list[View] = [{"label": words(steps), "note": "..."} for steps in columns]
     finished: list[View] = []
     last: View | None = None
-    try:
-        for position in studio.turnstile.wait(ticket):
-            yield views.queued(position)
+    with studio.stops.under_way(owner.session, tab) as ticket:
         for i, steps in enumerate(columns):
             if ticket.stop.is_set():
                 break
             yield side_by_side("running", frames, i, len(columns))
             for event in studio.engine.run(
-                replace(request, steps=steps), cancelled=ticket.stop.is_set
+                replace(request, steps=steps), cancelled=ticket.stop.is_set, owner=owner
             ):
                 if isinstance(event, events.Loading | events.Queued | events.Failed):
                     yield studio.show(event, request)
@@ -52,8 +50,6 @@ def compare(
                     }  # fmt: skip
                     finished.append(frames[i])
         yield ending(finished, len(columns), last)
-    finally:
-        studio.turnstile.leave(ticket)
 
 
 def words(steps: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,10 +13,10 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """`running`: requests the engine gets at once. `queue_size`: how many more may wait.
+    """`queue_size`: requests that may wait while others are in work.
 
     `outputs`: a folder that keeps every picture; None = a private folder, swept at the next start.
-    `auth`: (user, password) or None. `allow_origins`: further origins the page may be served under,
+    `users`: names and password hashes (`spec.passwords`); none: nobody signs in. `allow_origins`: further origins the page may be served under,
     e.g. https://studio.example. `trusted_proxies`: addresses or networks of reverse proxies whose
     X-Forwarded-For is believed. `body_limit`: bytes of one upload; `lora_limit`: of one LoRA file.
     `data_dirs`: folders that jobs may read.
@@ -26,11 +27,10 @@ class Options:
     dtype: str = "auto"
     host: str = "127.0.0.1"
     port: int = 7860
-    auth: tuple[str, str] | None = None
+    users: Mapping[str, str] = field(default_factory=dict)
     allow_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     queue_size: int = 32
-    running: int = 8
     outputs: Path | None = None
     data_dirs: tuple[Path, ...] = field(default_factory=tuple)
     offline: bool = True
@@ -46,4 +46,4 @@ class Options:
     @property
     def free_paths(self) -> bool:
         """Whether the page may name models by path: its users are known (this machine, or signed in)."""
-        return self.local or self.auth is not None
+        return self.local or bool(self.users)

@@ -15,6 +15,7 @@ import gradio as gr
 
 from lcm_studio.web import views
 from lcm_studio.web.inputs import Number
+from lcm_studio.web.server.boundary import MISFIT
 from lcm_studio.web.studio import Studio
 
 # Listeners that are the page's own: not in the API docs, not offered to clients.
@@ -144,7 +145,7 @@ def on_failure(event: Any, tab: str) -> None:
 
 def wire_stop(studio: Studio, actions: Actions, tab: str) -> None:
     def stop(request: gr.Request) -> None:
-        studio.turnstile.stop(request.session_hash or "", tab)
+        studio.stops.stop(request.session_hash or "", tab)
 
     on_failure(actions.stop.click(stop, inputs=None, outputs=None, queue=False, **PRIVATE), tab)
 
@@ -164,13 +165,18 @@ def on_channel(
 ) -> gr.HTML:
     """Let the page's own scripts call `fn(data, ...)` by `channel(name)(data)`; data is plain JSON.
 
-    A plain function of the data only, or of `(data, *inputs)`.
+    A plain function of the data only, or of `(data, *inputs)`. The data travel as text: Gradio would take any
+    `{"path": ...}` in them, such as a LoRA's, for an uploaded file and refuse the event.
     """
     wire = mount("wire", name, events=["message"], visible="hidden")
 
     def listen(event: gr.EventData, *args: Any) -> Any:
         # as text, for Gradio takes every {"path": ...} in an event's data for a file of its own
-        return fn(json.loads(event._data), *args)
+        try:
+            data = json.loads(event._data)
+        except (TypeError, ValueError, RecursionError):
+            raise gr.Error(MISFIT, print_exception=False) from None
+        return fn(data, *args)
 
     wire.message(listen, inputs=inputs, outputs=outputs, **PRIVATE)
     return wire

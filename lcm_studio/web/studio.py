@@ -1,42 +1,45 @@
-"""What every tab shares: the engine, the options, the queue, the pictures, and `play`."""
+"""What every tab shares: the engine, the options, what is under way, the pictures, and `play`."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lcm_studio.spec import events
 from lcm_studio.spec.errors import BadRequest, StudioError
+from lcm_studio.spec.owners import Owner
 from lcm_studio.web import views
 
 if TYPE_CHECKING:
     from lcm_studio.engine import Engine
     from lcm_studio.spec.requests import Request
     from lcm_studio.web.options import Options
+    from lcm_studio.web.server.handouts import Handouts
     from lcm_studio.web.server.loras import LoraStore
     from lcm_studio.web.server.picture_store import PictureStore
-    from lcm_studio.web.server.turnstile import Turnstile
+    from lcm_studio.web.server.stops import Stops
 
 View = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Studio:
-    """One per app; holds no user's state. `api_folder`: files for clients of named endpoints."""
+    """One per app; holds no user's state. `handouts`: files for clients of named endpoints."""
 
     engine: Engine
     options: Options
     pictures: PictureStore
-    turnstile: Turnstile
-    api_folder: Path
+    stops: Stops
+    handouts: Handouts
     loras: LoraStore
     preloaded: threading.Event = field(default_factory=threading.Event)
 
-    def allowed_model(self, model: str) -> str:
+    def allowed_model(self, model: Any) -> str:
         """The model a page or client names: any where its users are known, else only those in the catalog."""
+        if not isinstance(model, str):
+            raise BadRequest("model must be text; choose one from the list")
         wanted = model.strip() or self.options.model
         if not self.options.free_paths and wanted not in {
             info.id for info in self.engine.catalog()
@@ -48,28 +51,22 @@ class Studio:
         self,
         make: Callable[[], Request],
         *,
-        owner: str | None,
+        owner: Owner,
         tab: str,
         on_done: Callable[[events.Done], View] | None = None,
     ) -> Iterator[View]:
-        """Build a request, wait for its turn, run it, and yield what the stage draws; never raises for a user's mistake.
+        """Build a request, run it, and yield what the stage draws; never raises for a user's mistake.
 
         `on_done` adds to the last value (e.g. a fidelity read-out).
         """
         try:
             request = make()
             warnings = self.engine.validate(request)
-            ticket = self.turnstile.enter(owner or "", tab)
         except StudioError as error:
             yield views.message(str(error))
             return
-        try:
-            for position in self.turnstile.wait(ticket):
-                yield views.queued(position)
-            if ticket.stop.is_set():
-                yield views.stopped(events.Stopped(), {}, self.pictures)
-                return
-            for event in self.engine.run(request, cancelled=ticket.stop.is_set):
+        with self.stops.under_way(owner.session, tab) as ticket:
+            for event in self.engine.run(request, cancelled=ticket.stop.is_set, owner=owner):
                 if isinstance(event, events.Step) and event.total == 1:
                     continue  # the picture itself is a moment away
                 view = self.show(event, request)
@@ -78,8 +75,6 @@ class Studio:
                         view["message"] = {"kind": "warning", "text": views.sentences(warnings)}
                     view |= on_done(event) if on_done else {}
                 yield view
-        finally:
-            self.turnstile.leave(ticket)
 
     def published(self, done: events.Done) -> events.Done:
         """A result whose settings may leave this machine."""

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from lcm_studio.engine.validate import check_request
-from lcm_studio.spec.errors import ModelError
+from lcm_studio.spec.errors import ModelError, StudioError
 from lcm_studio.spec.events import Done, Event, Failed, Step, Stopped
 from lcm_studio.spec.models import LoadState, ModelInfo
+from lcm_studio.spec.owners import Owner
 from lcm_studio.spec.requests import Generate
 from lcm_studio.spec.settings import to_settings
 
@@ -86,8 +87,17 @@ class FakeEngine:
         self.status = LoadState()
 
     def run(
-        self, request: Generate, cancelled: Callable[[], bool] = lambda: False
+        self,
+        request: Generate,
+        cancelled: Callable[[], bool] = lambda: False,
+        *,
+        owner: Owner | None = None,
     ) -> Iterator[Event]:
+        try:
+            self.validate(request)
+        except StudioError as error:
+            yield Failed(message=str(error))
+            return
         self.requests.append(request)
         info = self.info(request.model)
         width, height = request.width or info.width, request.height or info.height

@@ -9,8 +9,6 @@
 
 # No `from __future__ import annotations`: Gradio reads the endpoint's types from real annotations.
 
-import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,11 @@ import gradio as gr
 
 from lcm_studio.spec import events
 from lcm_studio.spec.errors import BadRequest, StudioError
+from lcm_studio.spec.owners import API
 from lcm_studio.spec.requests import Generate, LoraSpec
 from lcm_studio.web import views
 from lcm_studio.web.create import values as form
+from lcm_studio.web.server.stops import owner_of
 from lcm_studio.web.studio import Studio
 
 
@@ -63,7 +63,7 @@ def add_endpoints(studio: Studio) -> None:
                 decoder=decoder,
                 class_label=class_label,
             )
-            done = finish(studio, wanted, request.session_hash if request else None)
+            done = finish(studio, wanted, request)
         except StudioError as error:
             raise gr.Error(str(error), print_exception=False) from error
         return files(studio, done), dict(done.settings)
@@ -83,20 +83,16 @@ def lora_specs(rows: Any) -> tuple[LoraSpec, ...]:
         ) from error
 
 
-def finish(studio: Studio, request: Any, owner: str | None) -> events.Done:
-    """Wait for the turn, run to the end, and return Done; every other end is a StudioError."""
-    studio.engine.validate(request)
-    ticket = studio.turnstile.enter(f"api:{owner or secrets.token_hex(8)}", "api")
-    try:
-        for _ in studio.turnstile.wait(ticket):
-            pass
-        for event in studio.engine.run(request, cancelled=ticket.stop.is_set):
+def finish(studio: Studio, request: Any, http: gr.Request | None) -> events.Done:
+    """Run to the end, and return Done; every other end is a StudioError. A client that hangs up ends it."""
+    session = str(getattr(http, "session_hash", None) or "")
+    owner = owner_of(http, api=True)
+    with studio.stops.under_way(session, API) as ticket:
+        for event in studio.engine.run(request, cancelled=ticket.stop.is_set, owner=owner):
             if isinstance(event, events.Failed):
                 raise StudioError(event.message)
             if isinstance(event, events.Done):
                 return studio.published(event)
-    finally:
-        studio.turnstile.leave(ticket)
     raise StudioError("The request was stopped.")
 
 
@@ -111,10 +107,8 @@ def files(studio: Studio, done: events.Done) -> list[dict]:
 
 
 def file(studio: Studio, source: Path, name: str) -> dict[str, Any]:
-    """A copy of `source` that Gradio may hand out, as the dict a client understands."""
-    target = studio.api_folder / secrets.token_urlsafe(16) / name
-    target.parent.mkdir(parents=True)
-    shutil.copyfile(source, target)
+    """`source` where Gradio may hand it out, as the dict a client understands."""
+    target = studio.handouts.add(source, name)
     meta: Mapping[str, str] = {"_type": "gradio.FileData"}
     return {
         "path": str(target),

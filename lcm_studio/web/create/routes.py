@@ -20,9 +20,11 @@ from starlette.routing import BaseRoute, Route
 
 from lcm_studio.spec import events
 from lcm_studio.spec.errors import BadRequest, StudioError
-from lcm_studio.spec.requests import Generate
+from lcm_studio.spec.owners import Owner
+from lcm_studio.spec.requests import Generate, Request
 from lcm_studio.web import views
 from lcm_studio.web.create import values as form
+from lcm_studio.web.server.stops import owner_of
 from lcm_studio.web.studio import Studio
 from lcm_studio.web.views import View
 
@@ -62,8 +64,7 @@ class Live:
         """POST {form, refine}: stage values, one JSON object per line."""
         said = await body(http)
         try:
-            request = await asyncio.to_thread(self.request, said)
-            warnings = self.studio.engine.validate(request)
+            request, warnings = await asyncio.to_thread(self.checked, said)
         except StudioError as error:
             return JSONResponse({"detail": str(error)}, 422)
         if not self.slots.acquire(blocking=False):
@@ -74,12 +75,18 @@ class Live:
             self.studio,
             request,
             warnings,
+            owner=owner_of(http),
             refine=bool(said.get("refine")),
             leave=self.slots.release,
         )
         return StreamingResponse(
             run.lines(), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"}
         )
+
+    def checked(self, said: Mapping[str, Any]) -> tuple[Generate, tuple[str, ...]]:
+        """The request and what is to say of it. Files are opened here, off the event loop."""
+        request = self.request(said)
+        return request, self.studio.engine.validate(request)
 
     def request(self, said: Mapping[str, Any]) -> Generate:
         values = said.get("form")
@@ -100,19 +107,15 @@ class Run:
     def __init__(
         self,
         studio: Studio,
-        request: Generate,
+        request: Request,
         warnings: tuple[str, ...],
         *,
+        owner: Owner,
         refine: bool,
         leave: Callable[[], None],
     ) -> None:
-        self.studio, self.request, self.warnings, self.refine, self.leave = (
-            studio,
-            request,
-            warnings,
-            refine,
-            leave,
-        )
+        self.studio, self.request, self.warnings = studio, request, warnings
+        self.owner, self.refine, self.leave = owner, refine, leave
         self.gone = threading.Event()
 
     async def lines(self) -> AsyncIterator[bytes]:
@@ -124,7 +127,10 @@ class Run:
 
         def work() -> None:
             try:
-                for event in self.studio.engine.run(self.request, cancelled=self.gone.is_set):
+                run = self.studio.engine.run(
+                    self.request, cancelled=self.gone.is_set, owner=self.owner
+                )
+                for event in run:
                     if not self.gone.is_set():
                         post(self.view(event))
             finally:

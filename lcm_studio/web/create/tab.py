@@ -16,6 +16,7 @@ from lcm_studio.web.create import controls as create_form
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.controls import TAB, Controls
 from lcm_studio.web.create.fit import FEW_STEPS, fit, most_steps, short_name
+from lcm_studio.web.server.stops import owner_of
 from lcm_studio.web.studio import Studio
 
 LIVE_JS = "(...v) => window.lcm && window.lcm.live('create', Object.fromEntries({names}.map((n, i) => [n, v[i]])))"
@@ -71,13 +72,13 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
 
     def go(data: Mapping[Any, Any], request: gr.Request) -> Iterator[Any]:
         said = ready(data)
-        plays = studio.play(lambda: request_of(said), owner=request.session_hash, tab=TAB)
+        plays = studio.play(lambda: request_of(said), owner=owner_of(request), tab=TAB)
         yield from show(plays, said)
 
     def side_by_side(data: Mapping[Any, Any], request: gr.Request) -> Iterator[Any]:
         said = ready(data)
         yield from show(
-            compare(studio, lambda: request_of(said), owner=request.session_hash, tab=TAB), said
+            compare(studio, lambda: request_of(said), owner=owner_of(request), tab=TAB), said
         )
 
     def show(plays: Iterator[views.View], said: Mapping[str, Any]) -> Iterator[Any]:

@@ -68,7 +68,7 @@ def text(form: Mapping[str, Any], name: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise BadRequest(f"{name} must be text, not {type(value).__name__}")
+        raise BadRequest(f"{name} must be text; write it in quotes")
     if len(value) > limits.MAX_PROMPT:
         raise BadRequest(f"{name} has {len(value)} characters; use at most {limits.MAX_PROMPT}")
     return value.strip()

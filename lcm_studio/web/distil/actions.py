@@ -13,7 +13,8 @@ from lcm_studio.web import parts
 from lcm_studio.web.distil import values as form
 from lcm_studio.web.distil.board import TAB, Board
 from lcm_studio.web.distil.compare import compare
-from lcm_studio.web.distil.watch import act, jobs
+from lcm_studio.web.distil.watch import act, jobs, viewer_of
+from lcm_studio.web.server.stops import owner_of
 from lcm_studio.web.studio import Studio
 from lcm_studio.web.views import note as said
 
@@ -44,15 +45,15 @@ def ask_first(name: str) -> str | None:
 def wire_finished(studio: Studio, c: dict[str, Any], board: Board) -> None:
     """The buttons below a run."""
 
-    def press(action: str) -> Callable[[str | None], tuple[Any, Any]]:
-        def pressed(job_id: str | None) -> tuple[Any, Any]:
+    def press(action: str) -> Callable[[str | None, gr.Request], tuple[Any, Any]]:
+        def pressed(job_id: str | None, request: gr.Request) -> tuple[Any, Any]:
             if not job_id:
                 return gr.skip(), gr.skip()
             try:
                 permitted(studio)
             except StudioError as error:
                 return gr.skip(), said(str(error))
-            shown, sentence = act(action, job_id)
+            shown, sentence = act(action, job_id, viewer_of(studio, request))
             return (gr.skip() if shown == job_id else shown), said(sentence, "info")
 
         return pressed
@@ -62,9 +63,10 @@ def wire_finished(studio: Studio, c: dict[str, Any], board: Board) -> None:
             press(name), board.picker, [board.picker, c["note"]], js=ask_first(name), **parts.PRIVATE,
         )  # fmt: skip
 
-    def fill(job_id: str) -> list[Any]:
+    def fill(job_id: str, request: gr.Request) -> list[Any]:
         try:
-            job, config = jobs().get(job_id), jobs().config(job_id)
+            job = viewer_of(studio, request).job(job_id)
+            config = jobs().config(job_id)
         except StudioError as error:
             return [*([gr.skip()] * len(form.NAMES)), said(str(error))]
         return [
@@ -75,9 +77,10 @@ def wire_finished(studio: Studio, c: dict[str, Any], board: Board) -> None:
     filled = [*(c[name] for name in form.NAMES), c["note"]]
     board.buttons["duplicate"].click(fill, board.picker, filled, **parts.PRIVATE)
 
-    def opened(job_id: str) -> tuple[Any, Any]:
+    def opened(job_id: str, request: gr.Request) -> tuple[Any, Any]:
         try:
             permitted(studio)
+            viewer_of(studio, request).job(job_id)
             folder = str(jobs().folder(job_id).output)
             studio.engine.info(folder)
         except StudioError as error:
@@ -90,7 +93,8 @@ def wire_finished(studio: Studio, c: dict[str, Any], board: Board) -> None:
     )
 
     def side_by_side(job_id: str, request: gr.Request) -> Iterator[Any]:
-        yield from compare(studio, job_id, owner=request.session_hash)
+        viewer = viewer_of(studio, request)
+        yield from compare(studio, job_id, owner=owner_of(request), viewer=viewer)
 
     board.buttons["compare"].click(
         side_by_side, board.picker, board.compared, concurrency_limit=2, **parts.PRIVATE

@@ -11,7 +11,8 @@ import gradio as gr
 
 from lcm_studio.web import parts
 from lcm_studio.web.distil import views
-from lcm_studio.web.distil.watch import look
+from lcm_studio.web.distil.watch import Viewer, look, viewer_of
+from lcm_studio.web.studio import Studio
 
 TAB = "distil"
 _TICK = 2.0
@@ -80,11 +81,11 @@ def build_board() -> Board:
     )  # fmt: skip
 
 
-def wire_board(board: Board) -> None:
+def wire_board(studio: Studio, board: Board) -> None:
     """A timer looks at the jobs; only what changed is sent."""
 
-    def tick(chosen: str | None, seen: dict[str, str]) -> list[Any]:
-        return refresh(chosen, seen)
+    def tick(chosen: str | None, seen: dict[str, str], request: gr.Request) -> list[Any]:
+        return refresh(chosen, seen, viewer_of(studio, request))
 
     timer = gr.Timer(_TICK)
     inputs = [board.picker, board.seen]
@@ -95,13 +96,13 @@ def wire_board(board: Board) -> None:
     parts.on_channel(f"run-{TAB}", lambda id_: str(id_)[:80], outputs=[board.picker])
 
 
-def refresh(chosen: str | None, seen: Mapping[str, str]) -> list[Any]:
+def refresh(chosen: str | None, seen: Mapping[str, str], viewer: Viewer) -> list[Any]:
     """Updates of `Board.outputs`, skips for what the page shows already.
 
     A choice is answered only where it has to change: a look that began before the user chose another run, or
     started one, would else set the picker back.
     """
-    found = look(chosen)
+    found = look(chosen, viewer)
     marks = found.marks()
     choice = {} if found.chosen == chosen else {"value": found.chosen}
 

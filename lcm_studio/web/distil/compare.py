@@ -18,8 +18,9 @@ from lcm_studio.data.listing import list_folder
 from lcm_studio.jobs.config import environment, project_root
 from lcm_studio.spec import events
 from lcm_studio.spec.errors import StudioError
+from lcm_studio.spec.owners import Owner
 from lcm_studio.spec.requests import Generate
-from lcm_studio.web.distil.watch import jobs
+from lcm_studio.web.distil.watch import Viewer, jobs
 from lcm_studio.web.server.picture_store import jpeg
 
 if TYPE_CHECKING:
@@ -33,28 +34,24 @@ _SECONDS = 1800
 _GUIDANCE = 2.0
 
 
-def compare(studio: Studio, job_id: str, *, owner: str | None) -> Iterator[str]:
+def compare(studio: Studio, job_id: str, *, owner: Owner, viewer: Viewer) -> Iterator[str]:
     """HTML of the comparison as it grows."""
     try:
         service = jobs()
+        viewer.job(job_id)
         folder, config = service.folder(job_id), service.config(job_id)
         student, teacher = str(folder.output), str(config.get("teacher") or "")
         prompt = _prompt(config)
         rows = [("This model", student), *([("Teacher", teacher)] if teacher else [])]
         cells: dict[tuple[str, int], str] = {}
         yield _table(rows, cells, prompt, "Making pictures ...")
-        ticket = studio.turnstile.enter(owner or "", "distil")
-        try:
-            for _ in studio.turnstile.wait(ticket):
-                pass
+        with studio.stops.under_way(owner.session, "distil") as ticket:
             for name, model in rows:
                 for steps in STEPS:
                     if ticket.stop.is_set():
                         return
-                    cells[name, steps] = _cell(studio, model, prompt, steps)
+                    cells[name, steps] = _cell(studio, model, prompt, steps, owner)
                     yield _table(rows, cells, prompt, "Making pictures ...")
-        finally:
-            studio.turnstile.leave(ticket)
         if _scenes(config) and (Path(teacher) / "vae").is_dir():  # it measures latent models
             yield _table(
                 rows, cells, prompt, f"Measuring over {_COUNT} held-out scenes: minutes ..."
@@ -67,7 +64,7 @@ def compare(studio: Studio, job_id: str, *, owner: str | None) -> Iterator[str]:
         yield f'<p class="lcm-note lcm-error">{html.escape(str(error))}</p>'
 
 
-def _cell(studio: Studio, model: str, prompt: str, steps: int) -> str:
+def _cell(studio: Studio, model: str, prompt: str, steps: int, owner: Owner) -> str:
     info = studio.engine.info(model)
     guidance = None if info.guidance == "none" else _GUIDANCE
     request = Generate(
@@ -77,7 +74,7 @@ def _cell(studio: Studio, model: str, prompt: str, steps: int) -> str:
         guidance=guidance,
         seed=1,
     )
-    for event in studio.engine.run(request):
+    for event in studio.engine.run(request, owner=owner):
         if isinstance(event, events.Failed):
             raise StudioError(event.message)
         if isinstance(event, events.Done):

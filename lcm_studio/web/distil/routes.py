@@ -15,56 +15,63 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from lcm_studio.spec.errors import StudioError
-from lcm_studio.web.distil.watch import jobs
+from lcm_studio.web.distil.watch import jobs, viewer_of
 
 if TYPE_CHECKING:
     from lcm_studio.jobs.layout import JobFolder
+    from lcm_studio.web.studio import Studio
 
 _SAMPLE = re.compile(r"(step-\d{1,9}|teacher|comparison)\.png")
 
 
-def job_routes() -> list[BaseRoute]:
+def job_routes(studio: Studio) -> list[BaseRoute]:
     """To be mounted under /studio."""
+    routes = JobRoutes(studio)
     return [
-        Route("/jobs/{id}/samples/{name}", sample),
-        Route("/jobs/{id}/output.zip", output),
+        Route("/jobs/{id}/samples/{name}", routes.sample),
+        Route("/jobs/{id}/output.zip", routes.output),
     ]
-
-
-def _folder(http: Http) -> JobFolder | None:
-    try:
-        return jobs().folder(http.path_params["id"])
-    except StudioError:
-        return None
 
 
 def _missing() -> Response:
     return JSONResponse({"detail": "There is no such job or file; look at the list of runs."}, 404)
 
 
-async def sample(http: Http) -> Response:
-    """One validation picture."""
-    folder, name = _folder(http), http.path_params["name"]
-    if folder is None or not _SAMPLE.fullmatch(name):
-        return _missing()
-    path = folder.samples / name
-    if not path.is_file() or path.is_symlink():
-        return _missing()
-    return FileResponse(
-        path, media_type="image/png", headers={"Cache-Control": "private, max-age=60"}
-    )
+class JobRoutes:
+    """What a run has made, for those who may see it."""
 
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
 
-async def output(http: Http) -> Response:
-    """The finished model folder as one uncompressed zip (weights do not shrink)."""
-    folder = _folder(http)
-    if folder is None or not any(folder.output.glob("*")):
-        return _missing()
-    made = await run_in_threadpool(_zip, folder)
-    name = f"{folder.path.name}.zip"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    remove = BackgroundTask(made.unlink, missing_ok=True)
-    return FileResponse(made, media_type="application/zip", headers=headers, background=remove)
+    def _folder(self, http: Http) -> JobFolder | None:
+        try:
+            job = viewer_of(self.studio, http).job(http.path_params["id"])
+            return jobs().folder(job.id)
+        except StudioError:
+            return None
+
+    async def sample(self, http: Http) -> Response:
+        """One validation picture."""
+        folder, name = self._folder(http), http.path_params["name"]
+        if folder is None or not _SAMPLE.fullmatch(name):
+            return _missing()
+        path = folder.samples / name
+        if not path.is_file() or path.is_symlink():
+            return _missing()
+        return FileResponse(
+            path, media_type="image/png", headers={"Cache-Control": "private, max-age=60"}
+        )
+
+    async def output(self, http: Http) -> Response:
+        """The finished model folder as one uncompressed zip (weights do not shrink)."""
+        folder = self._folder(http)
+        if folder is None or not any(folder.output.glob("*")):
+            return _missing()
+        made = await run_in_threadpool(_zip, folder)
+        name = f"{folder.path.name}.zip"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        remove = BackgroundTask(made.unlink, missing_ok=True)
+        return FileResponse(made, media_type="application/zip", headers=headers, background=remove)
 
 
 def _zip(folder: JobFolder) -> Path:

@@ -15,7 +15,7 @@ from lcm_studio.web.distil import values as form
 from lcm_studio.web.distil import views
 from lcm_studio.web.distil.actions import permitted, wire_finished
 from lcm_studio.web.distil.board import TAB, Board, build_board, wire_board
-from lcm_studio.web.distil.watch import data_home, jobs, look
+from lcm_studio.web.distil.watch import data_home, jobs, look, viewer_of
 from lcm_studio.web.studio import Studio
 from lcm_studio.web.views import note as said
 
@@ -36,7 +36,7 @@ def build(studio: Studio) -> None:
             board = build_board()
         with gr.Column(elem_classes="lcm-right", scale=2, min_width=320):
             c = build_form(studio)
-    wire_board(board)
+    wire_board(studio, board)
     wire_data(studio, c, report, sheet)
     wire_start(studio, c, board)
     wire_finished(studio, c, board)
@@ -125,7 +125,10 @@ def _small(label: str, name: str) -> gr.Textbox:
 
 def roots(studio: Studio) -> tuple[Path, ...]:
     """The folders that jobs started from the page may read."""
-    return (*studio.options.data_dirs, data_home())
+    try:
+        return (*studio.options.data_dirs, data_home())
+    except StudioError:  # a home that cannot be written: the board says so
+        return studio.options.data_dirs
 
 
 def teachers(studio: Studio) -> list[str]:
@@ -236,7 +239,7 @@ def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
             return
         yield views.plan(found.text, found.ok), gr.skip(), None
 
-    def start(data: Mapping[Any, Any]) -> Iterator[Any]:
+    def start(data: Mapping[Any, Any], request: gr.Request) -> Iterator[Any]:
         try:
             recipe, config = read(data)
             yield (
@@ -247,11 +250,13 @@ def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
             found = jobs().plan(recipe, config)
             if not found.ok:
                 raise BadRequest(found.text)
-            job = jobs().submit(recipe, config, name=str(data.get(c["name"]) or ""))
+            viewer = viewer_of(studio, request)
+            name = str(data.get(c["name"]) or "")
+            job = jobs().submit(recipe, config, name=name, owner=viewer.user)
         except StudioError as error:
             yield gr.skip(), gr.skip(), said(str(error))
             return
-        choices = list(look(job.id).choices)
+        choices = list(look(job.id, viewer).choices)
         yield (
             gr.update(choices=choices, value=job.id, visible=True),
             gr.skip(),

@@ -31,6 +31,11 @@ EMPTY = (
 )
 
 
+def plain(sentence: str) -> str:
+    """A board that has nothing to show but this."""
+    return f'<div class="distil-empty"><p>{html.escape(sentence)}</p></div>'
+
+
 def label(job: Job) -> str:
     """A job in the list."""
     return f"{job.name} · {_WORDS[job.state]} · {job.id}"

@@ -6,12 +6,19 @@ import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from lcm_studio.jobs.records import ACTIVE, RESUMABLE, Job, State
+from lcm_studio.jobs.planning import writing
+from lcm_studio.jobs.records import ACTIVE, RESUMABLE, Job, NoSuchJob, State
 from lcm_studio.jobs.service import Jobs, default_home
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.web.distil import views
+from lcm_studio.web.server.stops import user_of
 
+if TYPE_CHECKING:
+    from lcm_studio.web.studio import Studio
+
+STRANGERS = "Runs are shown to users who sign in: start the studio with --auth."
 ACTIONS = ("stop", "save", "sample", "resume", "duplicate", "delete", "open", "compare")
 
 
@@ -28,8 +35,33 @@ def jobs() -> Jobs:
 def data_home() -> Path:
     """Where uploads and the example scenes are kept, beside the jobs."""
     folder = default_home().parent / "data"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Viewer:
+    """Who looks: `user` is signed in (empty where nobody signs in); a stranger on an open address sees no run."""
+
+    user: str = ""
+    stranger: bool = False
+
+    def sees(self, job: Job) -> bool:
+        """One's own runs, and those of nobody: started in a shell, or where nobody signs in."""
+        return not self.stranger and (not job.owner or job.owner == self.user)
+
+    def job(self, job_id: str) -> Job:
+        """The job, where it may be seen; else NoSuchJob, as for an id that no job has."""
+        job = jobs().get(job_id)
+        if not self.sees(job):
+            raise NoSuchJob(job_id)
+        return job
+
+
+def viewer_of(studio: Studio, request: Any) -> Viewer:
+    """Of Gradio's request, or Starlette's."""
+    return Viewer(user=user_of(request), stranger=not studio.options.free_paths)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,27 +87,36 @@ class Look:
         }
 
 
-def look(chosen: str | None) -> Look:
-    """The state of `chosen`, or of the newest job where it is none."""
+def empty(head: str) -> Look:
+    """A board without a run."""
+    return Look(
+        chosen=None, choices=(), head=head, strip="", log="", outcome="", actions=frozenset()
+    )
+
+
+def look(chosen: str | None, viewer: Viewer) -> Look:
+    """The state of `chosen`, or of the newest job where it is none; a sentence where the table cannot be read."""
+    if viewer.stranger:
+        return empty(views.plain(STRANGERS))
+    try:
+        return _look(chosen, viewer)
+    except StudioError as error:
+        return empty(views.plain(str(error)))
+
+
+def _look(chosen: str | None, viewer: Viewer) -> Look:
     service = jobs()
     service.wake()
-    every = service.list()[::-1]
+    everybody = service.list()
+    every = [job for job in everybody if viewer.sees(job)][::-1]
     options = tuple((views.label(job), job.id) for job in every)
     job = next((job for job in every if job.id == chosen), every[0] if every else None)
     if job is None:
-        return Look(
-            chosen=None,
-            choices=(),
-            head=views.EMPTY,
-            strip="",
-            log="",
-            outcome="",
-            actions=frozenset(),
-        )
+        return empty(views.EMPTY)
     folder = service.folder(job.id)
     ahead = sum(
         other.device == job.device and (other.active or other.queued < job.queued)
-        for other in every
+        for other in everybody
         if other.id != job.id and not other.final
     )
     return Look(
@@ -108,10 +149,11 @@ def possible(job: Job) -> frozenset[str]:
     return frozenset(found)
 
 
-def act(action: str, job_id: str) -> tuple[str | None, str]:
+def act(action: str, job_id: str, viewer: Viewer) -> tuple[str | None, str]:
     """Carries out a button; (job to show, one sentence)."""
-    service = jobs()
     try:
+        service = jobs()
+        viewer.job(job_id)
         match action:
             case "stop":
                 job = service.stop(job_id)

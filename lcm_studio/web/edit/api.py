@@ -57,7 +57,7 @@ def endpoint(studio: Studio, task: str) -> Callable[..., Any]:
                 count=count,
                 model=studio.allowed_model(model),
             )
-            done = api.finish(studio, wanted, request.session_hash if request else None)
+            done = api.finish(studio, wanted, request)
         except StudioError as error:
             raise gr.Error(str(error), print_exception=False) from error
         return api.files(studio, done), dict(done.fidelity), dict(done.settings)

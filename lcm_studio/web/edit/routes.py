@@ -17,6 +17,7 @@ from lcm_studio.spec.requests import Edit
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.routes import LIMIT, Run
 from lcm_studio.web.edit import values as edit_form
+from lcm_studio.web.server.stops import owner_of
 from lcm_studio.web.studio import Studio
 
 MAX_BODY = 12 * 1024 * 1024
@@ -36,17 +37,24 @@ class Sketch:
         """Stage values, one JSON object per line."""
         try:
             said = self._said(await http.body())
-            request = await asyncio.to_thread(self.request, said)
-            warnings = self.studio.engine.validate(request)
+            request, warnings = await asyncio.to_thread(self.checked, said)
         except StudioError as error:
             return JSONResponse({"detail": str(error)}, 422)
         if not self.slots.acquire(blocking=False):
             return JSONResponse({"detail": "The studio is busy; Live goes on in a moment."}, 503)
         refine = bool(said.get("refine"))
-        run = Run(self.studio, request, warnings, refine=refine, leave=self.slots.release)  # type: ignore[arg-type]
+        run = Run(
+            self.studio, request, warnings,
+            owner=owner_of(http), refine=refine, leave=self.slots.release,
+        )  # fmt: skip
         return StreamingResponse(
             run.lines(), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"}
         )
+
+    def checked(self, said: Mapping[str, Any]) -> tuple[Edit, tuple[str, ...]]:
+        """The request and what is to say of it, off the event loop."""
+        request = self.request(said)
+        return request, self.studio.engine.validate(request)
 
     def request(self, said: Mapping[str, Any]) -> Edit:
         """One step while the hand moves, all of them, with previews, when it rests.

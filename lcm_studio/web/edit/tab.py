@@ -23,6 +23,7 @@ from lcm_studio.web.edit import controls as edit_controls
 from lcm_studio.web.edit import values as edit_form
 from lcm_studio.web.edit.controls import TAB, Controls
 from lcm_studio.web.edit.values import Desk
+from lcm_studio.web.server.stops import owner_of
 from lcm_studio.web.studio import Studio
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "assets" / "examples"
@@ -129,7 +130,7 @@ def wire_go(studio: Studio, c: Controls, board: Board) -> None:
             return {"facts": facts, "origin": results.origin(asked[0], done)}
 
         yield {c["seed"]: said["seed"]}
-        for view in studio.play(make, owner=request.session_hash, tab=TAB, on_done=on_done):
+        for view in studio.play(make, owner=owner_of(request), tab=TAB, on_done=on_done):
             if view["phase"] == "running" and view.get("frames"):
                 film.append(view["frames"][0]["src"])
             yield {board.stage: view} | ended
@@ -144,7 +145,7 @@ def wire_go(studio: Studio, c: Controls, board: Board) -> None:
         said, desk, drawn = read(given)
         yield {c["seed"]: said["seed"], board.kept: "", board.film: ""}
         make = lambda: request_of(said, desk, drawn, 1)  # noqa: E731
-        for view in compare(studio, make, owner=request.session_hash, tab=TAB):
+        for view in compare(studio, make, owner=owner_of(request), tab=TAB):
             yield {board.stage: view}
 
     for button, fn in (

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lcm_studio.web.server.signin import Login
+from lcm_studio.web.server.stops import USER
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -36,6 +37,7 @@ HEADERS = {
     b"cross-origin-resource-policy": b"same-origin",
     b"cross-origin-opener-policy": b"same-origin",
 }
+DEVELOPERS = re.compile(r"/gradio_api/(dev/|(undo-)?vibe-|deep_link|monitoring|run-history/|runs)")
 SAFE = ("GET", "HEAD", "OPTIONS")
 LORA_PATH = "/studio/lora"
 RATE, BURST = 60.0, 240.0  # changing requests per second and at once, per client address
@@ -59,7 +61,7 @@ class Guard:
         self.limits = {LORA_PATH: options.lora_limit}
         self.limit = options.body_limit
         self.buckets = Buckets(rate=RATE, burst=BURST)
-        self.login = Login(*options.auth) if options.auth else None
+        self.login = Login(options.users) if options.users else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -78,8 +80,11 @@ class Guard:
                 and await self.login.answer(scope, receive, with_headers(send), headers)
             ):
                 return
-            if self.login and not self.login.known(headers, client(scope)):
-                raise Refusal(401, "Sign in first.")
+            if self.login:
+                user = self.login.known(headers, client(scope))
+                if not user:
+                    raise Refusal(401, "Sign in first.")
+                scope = {**scope, USER: user}
             check_path(scope["path"])
         except Refusal as refusal:
             await refuse(scope, send, refusal)
@@ -169,8 +174,10 @@ class Proxies:
 
 
 def check_path(path: str) -> None:
-    """Gradio can fetch other hosts for a page; this one never asks it to."""
+    """Gradio can fetch other hosts for a page; this one never asks it to. Its developers' routes are closed."""
     lower = path.lower()
+    if DEVELOPERS.match(lower):
+        raise Refusal(404, "There is nothing at this address.")
     if "/proxy=" in lower or re.search(r"/file=[a-z][a-z0-9+.-]*:", lower):
         raise Refusal(403, "The studio fetches nothing from other hosts.")
 

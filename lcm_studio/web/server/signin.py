@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -13,6 +14,8 @@ from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
+
+from lcm_studio.spec.passwords import hashed, matches
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -38,35 +41,49 @@ button{background:#2f4a5f;color:#fff;border:0;cursor:pointer}p{margin:0;color:#a
 class Login:
     """Who is signed in. Tokens live in memory: a restart signs everybody out."""
 
-    def __init__(self, user: str, password: str) -> None:
-        self._pair = f"{user}:{password}".encode()
-        self._tokens: OrderedDict[str, float] = OrderedDict()
+    def __init__(self, users: Mapping[str, str]) -> None:
+        """`users`: names and hashes of `passwords`."""
+        self._users = dict(users)
+        self._nobody = hashed(secrets.token_urlsafe(16))
+        self._key = secrets.token_bytes(32)
+        self._right: OrderedDict[bytes, str] = OrderedDict()  # pairs that were right -> user
+        self._tokens: OrderedDict[str, tuple[float, str]] = OrderedDict()
         self._failures: OrderedDict[str, list[float]] = OrderedDict()
 
-    def known(self, headers: Mapping[str, str], address: str) -> bool:
-        """Whether a request carries a valid cookie or Basic credentials."""
-        token = cookie(headers)
-        if token and self._tokens.get(token, 0.0) > time.time():
-            return True
+    def known(self, headers: Mapping[str, str], address: str) -> str:
+        """The user whose valid cookie or Basic credentials a request carries, or an empty text."""
+        end, user = self._tokens.get(cookie(headers), (0.0, ""))
+        if end > time.time():
+            return user
         kind, _, said = headers.get("authorization", "").partition(" ")
         if kind.lower() != "basic" or self.throttled(address):
-            return False
+            return ""
         try:
             pair = base64.b64decode(said, validate=True)
         except (binascii.Error, ValueError):
-            return False
+            return ""
         return self.check(pair, address)
 
-    def check(self, pair: bytes, address: str) -> bool:
-        if hmac.compare_digest(pair, self._pair):
+    def check(self, pair: bytes, address: str) -> str:
+        """The user of `name:password`, or an empty text, which is counted. A right pair is hashed once only."""
+        mark = hmac.digest(self._key, pair, "sha256")
+        user = self._right.get(mark, "")
+        if not user:
+            name, _, password = pair.decode("utf-8", "surrogateescape").partition(":")
+            right = matches(password, self._users.get(name, self._nobody))
+            user = name if right and name in self._users else ""
+        if user:
+            self._right[mark] = user
+            while len(self._right) > MOST:
+                self._right.popitem(last=False)
             self._failures.pop(address, None)
-            return True
+            return user
         now = time.monotonic()
         recent = [t for t in self._failures.pop(address, []) if now - t < WINDOW]
         self._failures[address] = [*recent, now]
         while len(self._failures) > MOST:
             self._failures.popitem(last=False)
-        return False
+        return ""
 
     def throttled(self, address: str) -> bool:
         now = time.monotonic()
@@ -115,14 +132,15 @@ class Login:
                 break
         said = parse_qs(raw.decode("utf-8", "replace"), keep_blank_values=True)
         pair = f"{said.get('username', [''])[0]}:{said.get('password', [''])[0]}".encode()
-        if not self.check(pair, address):
+        user = await asyncio.to_thread(self.check, pair, address)
+        if not user:
             text = "User or password is wrong."
             await reply(
                 send, 401, (PAGE % text).encode() if page else json.dumps({"detail": text}).encode()
             )
             return
         token = secrets.token_urlsafe(32)
-        self._tokens[token] = time.time() + LIFETIME
+        self._tokens[token] = (time.time() + LIFETIME, user)
         while len(self._tokens) > MOST:
             self._tokens.popitem(last=False)
         secure = "; Secure" if scope.get("scheme") == "https" else ""

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from lcm_studio.web.distil import board as distil_board
-from lcm_studio.web.distil.watch import Look
+from lcm_studio.web.distil.watch import Look, Viewer
 
 
-def look(chosen: str | None) -> Look:
+def look(chosen: str | None, viewer: Viewer | None = None) -> Look:
     return Look(
         chosen=chosen, choices=(("New", "new"), ("Old", "old")), head=f"<p>{chosen}</p>", strip="", log="",
         outcome="", actions=frozenset(),
@@ -20,8 +20,8 @@ def look(chosen: str | None) -> Look:
 def picker_of(
     monkeypatch: pytest.MonkeyPatch, asked: str | None, found: str | None
 ) -> dict[str, Any]:
-    monkeypatch.setattr(distil_board, "look", lambda chosen: look(found))
-    update = distil_board.refresh(asked, {})[0]
+    monkeypatch.setattr(distil_board, "look", lambda chosen, viewer: look(found))
+    update = distil_board.refresh(asked, {}, Viewer())[0]
     assert update["choices"] == [("New", "new"), ("Old", "old")]
     return dict(update)
 
@@ -40,6 +40,6 @@ def test_a_choice_is_made_where_there_is_none_or_it_is_gone(
 
 def test_what_the_page_shows_already_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distil_board, "look", look)
-    first = distil_board.refresh("old", {})
-    again = distil_board.refresh("old", first[-1])
+    first = distil_board.refresh("old", {}, Viewer())
+    again = distil_board.refresh("old", first[-1], Viewer())
     assert all("value" not in part and "choices" not in part for part in again)

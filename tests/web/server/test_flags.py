@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import app
+from lcm_studio.spec.passwords import matches
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -38,7 +39,8 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
     "flags, words",
     [
         (["--host", "0.0.0.0"], "--insecure-no-auth"),
-        (["--auth", "ann"], "USER:PASS"),
+        (["--auth", "ann"], "users' file"),
+        (["--auth", "ann:"], "USER:PASS"),
         (["--queue-size", "-1"], "queue-size"),
         (["--port", "0"], "port"),
         (["--allow-origin", "studio.example"], "https://studio.example"),
@@ -58,7 +60,7 @@ def test_flags_that_do_not_fit_are_one_sentence(
 def test_flags_become_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LCM_STUDIO_AUTH", raising=False)
     plain = app.read_options([])
-    assert plain.local and plain.offline and plain.auth is None and plain.free_paths
+    assert plain.local and plain.offline and not plain.users and plain.free_paths
     told = app.read_options(
         [
             "--host",
@@ -74,7 +76,7 @@ def test_flags_become_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             "10.0.0.0/8",
         ]
     )
-    assert told.auth == ("ann", "s:ecret") and not told.offline and told.outputs == tmp_path
+    assert matches("s:ecret", told.users["ann"]) and not told.offline and told.outputs == tmp_path
     assert not told.local and told.free_paths and told.queue_size == 3
     assert told.trusted_proxies == ("10.0.0.0/8",)
     assert not app.read_options(["--host", "0.0.0.0", "--insecure-no-auth"]).free_paths

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lcm_studio.spec.passwords import single
 from lcm_studio.web.options import Options
 from lcm_studio.web.server.guard import Buckets, Guard, Hosts, Proxies, Refusal
 from lcm_studio.web.server.signin import Login
@@ -75,7 +76,7 @@ def test_every_route_refuses_foreign_requests(
 def test_every_route_wants_a_sign_in(client: Any, paths: list[str]) -> None:
     from starlette.testclient import TestClient
 
-    guarded = Guard(client.app.app, Options(auth=("ann", "secret"), preload=False))
+    guarded = Guard(client.app.app, Options(users=single("ann", "secret"), preload=False))
     guarded.buckets = Buckets(rate=1e6, burst=1e6)
     anonymous = TestClient(guarded, base_url="http://127.0.0.1:7860")
     for path in paths:
@@ -92,7 +93,7 @@ def test_every_route_wants_a_sign_in(client: Any, paths: list[str]) -> None:
 def test_signing_in_by_form_and_out_again(client: Any) -> None:
     from starlette.testclient import TestClient
 
-    guarded = Guard(client.app.app, Options(auth=("ann", "s:ecret"), preload=False))
+    guarded = Guard(client.app.app, Options(users=single("ann", "s:ecret"), preload=False))
     browser = TestClient(guarded, base_url="http://127.0.0.1:7860")
     answer = browser.post("/login", data={"username": "ann", "password": "s:ecret"})
     assert answer.status_code == 200 and "HttpOnly" in answer.headers["set-cookie"]
@@ -105,7 +106,7 @@ def test_signing_in_by_form_and_out_again(client: Any) -> None:
 def test_guesses_are_throttled(client: Any) -> None:
     from starlette.testclient import TestClient
 
-    guarded = Guard(client.app.app, Options(auth=("ann", "secret"), preload=False))
+    guarded = Guard(client.app.app, Options(users=single("ann", "secret"), preload=False))
     thief = TestClient(guarded, base_url="http://127.0.0.1:7860")
     codes = [
         thief.post("/login", data={"username": "ann", "password": str(i)}).status_code
@@ -116,7 +117,7 @@ def test_guesses_are_throttled(client: Any) -> None:
 
 
 def test_login_counts_each_address_by_itself() -> None:
-    login = Login("ann", "secret")
+    login = Login(single("ann", "secret"))
     for _ in range(5):
         assert not login.check(b"ann:guess", "10.0.0.1")
     assert login.throttled("10.0.0.1") and not login.throttled("10.0.0.2")
@@ -249,7 +250,7 @@ def test_users_behind_a_trusted_proxy_are_limited_each_by_themselves(client: Any
 def test_guesses_behind_a_trusted_proxy_lock_out_only_the_guesser(client: Any) -> None:
     from starlette.testclient import TestClient
 
-    options = Options(auth=("ann", "secret"), preload=False, trusted_proxies=("10.0.0.0/8",))
+    options = Options(users=single("ann", "secret"), preload=False, trusted_proxies=("10.0.0.0/8",))
     proxy = TestClient(
         Guard(client.app.app, options), base_url="http://127.0.0.1:7860", client=("10.0.0.9", 1)
     )

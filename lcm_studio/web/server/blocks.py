@@ -1,0 +1,78 @@
+"""Gradio's Blocks with two habits of a public server: errors in one sentence, and little kept of each session."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+import gradio as gr
+from fastapi.exceptions import RequestValidationError
+from gradio.state_holder import SessionState, StateHolder
+from gradio.utils import LRUCache
+from starlette.requests import Request as Http
+from starlette.responses import JSONResponse, Response
+
+from lcm_studio.web.server.boundary import MISFIT, sentence
+
+UNREAD = 256  # sessions whose unread messages are kept
+
+
+class Page(gr.Blocks):
+    """A page whose functions fail in words: what they raise and did not mean to say goes to the log."""
+
+    async def process_api(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().process_api(*args, **options)
+        except gr.Error:
+            raise
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            sentence(error)
+            raise gr.Error(MISFIT, print_exception=False) from error
+        except Exception as error:
+            raise gr.Error(sentence(error)[1], print_exception=False) from error
+
+
+class LeanState(SessionState):
+    """One session's state without a copy of the page's configuration and of every value sent: only deep links need it."""
+
+    def __init__(self, blocks: gr.Blocks) -> None:
+        self.blocks_config = copy(blocks.default_config)
+        self.config_values: dict[int, Any] = {}
+        self.state_data: dict[int, Any] = {}
+        self._state_ttl: dict[int, Any] = {}
+        self.is_closed = False
+        self.STATE_TTL_WHEN_CLOSED = 3600
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        super().__setitem__(key, value)
+        self.config_values.clear()
+
+    def _update_config(self, key: int) -> None:
+        """Nothing is kept."""
+
+    def _update_value_in_config(self, key: int, value: Any) -> None:
+        """Nothing is kept."""
+
+
+class Sessions(StateHolder):
+    """The latest sessions; the oldest make room."""
+
+    def __getitem__(self, session_id: str) -> SessionState:
+        if session_id not in self.session_data:
+            self.session_data[session_id] = LeanState(self.blocks)
+        return super().__getitem__(session_id)
+
+
+async def misfit(_: Http, error: Exception) -> Response:
+    """A body that is no request of Gradio's; its own answer holds what was sent, which need not be valid JSON."""
+    return JSONResponse({"detail": MISFIT}, 422)
+
+
+def settle(blocks: gr.Blocks) -> None:
+    """To be called once the page is mounted."""
+    sessions = Sessions()
+    sessions.set_blocks(blocks)
+    blocks.app.state_holder = sessions
+    blocks.app.add_exception_handler(RequestValidationError, misfit)
+    blocks._queue.ANALYTICS_MAX_EVENTS = 100
+    blocks._queue.pending_messages_per_session = LRUCache(UNREAD)
