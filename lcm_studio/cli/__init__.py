@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from lcm_studio import __version__
 from lcm_studio.spec.errors import StudioError
 
-COMMANDS = ("generate", "edit", "lab", "models", "doctor", "data", "jobs")
+COMMANDS = ("generate", "edit", "lab", "models", "doctor", "data", "jobs", "users")
 
 
 def parser() -> argparse.ArgumentParser:
