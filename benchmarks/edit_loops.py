@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lcm_studio.edits.problem import Known, Problem
-from lcm_studio.edits.schedules import on_grid
+from lcm_studio.edits.schedule import on_grid
 from lcm_studio.maths.grids import karras_sigmas
 from lcm_studio.maths.schedule import make_betas
 from lcm_studio.models.protocol import Cond

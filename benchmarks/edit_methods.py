@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +21,21 @@ from PIL import Image
 from benchmarks.edit_batch import together
 from benchmarks.edit_loops import LOOPS, TEACHER_LOOPS
 from benchmarks.edit_scenes import FIRST, KERNEL, SIDE, SIGMA, Scene, known_gap
+from lcm_studio.edits.blurs import blur_operator
 from lcm_studio.edits.finish import to_bytes
-from lcm_studio.edits.holes import fill
-from lcm_studio.edits.measured import blur_operator
-from lcm_studio.edits.prepare import picture, tensor
-from lcm_studio.edits.registry import task_of
-from lcm_studio.edits.run import edit_session
+from lcm_studio.edits.hole import fill
+from lcm_studio.edits.loop import Projection, solve
+from lcm_studio.edits.pixels import picture, tensor
 from lcm_studio.edits.seams import block_seam_score, seam_score
 from lcm_studio.engine import Engine, EngineConfig
+from lcm_studio.engine.session import build, conditioned, session
 from lcm_studio.models.protocol import Prompt
-from lcm_studio.sampling import SeededNoise
+from lcm_studio.sampling import Encode, SeededNoise, Steps, plan
+from lcm_studio.spec.requests import Edit
 
+Array = np.ndarray
 CLASSICAL = ("aplus", "bicubic", "telea", "ns")
-OURS: dict[str, dict[str, Any]] = {
-    "ours": {},
-    "residual": {"method": "residual"},
-    "latent": {"method": "latent"},
-    "paste": {"method": "end"},
-}
+OURS = ("ours", "residual", "latent", "paste")
 METHODS = (
     *("aplus", "bicubic", "telea", "ns", "ours-4", "ours-8", "paste-4", "blend-4", "alg4-4"),
     *("cm4ir-4", "latino-8", "residual-4", "latent-4", "repaint-100", "ddnm-100"),
@@ -45,7 +43,6 @@ METHODS = (
 HOLE_ONLY = ("telea", "ns", "latent", "blend", "repaint")
 RESIDUAL_TASKS = ("inpaint", "colorize", "superres4")  # of the ablation that encodes twice a level
 SEEDS = 4
-Array = np.ndarray
 
 
 def steps_of(method: str) -> int:
@@ -70,17 +67,51 @@ def fits(task: str, method: str) -> bool:
     return not (task == "denoise" and name == "alg4")
 
 
+class Residual(Projection):
+    """An ablation: what the autoencoder loses is measured at every level, z0 + E(u') - E(u), at twice the encodings."""
+
+    def encoded(self, z0: torch.Tensor, u: torch.Tensor, projected: torch.Tensor) -> Steps:
+        after, before = (yield Encode(torch.cat([projected, u]))).chunk(2)
+        kept: torch.Tensor = after + (z0 - before)
+        return kept
+
+
+class Paste(Projection):
+    """An ablation: nothing is projected before the end."""
+
+    projects = False
+
+
+HOOKS: dict[str, type[Projection]] = {"residual": Residual, "paste": Paste}
+
+
+def ablated(
+    request: Edit, model: Any, seed: int, hook: type[Projection]
+) -> Generator[Any, Any, Array]:
+    """An edit by another projection, finished as ours."""
+    problem = build(request, model)
+    height, width = problem.size
+    planned = plan(request, model, width, height)
+    cond, first = yield from conditioned(problem, planned, request.prompt)
+    noise = SeededNoise((seed,), planned.shape)
+    decoded = yield from solve(problem, model, cond, noise, first, hook=hook)
+    return problem.finish(decoded, lambda share: None)[0][0]
+
+
 class Bench:
     """Models and features of a run; scenes are rendered as they are needed.
 
-    `models`: folders that are looked in before the bundled one.
+    `models`: folders that are looked in before the bundled one. `student`: the model whose edits are measured.
     """
 
-    def __init__(self, *, models: Sequence[Path] = (), features: Path) -> None:
+    def __init__(
+        self, *, models: Sequence[Path] = (), features: Path, student: str = "scenery-lcm"
+    ) -> None:
         from lcm_studio.engine.engine import default_folders
         from training.evaluation.features import load_features
 
         self.engine = Engine(EngineConfig(models_dirs=(*models, *default_folders()), keep=3))
+        self.student = student
         self.features = load_features(features)
         self._truths: dict[int, tuple[Array, str]] = {}
         self._embedded: dict[int, Array] = {}
@@ -111,20 +142,31 @@ class Bench:
         return np.stack([self._embedded[s.seed] for s in scenes])
 
     def make(
-        self, scenes: Sequence[Scene], method: str, offset: int = 0, **more: Any
+        self,
+        scenes: Sequence[Scene],
+        method: str,
+        offset: int = 0,
+        guidance: float | None = None,
+        **more: Any,
     ) -> tuple[Array, float]:
-        """Results `(N, H, W, 3)` uint8 and evaluations per picture; `offset` is added to each scene's seed."""
+        """Results `(N, H, W, 3)` uint8 and evaluations per picture; `offset` is added to each scene's seed.
+
+        `guidance` and `more` settings of ours take the place of the model's own.
+        """
         if method in CLASSICAL:
             return np.stack([classical(s, method) for s in scenes]), 0
         name, steps = method.partition("-")[0], steps_of(method)
         teacher = name in TEACHER_LOOPS
-        model = self.engine.model("scenery-teacher" if teacher else "scenery-lcm")
+        model = self.engine.model("scenery-teacher" if teacher else self.student)
 
         def one(scene: Scene) -> Generator[Any, Any, Array]:
             seed = (scene.seed + offset) % 2**31
+            if name in HOOKS:
+                return (yield from ablated(scene.request(steps, seed), model, seed, HOOKS[name]))
             if name in OURS:
-                request = scene.request(steps, seed, **OURS[name], **more)
-                outcome = yield from edit_session(request, model, (seed,), 1)
+                options = {"method": "latent"} if name == "latent" else {}
+                request = replace(scene.request(steps, seed, **options, **more), guidance=guidance)
+                outcome = yield from session(request, model, (seed,), 1)
                 return outcome.images[0]
             return (yield from _published(scene, name, steps, seed, model))
 
@@ -135,7 +177,7 @@ class Bench:
         """Loads a method's model, so that no cell pays for it."""
         if method not in CLASSICAL:
             teacher = method.partition("-")[0] in TEACHER_LOOPS
-            self.engine.model("scenery-teacher" if teacher else "scenery-lcm")
+            self.engine.model("scenery-teacher" if teacher else self.student)
 
     def cell(
         self, task: str, method: str, indices: Sequence[int], seeded: Sequence[int] = ()
@@ -198,12 +240,8 @@ class Bench:
 def _published(
     scene: Scene, name: str, steps: int, seed: int, model: Any
 ) -> Generator[Any, Any, Array]:
-    request = scene.request(4, seed)
-    build = task_of(request.task).build
-    if build is None:
-        raise ValueError(f"task {request.task!r} is no problem for a loop")
-    problem = build(request, model)
-    height, width = problem.start.shape[-2:]
+    problem = build(scene.request(4, seed), model)
+    height, width = problem.size
     noise = SeededNoise((seed,), model.sample_shape(width, height))
     prompt = Prompt(
         text=scene.caption,

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.edit_batch import together
 from benchmarks.edit_scenes import Scene
-from lcm_studio.edits.run import edit_session
+from lcm_studio.engine.session import session
 from lcm_studio.spec.requests import Edit
 
 if TYPE_CHECKING:
@@ -90,6 +90,6 @@ def _edit(bench: Bench, scene: Scene, image: Array, task: str, options: dict) ->
 
 def _frames(bench: Bench, request: Edit) -> tuple[Array, ...]:
     model = bench.engine.model("scenery-lcm")
-    outcomes, _ = together(model, [edit_session(request, model, (1,), 1)])
+    outcomes, _ = together(model, [session(request, model, (1,), 1)])
     images: tuple[Array, ...] = outcomes[0].images
     return images

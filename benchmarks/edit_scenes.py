@@ -7,9 +7,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lcm_studio.edits.finish import to_bytes
-from lcm_studio.edits.measured import blur_operator, luma_of
-from lcm_studio.edits.prepare import picture, tensor
+from lcm_studio.edits.blurs import blur_operator
+from lcm_studio.edits.finish import luma_of, to_bytes
+from lcm_studio.edits.pixels import picture, tensor
 from lcm_studio.spec.requests import Edit
 
 TASKS = (

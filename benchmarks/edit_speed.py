@@ -15,12 +15,10 @@ import torch
 from benchmarks.edit_scenes import KERNEL
 from benchmarks.timing import median, write
 from lcm_studio.edits import harmonic
+from lcm_studio.edits.blurs import blur_operator
 from lcm_studio.edits.finish import to_bytes
-from lcm_studio.edits.measured import blur_operator
-from lcm_studio.edits.prepare import picture, tensor
-from lcm_studio.edits.registry import task_of
-from lcm_studio.edits.run import edit_session
-from lcm_studio.engine.generate import generate_session
+from lcm_studio.edits.pixels import picture, tensor
+from lcm_studio.engine.session import build, session
 from lcm_studio.models.protocol import Prompt
 from lcm_studio.sampling import Decode, Encode, Predict, answer
 from lcm_studio.spec.requests import Edit, Generate
@@ -99,13 +97,12 @@ def speed(bench: Bench, rounds: int, results: Path) -> str:
     small, tiny = (bench.scenes(task, [0])[0] for task in ("superres4", "superres8"))
     generate = Generate(prompt=hole.caption, steps=STEPS, seed=1)
     latent = hole.request(STEPS, 1, method="latent")
-    residual = small.request(STEPS, 1, method="residual")
 
     def generation() -> _Run:
-        return _Run(generate_session(generate, model, (1,), 1), model)
+        return _Run(session(generate, model, (1,), 1), model)
 
     def edit(request: Edit) -> _Run:
-        return _Run(edit_session(request, model, (1,), 1), model)
+        return _Run(session(request, model, (1,), 1), model)
 
     def first_of_its_mask() -> _Run:
         """What a new mask costs beyond: its Laplacian is factorized."""
@@ -119,7 +116,6 @@ def speed(bench: Bench, rounds: int, results: Path) -> str:
         "inpaint, pixel-projected": partial(edit, hole.request(STEPS, 1)),
         "4x, pixel-projected": partial(edit, small.request(STEPS, 1)),
         "8x, pixel-projected": partial(edit, tiny.request(STEPS, 1)),
-        "4x, residual re-encoding": partial(edit, residual),
     }
     with torch.inference_mode():
         pairs = _paired(generation, kinds, rounds)
@@ -191,18 +187,16 @@ def outside(bench: Bench, side: int, rounds: int = 5) -> dict[str, Any]:
         steps=STEPS,
     )
     model = bench.engine.model("scenery-lcm")
-    build = task_of("deblur").build
-    assert build is not None
     times: dict[str, list[float]] = {"build": [], "projections": [], "finish": []}
     for _ in range(rounds + 1):
         marks = [time.process_time()]
         problem = build(request, model)
         marks.append(time.process_time())
         for k in range(STEPS):
-            assert problem.known is not None
+            assert problem.known is not None and problem.start is not None
             problem.known.project(problem.start, k)
         marks.append(time.process_time())
-        problem.measure(problem.finish(picture(problem.start[0]), lambda share: None))
+        problem.finish(problem.start, lambda share: None)
         marks.append(time.process_time())
         for name, (a, b) in zip(times, pairwise(marks), strict=True):
             times[name].append(b - a)

@@ -3,7 +3,6 @@
     --count 200 --rival-count 100 --slow-count 16 --tasks inpaint --methods ours-4,telea --share 0/2
     --plan                 how long that will take on one core, measured in a few seconds
     --merge                the table of the cells that are there; with --keep other tasks and methods keep their rows
-    --tune all             candidate noise ranges per task, on scenes that the table does not use
     --speed                an edit against the same generation, in turn
     --pictures FILE.png    before, known part and result of each task
 
@@ -44,13 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from benchmarks.edit_methods import Bench
 
     bench = Bench(models=[Path(m) for m in args.models_dir], features=Path(args.features))
-    if args.tune:
-        from benchmarks.edit_tune import tune
-
-        tasks = TASKS if args.tune == "all" else tuple(args.tune.split(","))
-        tasks = tasks[args.share[0] :: args.share[1]]
-        print(tune(bench, tasks, args.tune_count, out / f"tuned-{args.share[0]}"))
-    elif args.speed:
+    if args.speed:
         from benchmarks.edit_speed import speed
 
         print(speed(bench, args.rounds, results.with_name("edits-speed")))
@@ -88,8 +81,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--keep", action="store_true", help="tasks and methods that were not run keep their rows"
     )
     parser.add_argument("--plan", action="store_true")
-    parser.add_argument("--tune", default="", metavar="TASK,TASK|all")
-    parser.add_argument("--tune-count", type=int, default=24, help="scenes per candidate (24)")
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--rounds", type=int, default=15, help="of --speed (15)")
     parser.add_argument("--pictures", default="", metavar="FILE.png")
@@ -165,7 +156,7 @@ def _costs(bench: Any) -> Any:
 
     def cost(method: str) -> float:
         from benchmarks.edit_methods import steps_of
-        from lcm_studio.edits.prepare import ONCE
+        from lcm_studio.edits.methods import ONCE
 
         name, n = method.partition("-")[0], steps_of(method)
         teacher = name in ("repaint", "ddnm")
@@ -207,7 +198,7 @@ def _folder(out: Path, method: str, models: Sequence[str]) -> Path:
     """Where the cells of a method lie: its name changes with the weights it uses, for ours with its defaults too."""
     from benchmarks.edit_loops import TEACHER_LOOPS
     from benchmarks.edit_methods import CLASSICAL, OURS
-    from lcm_studio.edits import prepare, schedules
+    from lcm_studio.edits.methods import ONCE
 
     name = method.partition("-")[0]
     used = "" if name in CLASSICAL else "-teacher" if name in TEACHER_LOOPS else "-lcm"
@@ -215,15 +206,7 @@ def _folder(out: Path, method: str, models: Sequence[str]) -> Path:
     if used:
         digest.update(_weights(f"scenery{used}", tuple(models)))
     if name in OURS:
-        defaults = (
-            sorted(schedules.ANCHORS.items()),
-            sorted(schedules.ETAS.items()),
-            sorted(schedules.RELAX_FIRST.items()),
-            sorted(schedules.RELAX_LAST.items()),
-            sorted(schedules.NOISE_SCALES.items()),
-            prepare.ONCE,
-        )
-        digest.update(repr(defaults).encode())
+        digest.update(str(ONCE).encode())
         used = "-ours"
     return out / f"cells{used}-{digest.hexdigest()[:8]}"
 
@@ -233,7 +216,7 @@ def _weights(name: str, models: tuple[str, ...]) -> bytes:
     digest = hashlib.sha256()
     for folder in (*map(Path, models), Path("assets/models")):
         files = sorted((folder / name).rglob("*.safetensors"))
-        files += sorted((folder / name).glob("studio.json"))  # guidance
+        files += [f for n in ("studio.json", "edits.yaml") for f in (folder / name).glob(n)]
         for file in files:
             digest.update(file.read_bytes())
         if files:

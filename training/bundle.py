@@ -25,16 +25,11 @@ _TITLES = {
     "cd": "pixel-space consistency model of rendered landscapes",
     "edm": "pixel-space diffusion model of rendered landscapes",
 }
-# Scales that distances are least at on held-out scenes, of edits too: pictures that are enlarged or freed of noise gain
-# from more than the student was trained with. The teacher's for edits is that of the rivals of `benchmarks edits`.
-_EDIT = {"default": 8, "colorize": 10, "superres": 13, "denoise": 13}
+# Scales that distances are least at on held-out scenes; those of the student's edits are in its edits.yaml, which
+# `benchmarks tune` writes. The teacher's for edits is that of the rivals of `benchmarks edits`.
 _GUIDANCE: dict[str, dict[str, Any]] = {
     "teacher": {"guidance": {"default": 6, "edit": 3, "range": [1, 8]}, "steps": 20},
-    "lcd": {
-        "guidance": {"default": 6, "edit": _EDIT, "range": [1, 8]},
-        "emphasis": {"colorize": 1},
-        "steps": 4,
-    },
+    "lcd": {"guidance": {"default": 6, "range": [1, 8]}, "steps": 4},
 }
 
 
@@ -149,7 +144,7 @@ def _make(
     other: Path | None,
     share: float,
 ) -> None:
-    from training.scenery.captions import vocabulary
+    from training.scenery.captions import EXAMPLES, GLUE, vocabulary
 
     edition = _state(run)["config"]["data"].get("edition", 1)
     shutil.copytree(run / "output", target)
@@ -165,7 +160,8 @@ def _make(
     (target / "README.md").write_text(card(run, name, figures, note))
     if (target / "tokenizer").exists():
         groups = [{"name": k, "phrases": list(v)} for k, v in vocabulary(edition).items()]
-        (target / "vocabulary.json").write_text(json.dumps({"groups": groups}, indent=1) + "\n")
+        words = {"groups": groups, "examples": list(EXAMPLES), "glue": list(GLUE)}
+        (target / "vocabulary.json").write_text(json.dumps(words, indent=1) + "\n")
     recipe = _state(run)["recipe"]
     if recipe in _GUIDANCE:
         (target / "studio.json").write_text(json.dumps(_GUIDANCE[recipe], indent=1) + "\n")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lcm_studio.edits.holes import fill
+from lcm_studio.edits.hole import fill
 from lcm_studio.operators import LUMA, Luma, Mask, project
 
 COLOURS = 0.6  # share of edits whose colours are lost; the others have holes

@@ -13,7 +13,7 @@ from lcm_studio.device import Placement
 from lcm_studio.maths.pixels import to_pixels
 from lcm_studio.models.load import LoadedModel, assemble
 from lcm_studio.models.protocol import Prompt
-from lcm_studio.sampling import Ask, Decode, Embed, SeededNoise, drive, multistep
+from lcm_studio.sampling import Ask, Decode, Embed, SeededNoise, drive, multistep, way_of
 from lcm_studio.spec.models import ModelInfo
 
 _LABEL = 16  # pixels above a block of rows for its name
@@ -66,7 +66,7 @@ def _session(
         cond,
         schedule=model.schedule,
         noise=noise,
-        deterministic=not info.consistency,
+        way=way_of(model.schedule, info.consistency),
     )
     images: torch.Tensor = yield Decode(latents)
     return images

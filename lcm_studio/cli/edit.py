@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lcm_studio.cli.common import (
     add_sampling_arguments,
@@ -15,6 +15,8 @@ from lcm_studio.cli.common import (
     sampling,
     save_all,
 )
+from lcm_studio.cli.flags import add_flags, typed
+from lcm_studio.edits.tasks import TASKS, task_of
 from lcm_studio.spec.errors import BadImage, BadRequest, StudioError
 
 if TYPE_CHECKING:
@@ -22,115 +24,29 @@ if TYPE_CHECKING:
     from lcm_studio.spec.requests import Edit, Pixels
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-HELP = {
-    "inpaint": "repaint where a mask is white",
-    "outpaint": "widen the picture",
-    "colorize": "new colours for its luma",
-    "superres": "enlarge it",
-    "denoise": "remove white noise",
-    "deblur": "undo a known blur",
-    "sketch": "strokes to a picture",
-    "interpolate": "frames between two pictures",
-}
 
 
 def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Registers `edit TASK`."""
+    """Registers `edit TASK` for every task, with a flag for each of its settings."""
     top = sub.add_parser("edit", help="edit a picture, keeping its known part exactly")
     tasks = top.add_subparsers(dest="task", required=True, metavar="TASK")
-    for task, text in HELP.items():
-        parser = tasks.add_parser(task, help=text)
+    for task in TASKS.values():
+        parser = tasks.add_parser(task.name, help=task.help)
+        second = "image_b" in task.takes
         parser.add_argument(
-            "--image", required=task != "interpolate", metavar="FILE|FOLDER", help="the picture"
+            "--image", required=not second, metavar="FILE|FOLDER", help="the picture"
         )
+        if second:
+            parser.add_argument("--image-b", metavar="FILE", help="the last picture")
+            parser.add_argument("--video", action="append", default=[], metavar="FILE.mp4|.gif")
+        if "mask" in (*task.takes, *task.needs):
+            parser.add_argument("--mask", metavar="FILE", help="white = may change")
         parser.add_argument("--prompt", default="", help="what it should show")
-        _own_arguments(parser, task)
-        parser.add_argument("--levels", metavar="S,S,...", help="falling noise levels (sigma)")
-        parser.add_argument(
-            "--method",
-            help="residual, once, plain, latent, end; replace: with any sampler, for masks",
-        )
-        parser.add_argument("--eta", type=float, help="share of fresh noise at each level, 0 to 1")
-        parser.add_argument(
-            "--noise-scale", type=float, help="noise put in, of what a level is told, 0.1 to 1"
-        )
-        parser.add_argument(
-            "--emphasis", type=float, help="extra weight of the prompt at the first level, 0 to 3"
-        )
+        add_flags(parser, task.settings)
+        if task.name == "inpaint":  # with borders it is Widen
+            parser.add_argument("--borders", metavar="L,T,R,B", help="pixels to add on each side")
         add_sampling_arguments(parser)
         parser.set_defaults(run=run)
-
-
-RELAX: tuple[str, dict[str, Any]] = (
-    "--relax",
-    {"metavar": "R,R,...", "help": "how much farther the estimate of each level goes, 0 to 1"},
-)
-
-
-def _own_arguments(parser: argparse.ArgumentParser, task: str) -> None:
-    if task in ("inpaint", "outpaint", "sketch", "superres"):
-        parser.add_argument("--mask", required=False, metavar="FILE", help="white = may change")
-    if task in ("inpaint", "outpaint", "sketch"):
-        parser.add_argument("--grow", type=int, help="pixels to widen the mask by")
-        parser.add_argument("--feather", type=int, help="pixels of soft edge inside the mask")
-        parser.add_argument("--context", type=float, help="surroundings to look at (0.5 = half)")
-        parser.add_argument("--blend", help="poisson, colour or none")
-        parser.add_argument("--invert", action="store_true", default=None, help="swap the mask")
-    if task in ("inpaint", "outpaint"):
-        parser.add_argument("--borders", metavar="L,T,R,B", help="pixels to add on each side")
-    own: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
-        "colorize": (RELAX,),
-        "superres": (
-            ("--scale", {"type": int, "help": "2 to 8 (default: 4)"}),
-            ("--operator", {"metavar": "area|bicubic|blur:SIGMA", "help": "how it was shrunk"}),
-            RELAX,
-        ),
-        "denoise": (("--sigma", {"help": "noise for pixels in [0, 1], or auto"}), RELAX),
-        "deblur": (("--kernel", {"metavar": "gaussian:SIGMA|motion:LENGTH,ANGLE"}), RELAX),
-        "sketch": (("--strength", {"type": float, "help": "0 to 1 (default: 0.6)"}),),
-        "interpolate": (
-            ("--image-b", {"metavar": "FILE", "help": "the last picture"}),
-            ("--frames", {"type": int, "help": "with both ends (default: 9)"}),
-            ("--path", {"help": "slerp or linear"}),
-            ("--kind", {"help": "pictures, prompts or seeds"}),
-            ("--prompt-b", {"help": "the last frame's prompt"}),
-            ("--seed-b", {"type": int, "help": "the last frame's seed"}),
-            ("--strength", {"type": float, "help": "how far it leaves the pictures, 0 to 1"}),
-            ("--video", {"action": "append", "default": [], "metavar": "FILE.mp4|.gif"}),
-        ),
-    }
-    for flag, settings in own.get(task, ()):
-        parser.add_argument(flag, **settings)
-
-
-OPTIONS = (
-    *(
-        "levels",
-        "method",
-        "eta",
-        "noise_scale",
-        "emphasis",
-        "relax",
-        "grow",
-        "feather",
-        "context",
-        "blend",
-        "invert",
-        "borders",
-    ),
-    *(
-        "scale",
-        "operator",
-        "sigma",
-        "kernel",
-        "strength",
-        "frames",
-        "path",
-        "kind",
-        "prompt_b",
-        "seed_b",
-    ),
-)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -187,13 +103,10 @@ def make_request(args: argparse.Namespace, engine: Engine, image: str | None) ->
 
     from lcm_studio.spec.requests import Edit
 
-    task = args.task
-    options = {n: getattr(args, n) for n in OPTIONS if getattr(args, n, None) is not None}
-    for name in ("levels", "borders", "relax"):
-        if name in options:
-            options[name] = tuple(part.strip() for part in str(options[name]).split(","))
-    if task == "inpaint" and "borders" in options:
-        task = "outpaint"
+    name = args.task
+    if name == "inpaint" and args.borders is not None:
+        name = "outpaint"
+    options = typed(args, task_of(name).settings)
     if image is None:
         if options.get("kind", "pictures") == "pictures":
             raise BadRequest("interpolate needs --image and --image-b, or --kind prompts or seeds")
@@ -202,7 +115,7 @@ def make_request(args: argparse.Namespace, engine: Engine, image: str | None) ->
     else:
         pixels = _read(image)
     return Edit(
-        task=task,
+        task=name,
         image=pixels,
         image_b=_read(args.image_b) if getattr(args, "image_b", None) else None,
         mask=_grey(_read(args.mask)) if getattr(args, "mask", None) else None,

@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
             f"{info.id:24} {info.kind:5} {size:10} guidance {info.guidance:9} "
             f"{info.parameters / 1e6:8.1f} M parameters  {info.bytes / 2**20:8.1f} MB"
         )
+        print(f"    numbers of edits: {info.fitted.source if info.fitted else 'textbook'}")
         for name, phrases in info.vocabulary:
             print(f"    {name}: {', '.join(phrases)}")
     for name, reason in broken.items():

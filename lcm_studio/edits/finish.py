@@ -40,6 +40,14 @@ def keep_pixels(x: Floats, source: Pixels, keep: NDArray[np.bool_]) -> Pixels:
     return np.where(keep[..., None], source, to_bytes(x))
 
 
+def luma_of(rgb: Pixels) -> NDArray[np.float64]:
+    """The luma `(H, W)` of a picture; of a grey one its grey value."""
+    if bool((rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 1] == rgb[..., 2]).all()):
+        return np.minimum(rgb[..., 0].astype(np.float64), 255 * sum(LUMA))
+    luma: NDArray[np.float64] = rgb.astype(np.float64) @ np.asarray(LUMA)
+    return luma
+
+
 def meet_luma(x: Floats, y: NDArray[np.floating], weights: tuple[float, ...] = LUMA) -> Pixels:
     """The picture nearest along `weights` whose luma is `y` `(H, W)`, in [0, 255 sum(weights)].
 

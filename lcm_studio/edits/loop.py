@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from lcm_studio.sampling import (
     Noise,
     Plan,
     Steps,
+    Way,
     multistep,
     steps_of,
 )
@@ -30,9 +31,8 @@ from lcm_studio.spec.errors import BadRequest
 class Projection:
     """The refine hook: each clean estimate gets the known part, and the last one stays in pixels.
 
-    Pixel models: x0 = project(x0). Latent models: u = D(z0), u' = project(u), z0 += E(u') - E(u), which leaves
-    z0 alone where the projection changes nothing; or z0 = E(u'), half the encoding, plus z0 - E(u) as the first level
-    had it. `picture` holds the last u', `(B, 3, H, W)` in [-1, 1].
+    Pixel models: x0 = project(x0). Latent models: u = D(z0), u' = project(u), z0 = E(u'), plus z0 - E(u) as the first
+    level had it, where the method is once. `picture` holds the last u', `(B, 3, H, W)` in [-1, 1].
     """
 
     def __init__(self, problem: Problem, start: Tensor, *, latent: bool) -> None:
@@ -44,12 +44,11 @@ class Projection:
 
     def __call__(self, x0_hat: Tensor, k: int, x_t: Tensor) -> Steps:
         p = self.problem
-        last = k + 1 == len(p.levels)
+        last = k + 1 == len(p.schedule.levels)
         if p.keep is not None:
             keep = p.keep.to(x0_hat)
             x0_hat = keep * self.start + (1 - keep) * x0_hat
-        wanted = p.known is not None and p.method in PIXELS
-        if not last and not wanted:
+        if not last and not self.projects:
             return x0_hat
         if last and p.window is not None:
             self.picture = yield from self._part(x0_hat, p.window)
@@ -65,21 +64,26 @@ class Projection:
             return x0_hat
         if not self.latent:
             return projected
-        return (yield from self._encoded(x0_hat, u, projected.clamp(-1, 1)))
+        return (yield from self.encoded(x0_hat, u, projected.clamp(-1, 1)))
+
+    @property
+    def projects(self) -> bool:
+        """Whether levels before the last one are projected too."""
+        return self.problem.known is not None and self.problem.method in PIXELS
 
     def _projected(self, u: Tensor, k: int) -> Tensor:
         """Pictures `(B, 3, H, W)` with the known part, over-relaxed as level `k` wants it."""
         p = self.problem
-        assert p.known is not None
+        assert p.known is not None and p.start is not None
         projected = p.known.project(u, k)
-        if k < len(p.relax) and p.relax[k]:
-            projected = torch.lerp(p.start.to(projected), projected, 1 + p.relax[k])
+        relax = p.schedule.relax
+        if k < len(relax) and relax[k]:
+            projected = torch.lerp(p.start.to(projected), projected, 1 + relax[k])
         return projected
 
-    def _encoded(self, z0: Tensor, u: Tensor, projected: Tensor) -> Steps:
+    def encoded(self, z0: Tensor, u: Tensor, projected: Tensor) -> Steps:
         """The latents of `projected`, where z0 decodes to u."""
-        method = self.problem.method
-        if method == "residual" or (method == "once" and self.lost is None):
+        if self.problem.method == "once" and self.lost is None:
             after, before = (yield Encode(torch.cat([projected, u]))).chunk(2)
             self.lost = z0 - before
         else:
@@ -89,6 +93,7 @@ class Projection:
 
     def _part(self, x0_hat: Tensor, window: Box) -> Steps:
         """The start's picture with what the cells of `window` decode to: around a hole nothing else is looked at."""
+        assert self.problem.start is not None
         u = yield Decode(x0_hat[..., window.top : window.bottom, window.left : window.right])
         cell = u.shape[-1] // window.width
         picture = self.problem.start.to(u).repeat(len(u), 1, 1, 1)
@@ -97,46 +102,77 @@ class Projection:
         return picture
 
 
+Hook = Callable[..., Projection]
+
+
 def solve(
     problem: Problem,
     model: Model,
     cond: Cond,
     noise: Noise,
-    strong: Cond | None = None,
-    settled: Plan | None = None,
+    first: Cond | None = None,
+    *,
+    start: Tensor | None = None,
+    planned: Plan | None = None,
+    hook: Hook = Projection,
 ) -> Generator[Ask, Any, Tensor]:
     """Pictures `(B, 3, H, W)`, nominally in [-1, 1], one per seed of `noise`; `finish` is still to come.
 
-    `strong`: the conditioning of the first level, where it is another than `cond`. `settled`: sampler and levels of the
-    method `replace`, which starts from noise.
-
+    `first`: the conditioning of the first level, where it is another than `cond`. `start`: the problem's start as the
+    model samples it `(1, C, h, w)`, where it has been encoded before. `planned`: sampler and levels of the method `replace`, which starts from
+    noise. `hook`: makes the projection.
     Source: Song et al. 2023, Algorithm 4, with the known part projected after instead of before the network.
     """
+    assert problem.start is not None
+    if start is None:
+        start = yield from encoded_start(problem, model)
+    z = noise.draw()
+    start = start.to(z).expand_as(z)
+    if problem.method == "replace":
+        return (yield from _by_replacement(problem, model, cond, noise, start, z, planned))
+    projection = hook(problem, start, latent=model.latent)
+    scale = problem.schedule.noise_scale
+    x_t = model.schedule.renoise(start, scale * z, problem.schedule.levels[0])
+    yield from sampled(problem, model, x_t, cond, noise, first, projection)
+    assert projection.picture is not None
+    return projection.picture
+
+
+def encoded_start(problem: Problem, model: Model) -> Steps:
+    """The start of a problem as the model samples it, `(1 or 2, C, h, w)`."""
+    assert problem.start is not None
     start = problem.start.to(model.device)
     if model.latent:
         start = yield Encode(start)
-    first = noise.draw()
-    start = start.to(first).expand_as(first)
-    if problem.method == "replace":
-        return (yield from _by_replacement(problem, model, cond, noise, start, first, settled))
-    hook = Projection(problem, start, latent=model.latent)
+    return start
+
+
+def sampled(
+    problem: Problem,
+    model: Model,
+    x_t: Tensor,
+    cond: Cond,
+    noise: Noise,
+    first: Cond | None = None,
+    projection: Projection | None = None,
+) -> Steps:
+    """The last clean estimate from `x_t` `(B, C, h, w)` at the first level of the problem's schedule."""
+    schedule = problem.schedule
     steps = multistep(
-        model.schedule.renoise(start, problem.noise_scale * first, problem.levels[0]),
-        problem.levels,
+        x_t,
+        schedule.levels,
         cond,
         schedule=model.schedule,
         noise=noise,
-        refine=hook,
-        eta=problem.eta,
-        first=strong,
-        noise_scale=problem.noise_scale,
+        refine=projection,
+        way=problem.way or Way(eta=schedule.eta),
+        first=first,
+        noise_scale=schedule.noise_scale,
     )
     if problem.tile is not None:
         cells = model.sample_shape(problem.tile[1], problem.tile[0])
         steps = tiled(steps, cells[1], cells[2])
-    yield from steps
-    assert hook.picture is not None
-    return hook.picture
+    return (yield from steps)
 
 
 def _by_replacement(
@@ -145,23 +181,23 @@ def _by_replacement(
     cond: Cond,
     noise: Noise,
     known: Tensor,
-    first: Tensor,
-    settled: Plan | None,
+    z: Tensor,
+    planned: Plan | None,
 ) -> Generator[Ask, Any, Tensor]:
     """Pictures by any sampler from pure noise, which is shown the known cells at every evaluation."""
-    if problem.keep is None or settled is None:
+    if problem.keep is None or planned is None:
         raise BadRequest(
             "method=replace needs a mask that leaves some of the picture; use inpaint or outpaint"
         )
     steps = steps_of(
-        settled.sampler,
-        model.schedule.prior(first),
-        settled.levels,
+        planned.sampler,
+        model.schedule.prior(z),
+        planned.levels,
         cond,
         schedule=model.schedule,
         noise=noise,
-        settings=settled.settings,
-        evaluations=settled.evaluations,
+        settings=planned.settings,
+        evaluations=planned.evaluations,
     )
     if problem.tile is not None:
         cells = model.sample_shape(problem.tile[1], problem.tile[0])

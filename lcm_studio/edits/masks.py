@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from lcm_studio.edits.geometry import Box
+from lcm_studio.edits.task import MOST_GROW as MAX_GROW
 from lcm_studio.spec.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from lcm_studio.spec.requests import Pixels
 
     Bools = NDArray[np.bool_]
-
-MAX_GROW = 256
 
 
 def _disc(radius: int) -> Pixels:

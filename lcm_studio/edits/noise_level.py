@@ -1,13 +1,16 @@
-"""How noisy a picture is."""
+"""How noisy a picture is, and a first guess of what is under the noise."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from lcm_studio.spec.requests import Pixels
 
 
 def estimate_sigma(picture: NDArray[Any]) -> float:
@@ -27,3 +30,12 @@ def estimate_sigma(picture: NDArray[Any]) -> float:
         if usable.size >= 16:
             found.append(float(np.median(np.abs(usable))) / 0.6745)
     return float(np.median(found)) if found else 0.0
+
+
+def smoothed(noisy: Pixels, sigma: float) -> Pixels:
+    """Non-local means as a first guess, so that the noise itself, `sigma` for pixels in [0, 1], does not enter the latents."""
+    strength = float(np.clip(sigma * 255 * 0.9, 1, 90))
+    smooth: Pixels = cv2.fastNlMeansDenoisingColored(
+        np.ascontiguousarray(noisy), None, strength, strength, 5, 13
+    )
+    return smooth

@@ -1,64 +1,36 @@
-"""Text to images as a generator of asks."""
+"""A new picture as a problem: an edit with nothing known."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 
+from lcm_studio.edits.problem import Problem, Results
+from lcm_studio.edits.schedule import EditSchedule
 from lcm_studio.maths.pixels import to_pixels
-from lcm_studio.models.load import LoadedModel
-from lcm_studio.sampling import (
-    Ask,
-    Check,
-    Decode,
-    Embed,
-    Finished,
-    SeededNoise,
-    plan,
-    steps_of,
-)
-from lcm_studio.spec.requests import Generate
+from lcm_studio.sampling import Report, plan
 
 if TYPE_CHECKING:
-    from lcm_studio.spec.requests import Pixels
+    from lcm_studio.models.protocol import Model
+    from lcm_studio.spec.requests import Generate, Pixels
 
-Outcome: TypeAlias = "tuple[tuple[Pixels, ...], tuple[bool, ...], tuple[str, ...]]"
+
+def problem_of(request: Generate, model: Model) -> Problem:
+    """From the prior down the model's own grid. Raises BadRequest where that does not have these steps."""
+    width, height = request.width or model.info.width, request.height or model.info.height
+    planned = plan(request, model, width, height)
+    return Problem(
+        schedule=EditSchedule(levels=planned.levels),
+        size=(height, width),
+        finish=finish,
+    )
 
 
-def generate_session(
-    request: Generate, model: LoadedModel, seeds: tuple[int, ...], rows: int
-) -> Generator[Ask, Any, Outcome]:
-    """All pictures of a request, at most `rows` at a time; returns (pictures, flagged by the safety checker, warnings)."""
-    width = request.width or model.info.width
-    height = request.height or model.info.height
-    settled = plan(request, model, width, height)
-    one = yield Embed((settled.prompt,))
-    images: list[Pixels] = []
-    flagged: list[bool] = []
-    warnings: list[str] = []
-    for start in range(0, len(seeds), rows):
-        part = seeds[start : start + rows]
-        noise = SeededNoise(part, settled.shape, device=model.device)
-        latents = yield from steps_of(
-            settled.sampler,
-            model.schedule.prior(noise.draw()),
-            settled.levels,
-            one.repeat(len(part)),
-            schedule=model.schedule,
-            noise=noise,
-            settings=settled.settings,
-            evaluations=settled.evaluations,
-            warnings=warnings,
-        )
-        decoded = yield Decode(latents)
-        flags = yield Check(decoded)
-        made = blacken(to_pixels(decoded), flags)
-        images.extend(made)
-        flagged.extend(flags)
-        yield Finished(made, flags)
-    return tuple(images), tuple(flagged), tuple(dict.fromkeys(warnings))
+def finish(decoded: Tensor, report: Report) -> Results:
+    """As stock diffusers rounds."""
+    return [(pixels, {}) for pixels in to_pixels(decoded)]
 
 
 def blacken(images: tuple[Pixels, ...], flags: tuple[bool, ...]) -> tuple[Pixels, ...]:

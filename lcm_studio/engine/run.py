@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 import queue
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from lcm_studio.engine.generate import generate_session
 from lcm_studio.engine.lane import Lane, Session, Setup
+from lcm_studio.engine.session import session
 from lcm_studio.maths.pixels import to_pixels
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.events import Done, Event, Failed, Queued, Step, Stopped, Working
+from lcm_studio.spec.limits import MAX_COUNT
 from lcm_studio.spec.owners import Owner
-from lcm_studio.spec.requests import Edit, Generate, Request
+from lcm_studio.spec.requests import Edit, Request
 from lcm_studio.spec.settings import to_settings
 
 if TYPE_CHECKING:
+    from lcm_studio.edits.problem import Outcome
     from lcm_studio.engine.lane import Preview
-    from lcm_studio.models.load import LoadedModel
     from lcm_studio.sampling import Estimate
     from lcm_studio.spec.requests import Pixels
 
@@ -58,8 +58,6 @@ class _Run:
         self.finished: list[Pixels] = []
         self.flagged: list[bool] = []
         self.position = 0
-        self.groups = 1
-        self.group = 0
 
     def events(self) -> Iterator[Event]:
         try:
@@ -79,30 +77,26 @@ class _Run:
             self.left = True
 
     def _session(self) -> Session:
-        model = self.lane.model
-        generator: Generator[Any, Any, Any]
-        if isinstance(self.request, Edit):
-            edits = importlib.import_module("lcm_studio.edits")
-            rows = self.request.count
-            generator = edits.session(self.request, model)
-        else:
-            rows = self._rows(self.request, model)
-            self.groups = -(-len(self.seeds) // rows)
-            generator = generate_session(self.request, model, self.seeds, rows)
+        rows = self._rows()
         return Session(
-            generator=generator,
+            generator=session(self.request, self.lane.model, self.seeds, rows),
             post=lambda kind, value: self.inbox.put((kind, value)),
             cancelled=lambda: self.left or self.asked_to_stop(),
-            rows=rows,
+            rows=min(rows, self.request.count),
             setup=Setup(loras=self.request.loras, decoder=self.request.decoder),
             priority=self.request.priority,
             owner=self.owner,
             previews=self.request.previews,
         )
 
-    def _rows(self, request: Generate, model: LoadedModel) -> int:
-        width, height = request.width or model.info.width, request.height or model.info.height
-        return min(len(self.seeds), model.placement.rows(width, height, most=self.lane.max_rows))
+    def _rows(self) -> int:
+        """Pictures that are made at a time: of new ones as many as a call takes, of edits as many as may be asked for."""
+        request, info = self.request, self.lane.model.info
+        if isinstance(request, Edit):
+            return MAX_COUNT
+        width, height = request.width or info.width, request.height or info.height
+        placement = self.lane.model.placement
+        return min(len(self.seeds), placement.rows(width, height, most=self.lane.max_rows))
 
     def _event(self, kind: str, value: Any) -> Event | None:
         if kind == "queued":
@@ -119,7 +113,6 @@ class _Run:
         if kind == "finished":
             self.finished.extend(value.images)
             self.flagged.extend(value.flagged)
-            self.group += 1
             return None
         if kind == "done":
             return self._done(value)
@@ -135,8 +128,8 @@ class _Run:
 
     def _step(self, estimate: Estimate, preview: Preview | None) -> Step:
         seconds = time.perf_counter() - self.started
-        done = min(self.group, self.groups - 1) * estimate.total + estimate.done
-        total = estimate.total * self.groups
+        done = estimate.part * estimate.total + estimate.done
+        total = estimate.total * estimate.parts
         return Step(
             done=done,
             total=total,
@@ -146,26 +139,18 @@ class _Run:
             flagged=() if preview is None else preview.flagged,
         )
 
-    def _done(self, outcome: Any) -> Done:
-        if isinstance(self.request, Edit):
-            images, fidelity = outcome.images, dict(outcome.fidelity)
-            flagged = tuple(getattr(outcome, "flagged", ()) or (False,) * len(images))
-            extra = dict(getattr(outcome, "settings", {}) or {})
-            seeds = tuple(getattr(outcome, "seeds", ()) or self.seeds[:1] * len(images))
-            self.warnings = (*self.warnings, *getattr(outcome, "warnings", ()))
-        else:
-            (images, flagged, warnings), fidelity, extra, seeds = outcome, {}, {}, self.seeds
-            self.warnings = (*self.warnings, *warnings)
-        height, width = images[0].shape[:2] if images else (0, 0)
-        extra |= {"width": int(width), "height": int(height)}
+    def _done(self, outcome: Outcome) -> Done:
+        height, width = outcome.images[0].shape[:2] if outcome.images else (0, 0)
+        extra = {**outcome.settings, "width": int(width), "height": int(height)}
+        self.warnings = (*self.warnings, *outcome.warnings)
         return Done(
-            images=tuple(images),
-            seeds=seeds,
+            images=outcome.images,
+            seeds=outcome.seeds,
             settings=to_settings(self.request, self.lane.model.info, **extra),
             timing=self._timing(),
-            fidelity=fidelity,
+            fidelity=dict(outcome.fidelity),
             warnings=self._warnings(),
-            flagged=flagged,
+            flagged=outcome.flagged,
         )
 
     def _timing(self) -> dict[str, float]:

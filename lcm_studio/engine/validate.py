@@ -18,45 +18,6 @@ from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import Edit, Generate, LoraSpec, Sampling, lcm_lora
 from lcm_studio.spec.samplers import SAMPLERS, check_sampler, sampler_info
 
-GLUE = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "at",
-        "by",
-        "in",
-        "into",
-        "is",
-        "its",
-        "near",
-        "of",
-        "on",
-        "onto",
-        "over",
-        "the",
-        "to",
-        "under",
-        "with",
-        "without",
-        "against",
-        "above",
-        "below",
-        "behind",
-        "beside",
-        "between",
-        "from",
-        "one",
-        "two",
-        "three",
-        "four",
-        "few",
-        "some",
-        "many",
-        "very",
-    ]
-)
-
 
 def check_request(request: Sampling, info: ModelInfo) -> tuple[str, ...]:
     """Raises BadRequest with one sentence, else returns warnings for the user."""
@@ -227,9 +188,10 @@ def unknown_words(prompt: str, info: ModelInfo) -> tuple[str, ...]:
         for phrase in phrases
         for word in re.findall(r"[^\W\d_]+", phrase.lower())
     }
+    glue = set(info.glue)
     found: dict[str, None] = {}
     for word in re.findall(r"[^\W\d_]+", prompt.lower()):
-        if word in known or word in GLUE:
+        if word in known or word in glue:
             continue
         near = difflib.get_close_matches(word, known, n=1, cutoff=0.75)
         found[f"{word} ({near[0]}?)" if near else word] = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from lcm_studio.models.files import (
     read_json,
     weight_files,
 )
+from lcm_studio.models.words import with_words
 from lcm_studio.spec.errors import ModelError
 from lcm_studio.spec.models import GuidanceKind, ModelInfo, ModelKind
 
@@ -137,7 +137,7 @@ def _describe(folder: Path, model_id: str, *, parameters: int, size: int) -> Mod
     else:
         vae = component_config(folder, "vae")
         info = _latent_info(common, family, unet, vae, scheduler, classes)
-    return _own_words(folder, info)
+    return with_words(folder, info)
 
 
 def _pixel_info(
@@ -228,51 +228,6 @@ def _weights(folder: Path, classes: Mapping[str, str]) -> tuple[int, int]:
             parameters += header.parameters
             size += header.bytes
     return parameters, size
-
-
-def _own_words(folder: Path, info: ModelInfo) -> ModelInfo:
-    """Adds what the folder's own vocabulary.json and studio.json say; both are optional."""
-    if (folder / "vocabulary.json").is_file():
-        info = replace(info, vocabulary=_vocabulary(read_json(folder / "vocabulary.json")))
-    if not (folder / "studio.json").is_file():
-        return info
-    try:
-        return _overridden(info, read_json(folder / "studio.json"))
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{folder.name}/studio.json holds something else than docs/architecture.md says ({error}); "
-            "mend or remove it"
-        ) from error
-
-
-def _overridden(info: ModelInfo, said: dict[str, Any]) -> ModelInfo:
-    guidance = said.get("guidance") or {}
-    low, high = guidance.get("range", info.guidance_range)
-    edit = guidance.get("edit", info.guidance_edit)
-    by_task: Mapping[str, Any] = edit if isinstance(edit, Mapping) else {"default": edit}
-    edit = by_task.get("default", info.guidance_edit)
-    return replace(
-        info,
-        guidance_edit=None if edit is None else float(edit),
-        guidance_tasks=tuple((str(k), float(v)) for k, v in by_task.items() if k != "default"),
-        emphasis_tasks=tuple((str(k), float(v)) for k, v in (said.get("emphasis") or {}).items()),
-        guidance_default=float(guidance.get("default", info.guidance_default)),
-        guidance_range=(float(low), float(high)),
-        steps_default=int(said.get("steps", info.steps_default)),
-        consistency=said.get("consistency", info.consistency) is True,
-        note=str(said.get("note", info.note))[:500],
-    )
-
-
-def _vocabulary(said: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    groups = said.get("groups")
-    if not isinstance(groups, list):
-        return ()
-    return tuple(
-        (str(group.get("name", "")), tuple(str(phrase) for phrase in group.get("phrases", ())))
-        for group in groups
-        if isinstance(group, dict)
-    )
 
 
 def scan(folders: tuple[Path, ...]) -> tuple[tuple[ModelInfo, ...], dict[str, str]]:

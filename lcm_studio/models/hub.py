@@ -24,6 +24,7 @@ CONFIGS = (
     "model_index.json",
     "vocabulary.json",
     "studio.json",
+    "edits.yaml",
     *(f"{part}/*.{suffix}" for part in (*COMPONENTS, "scheduler") for suffix in ("json", "txt")),
 )
 

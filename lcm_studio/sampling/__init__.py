@@ -20,7 +20,7 @@ from lcm_studio.sampling.noise import SeededNoise
 from lcm_studio.sampling.plan import Plan, plan, uses_consistency
 from lcm_studio.sampling.recorded import Point, recorded
 from lcm_studio.sampling.samplers import grid_for, steps_of
-from lcm_studio.sampling.ways import Ancestral, Ode, Tcd, Way
+from lcm_studio.sampling.ways import Ancestral, Ode, Tcd, Way, way_of
 
 __all__ = [
     "Ancestral",
@@ -51,4 +51,5 @@ __all__ = [
     "recorded",
     "steps_of",
     "uses_consistency",
+    "way_of",
 ]

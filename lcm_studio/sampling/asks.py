@@ -68,11 +68,16 @@ class Compute:
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """Tells that `done` of `total` steps are over, with the clean estimate so far. -> None."""
+    """Tells that `done` of `total` steps are over, with the clean estimate so far. -> None.
+
+    `part` of `parts`: of a request whose pictures are made some at a time.
+    """
 
     done: int
     total: int
     x0_hat: Tensor
+    part: int = 0
+    parts: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from torch import Tensor
 from lcm_studio.maths.solvers import ddim_step
 from lcm_studio.models.protocol import Cond, Schedule
 from lcm_studio.sampling.asks import Ask, Estimate, Predict
-from lcm_studio.sampling.ways import Ode, Way
+from lcm_studio.sampling.ways import Way
 from lcm_studio.spec.errors import BadRequest
 
 Steps: TypeAlias = Generator[Ask, Any, Tensor]
@@ -39,8 +39,6 @@ def multistep(
     noise: Noise,
     refine: Refine | None = None,
     way: Way | None = None,
-    deterministic: bool = False,
-    eta: float = 1.0,
     first: Cond | None = None,
     noise_scale: float = 1.0,
 ) -> Steps:
@@ -50,8 +48,6 @@ def multistep(
     hold, before `refine` (`sampling.ways`). `refine` is the one hook of editing.
     `way`: what c is at each level, and where it ends; by default all noise is fresh (Song et al. 2023, Algorithm 1; Luo et
     al. 2023, Algorithm 3). An end that is not clean holds only where nothing is refined.
-    `eta` in [0, 1]: c of the default (the eta of Wang et al. 2023 (DDNM), Algorithm 1): less is drawn anew at every level, and the whole
-    drifts less. `deterministic`: short for `way=Ode`, ending where the schedule does.
     Starting in the middle is passing x_t noised to `timesteps[0]`.
     `noise_scale`: of the fresh noise; below 1 the network is told more than is put in, as the estimate itself is off
     (Garber & Tirer 2025 (CM4IR), delta = 1 / noise_scale - 1).
@@ -66,7 +62,7 @@ def multistep(
             f"timesteps={list(timesteps)} do not fall; give them in strictly falling order"
         )
     if way is None:
-        way = Ode(end=None if schedule.ends_clean else 0) if deterministic else Way(eta=eta)
+        way = Way()
     total = len(timesteps)
     x0_hat = x_t
     for k, level in enumerate(timesteps):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lcm_studio.models.protocol import Model, Prompt
 from lcm_studio.sampling.samplers import grid_for
+from lcm_studio.sampling.ways import Way, way_of
 from lcm_studio.spec.requests import Edit, Sampling, lcm_lora
 from lcm_studio.spec.samplers import SAMPLERS
 
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What `multistep` and `steps_of` need: falling levels, the prompt, the sample's shape, the sampler."""
+    """What `multistep` and `steps_of` need: falling levels, the prompt, the sample's shape, the sampler and its way."""
 
     levels: tuple[float, ...]
     prompt: Prompt
     shape: tuple[int, int, int]
-    deterministic: bool
+    way: Way
     sampler: str
     settings: Mapping[str, Any]
     evaluations: int
@@ -61,7 +62,7 @@ def plan(request: Sampling, model: Model, width: int, height: int) -> Plan:
             consistency=consistency,
         ),
         shape=shape,
-        deterministic=not consistency,
+        way=way_of(model.schedule, consistency),
         sampler=sampler,
         settings=dict(request.sampler_settings),
         evaluations=request.steps,

@@ -85,6 +85,11 @@ class Ancestral(Way):
         return self.eta * math.sqrt(max(0.0, 1 - (there / here) ** 2))
 
 
+def way_of(schedule: Schedule, consistency: bool) -> Way:
+    """Fresh noise for a consistency function; DDIM, ending where the schedule does, for a plain diffusion model."""
+    return Way() if consistency else Ode(end=None if schedule.ends_clean else 0)
+
+
 def _alpha_sigma(schedule: Schedule, level: float) -> tuple[float, float]:
     t = schedule.level_tensor(level, 1)
     alpha, sigma = schedule.alpha_sigma(t, torch.zeros(1, dtype=torch.float64))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from lcm_studio.spec.fitted import Fitted
 
 ModelKind = Literal["lcm", "sd", "sdxl", "cm"]
 GuidanceKind = Literal["embedded", "cfg", "none"]
@@ -18,6 +20,8 @@ class ModelInfo:
     `guidance`: embedded = fed to the network; cfg = two evaluations and a negative prompt; none.
     `guidance_edit`: the default of edits, where it is another than that of new pictures; `guidance_tasks`: those of
     single tasks, as (task, scale). See `guidance_for`. `emphasis_tasks`: of the prompt at an edit's first level, likewise.
+    `fitted`: the numbers of edits that were fitted to it (its edits.yaml). `examples`: prompts that it is good at. `glue`: words
+    that its prompts may hold beside its vocabulary.
     `width`, `height`: native pixels; `multiple`: sizes are multiples of it.
     `max_steps`: levels of its grid. `vocabulary`: groups of phrases that it was trained on, if it says so.
     """
@@ -33,6 +37,7 @@ class ModelInfo:
     guidance_edit: float | None = None
     guidance_tasks: tuple[tuple[str, float], ...] = ()
     emphasis_tasks: tuple[tuple[str, float], ...] = ()
+    fitted: Fitted | None = field(default=None, hash=False)
     guidance_range: tuple[float, float] = (1.0, 1.0)
     steps_default: int = 4
     max_steps: int = 50
@@ -40,6 +45,8 @@ class ModelInfo:
     takes_negative: bool = False
     classes: int = 0
     vocabulary: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    examples: tuple[str, ...] = ()
+    glue: tuple[str, ...] = ()
     parameters: int = 0
     bytes: int = 0
     consistency: bool = True

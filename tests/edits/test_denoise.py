@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from lcm_studio.edits.finish import to_bytes
-from lcm_studio.edits.measured import denoise_range, relaxed_share
 from lcm_studio.engine import Engine, EngineConfig
 from lcm_studio.spec.events import Done
 from lcm_studio.spec.requests import Edit
@@ -46,15 +45,3 @@ def test_a_denoised_scene_is_nearer_than_non_local_means(sigma):
             put_in = float((noisy.astype(float) - truth).std() / 255)
             assert 0.75 < done.fidelity["residual"] / put_in < 1.1
     assert np.mean(ours) > np.mean(classical) + 1
-
-
-def test_where_the_noise_hides_little_nothing_is_over_relaxed():
-    shares = [relaxed_share(sigma) for sigma in (0.01, 0.05, 0.06, 0.09, 0.1, 0.5)]
-    assert shares == pytest.approx([0, 0, 0.2, 0.8, 1, 1])
-
-
-def test_levels_follow_the_noise():
-    assert denoise_range(0.2, 4)[0] == pytest.approx(2 * denoise_range(0.1, 4)[0])
-    for sigma in (1 / 255, 0.03, 0.1, 0.3, 1.0):
-        first, last = denoise_range(sigma, 4)
-        assert 0 < last <= first / 2

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lcm_studio.device import choose
-from lcm_studio.edits.run import edit_session
+from lcm_studio.engine.session import session
 from lcm_studio.models.load import load_folder
 from lcm_studio.sampling import Compute, Embed, Encode, answer
 from lcm_studio.spec.requests import Edit
@@ -41,7 +41,7 @@ def test_pictures_go_to_the_device_before_they_are_encoded(task: str) -> None:
         image_b=image if task == "interpolate" else None,
         mask=mask if task == "inpaint" else None,
     )
-    steps = edit_session(request, Elsewhere(model), (0,), 1)  # type: ignore[arg-type]
+    steps = session(request, Elsewhere(model), (0,), 1)  # type: ignore[arg-type]
     ask = next(steps)
     while isinstance(ask, Embed | Compute):
         ask = steps.send(answer(ask, model))

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from lcm_studio.edits import finish
-from lcm_studio.edits.prepare import picture, tensor
+from lcm_studio.edits.pixels import picture, tensor
 from lcm_studio.edits.seams import block_seam_score
 from lcm_studio.operators import LUMA, BlockMean, bicubic_downsample, gaussian_blur
 

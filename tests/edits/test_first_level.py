@@ -8,7 +8,7 @@ import torch
 from lcm_studio.edits.loop import solve
 from lcm_studio.edits.problem import Known, Problem
 from lcm_studio.edits.prompts import emphasised
-from lcm_studio.edits.schedules import default_noise_scale, default_relax
+from lcm_studio.edits.schedule import EditSchedule
 from lcm_studio.models.protocol import Cond, Prompt
 from lcm_studio.operators import LUMA, Luma, Neutral
 from lcm_studio.sampling import Embed, Predict, drive
@@ -82,12 +82,10 @@ def coloured(relax, levels=LEVELS, seen=None, noise_scale=1.0):
     y = torch.full((1, 1, 1, 1), 0.1, dtype=torch.float64)
     problem = Problem(
         start=Neutral().pinv(y),
-        levels=levels,
-        finish=lambda x, report: x,
-        measure=lambda x: {},
+        size=(1, 1),
+        schedule=EditSchedule(levels=levels, relax=relax, noise_scale=noise_scale),
+        finish=lambda x, report: [],
         known=Known(op=Luma(), y=y, inverse=Neutral()),
-        relax=relax,
-        noise_scale=noise_scale,
     )
     conds = (Cond(batch=COUNT), Cond(batch=COUNT))
 
@@ -118,21 +116,9 @@ def test_only_the_first_level_has_a_conditioning_of_its_own():
 def test_relaxation_comes_nearer_to_the_true_colours_and_keeps_the_luma():
     """The grey start is a guess that the network takes for seen."""
     plain, _ = coloured(())
-    relaxed, error = coloured(default_relax("colorize", 4))
+    relaxed, error = coloured((0.4, 0, 0, 0))
     assert coloured((1.0,))[0] < relaxed < 0.95 * plain
     assert error < 1e-9
-
-
-@pytest.mark.parametrize("task", ["colorize", "superres8", "superres5"])
-def test_an_only_estimate_is_not_relaxed_nor_given_less_noise_for_it(task):
-    assert default_relax(task, 1) == (0.0,)
-    assert task == "colorize" or default_noise_scale(task, 1) == 1
-
-
-@pytest.mark.parametrize(("steps", "wanted"), [(2, (0.3, 0.15)), (4, (0, 0, 0.3, 0.15))])
-def test_of_large_enlargements_the_last_estimates_are_relaxed(steps, wanted):
-    assert default_relax("superres8", steps) == default_relax("superres6", steps) == wanted
-    assert default_noise_scale("superres6", steps) == default_noise_scale("superres8", steps) < 1
 
 
 @pytest.mark.parametrize("k", range(4))

@@ -5,16 +5,22 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lcm_studio.edits.loop import solve
+from lcm_studio.edits.loop import Projection, solve
 from lcm_studio.edits.membrane import Membrane
 from lcm_studio.edits.problem import Known, Problem
-from lcm_studio.edits.schedules import along, default_anchors, default_eta, geometric
+from lcm_studio.edits.schedule import EditSchedule, along, geometric
 from lcm_studio.models.protocol import Cond
 from lcm_studio.operators import Mask
 from lcm_studio.sampling import drive
-from tests.edits.gaussian import DoubleNoise, GaussianModel, Sideways, w2_squared
+from tests.edits.gaussian import DoubleNoise, GaussianModel, Sideways, fit, w2_squared
 
 COUNT = 1500
+
+
+class Paste(Projection):
+    """Projects at the end alone."""
+
+    projects = False
 
 
 def hole():
@@ -27,16 +33,16 @@ def run(model, op, y, start, levels, *, project=True, eta=1.0, inverse=None):
     """Mean and covariance of COUNT samples of the loop."""
     problem = Problem(
         start=start,
-        levels=tuple(levels),
-        finish=lambda x, report: x,
-        measure=lambda x: {},
+        size=tuple(start.shape[-2:]),
+        schedule=EditSchedule(levels=tuple(levels), eta=eta),
+        finish=lambda x, report: [],
         known=Known(op=op, y=y, inverse=inverse),
-        method="residual" if project else "end",
-        eta=eta,
     )
     noise = DoubleNoise(COUNT, model.size)
     with torch.no_grad():
-        x = drive(solve(problem, model, Cond(batch=COUNT), noise), model).flatten(1)
+        hook = Projection if project else Paste
+        steps = solve(problem, model, Cond(batch=COUNT), noise, hook=hook)
+        x = drive(steps, model).flatten(1)
     return x.mean(0), torch.cov(x.T), x
 
 
@@ -135,10 +141,10 @@ def spread(task, span, steps, eta=1.0):
 @pytest.mark.parametrize("steps", [4, 8])
 def test_bias_and_variance_of_the_default_schedules(task, name, most, steps):
     """The loop is no exact posterior sampler; its error is bounded: small bias, variance of the right size."""
-    bias, ratio = spread(task, default_anchors(name, steps), steps, default_eta(name, steps))
+    bias, ratio = spread(task, fit(name, steps).levels, steps, fit(name, steps).eta)
     assert bias < most
     assert 0.5 < ratio < 2.6
-    assert 0.5 < spread(task, default_anchors(name, steps), steps)[1] < 2.0  # all noise fresh
+    assert 0.5 < spread(task, fit(name, steps).levels, steps)[1] < 2.0  # all noise fresh
 
 
 @pytest.mark.parametrize("name", ["inpaint", "outpaint"])
@@ -146,8 +152,8 @@ def test_bias_and_variance_of_the_default_schedules(task, name, most, steps):
 def test_the_membrane_comes_nearer_to_the_posterior_than_the_least_change(name, steps):
     """Errors of this world go together as the membrane takes them to."""
     model, op, matrix, y, start, known = setting("mask")
-    levels = along([a / 2 for a in default_anchors(name, steps)], steps)
-    eta = default_eta(name, steps)
+    levels = along([a / 2 for a in fit(name, steps).levels], steps)
+    eta = fit(name, steps).eta
     least, met = (
         w2_squared(
             *run(model, op, y, start, levels, eta=eta, inverse=inverse)[:2],
@@ -169,6 +175,6 @@ def test_the_loop_fills_a_hole_with_little_bias_from_a_low_start(span, steps):
 @pytest.mark.parametrize("name", ["inpaint", "outpaint"])
 def test_less_fresh_noise_is_less_bias_and_more_variance(name):
     """The noise that goes on leans the way the estimate does: what the networks, which shrink, can use."""
-    found = [spread("mask", default_anchors(name, 4), 4, eta) for eta in (1.0, 0.9, 0.5)]
+    found = [spread("mask", fit(name, 4).levels, 4, eta) for eta in (1.0, 0.9, 0.5)]
     assert found[0][0] > found[1][0] > found[2][0]
     assert found[0][1] < found[1][1] < found[2][1]

@@ -22,6 +22,7 @@ from benchmarks.edit_loops import (
 from benchmarks.edit_loops import algorithm4 as alg4
 from benchmarks.edit_loops import cm4ir as cm4ir_loop
 from lcm_studio.edits.problem import Known, Problem
+from lcm_studio.edits.schedule import EditSchedule
 from lcm_studio.maths.grids import karras_sigmas
 from lcm_studio.models.protocol import Cond
 from lcm_studio.operators import Mask
@@ -68,9 +69,9 @@ def means(model):
 def problem(op, y, start):
     return Problem(
         start=start,
-        levels=(1.0,),
-        finish=lambda x, report: x,
-        measure=lambda x: {},
+        size=tuple(start.shape[-2:]),
+        schedule=EditSchedule(levels=(1.0,)),
+        finish=lambda x, report: [],
         known=Known(op=op, y=y),
     )
 

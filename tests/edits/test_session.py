@@ -13,11 +13,10 @@ import torch
 from PIL import Image
 
 from lcm_studio.edits import TASKS
-from lcm_studio.edits.finish import to_bytes
-from lcm_studio.edits.measured import luma_of
+from lcm_studio.edits.finish import luma_of, to_bytes
 from lcm_studio.edits.noise_level import estimate_sigma
-from lcm_studio.edits.run import edit_session
 from lcm_studio.engine import Engine, EngineConfig
+from lcm_studio.engine.session import build, session
 from lcm_studio.operators import LUMA
 from lcm_studio.sampling import Decode, Encode, Predict, drive
 from lcm_studio.spec.events import Done, Failed
@@ -64,7 +63,7 @@ def reread(pixels):
     return np.asarray(Image.open(buffer))
 
 
-@pytest.mark.parametrize("method", ["residual", "once", "plain", "latent", "end"])
+@pytest.mark.parametrize("method", ["once", "plain", "latent"])
 @pytest.mark.parametrize("model", ["lcm", "cm"])
 def test_inpaint_keeps_every_known_byte(engine, model, method):
     size = 64 if model == "lcm" else 16
@@ -149,6 +148,7 @@ def made_by(engine):
         more = {"mask": square()} if task == "inpaint" else {}
         more |= {"image_b": scene(seed=1)} if task == "interpolate" else {}
         own = {"kernel": "gaussian:1"} if task == "deblur" else {}
+        own |= {"sigma": 0.1} if task == "denoise" else {}
         own |= {"borders": (8, 0, 0, 0)} if task == "outpaint" else {}
         image = scene(16, 16) if task == "superres" else scene()
         done = run(engine, task=task, image=image, prompt=prompt, options={**own, **said}, **more)
@@ -172,6 +172,30 @@ def test_a_setting_of_the_loop_is_heard_and_reported(made_by, task, name, values
 def test_of_no_prompt_there_is_no_emphasis(made_by, task):
     assert made_by(task)[0].settings["emphasis"] == 0
     assert np.array_equal(made_by(task, "", emphasis=2.5)[1], made_by(task, "")[1])
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny_models, bundled, tmp_path_factory):
+    """An engine whose model "fitted" has the numbers of scenery-lcm."""
+    root = tmp_path_factory.mktemp("fitted")
+    shutil.copytree(tiny_models / "lcm", root / "fitted")
+    numbers = (bundled / "scenery-lcm" / "edits.yaml").read_text()
+    made = "  date: 2026-01-02\n"
+    (root / "fitted" / "edits.yaml").write_text(
+        "".join(made if "  date:" in line else line for line in numbers.splitlines(True))
+    )
+    with Engine(EngineConfig(models_dirs=(root,), device="cpu")) as engine:
+        yield engine
+
+
+def test_without_fitted_numbers_the_textbook_holds_and_is_named(made_by):
+    done, _ = made_by("superres")
+    settings = done.settings
+    assert settings["schedule"] == "textbook"
+    assert (settings["eta"], settings["noise_scale"], settings["emphasis"]) == (1, 1, 0)
+    assert settings["relax"] == [0, 0]
+    assert any("edits.yaml" in warning and "textbook" in warning for warning in done.warnings)
+    assert not any("edits.yaml" in warning for warning in made_by("sketch")[0].warnings)
 
 
 def test_relaxation_of_colours_is_heard_and_reported(made_by):
@@ -212,9 +236,13 @@ def test_relaxation_is_a_number_or_one_per_level_and_what_is_reported_does_the_s
         ("deblur", {}, (0, 0.3)),
     ],
 )
-def test_what_is_measured_is_relaxed_at_the_end(made_by, task, own, last):
-    said = made_by(task, levels=(3, 1.5, 0.8, 0.4), **own)[0].settings["relax"]
-    assert said == [0, 0, *last]
+def test_a_fitted_model_relaxes_what_is_measured_at_the_end(fitted, task, own, last):
+    image = scene(16, 16) if task == "superres" else scene()
+    options = {"levels": (3, 1.5, 0.8, 0.4), **own}
+    done = run(fitted, task=task, model="fitted", image=image, prompt="sea", options=options)
+    assert done.settings["relax"] == [0, 0, *last]
+    assert done.settings["schedule"] == "fitted on 2026-01-02"
+    assert not any("edits.yaml" in warning for warning in done.warnings)
 
 
 def test_a_model_may_have_an_emphasis_of_its_own_for_a_task(tiny_models, tmp_path):
@@ -363,9 +391,7 @@ def test_an_edit_encodes_and_decodes_about_once_a_level(engine, task, steps):
                 counts[type(ask)] += len(x)
 
     with torch.inference_mode():
-        drive(
-            edit_session(request, engine.model("lcm"), (3,), 1), engine.model("lcm"), on_ask=count
-        )
+        drive(session(request, engine.model("lcm"), (3,), 1), engine.model("lcm"), on_ask=count)
     assert counts[Predict] == counts[Decode] == steps
     assert counts[Encode] == steps + (steps >= 7)
 
@@ -375,7 +401,7 @@ def test_few_levels_take_the_encoding_as_it_is_and_many_learn_what_it_loses(engi
     model = engine.model("lcm")
     for steps, wanted in ((4, "plain"), (8, "once")):
         request = Edit(task="superres", image=scene(16, 16), steps=steps, options={"scale": scale})
-        assert TASKS["superres"].build(request, model).method == wanted
+        assert build(request, model).method == wanted
 
 
 @pytest.mark.parametrize(("off", "peak", "goals"), [(1, 1, 3), (0, 1, 1), (3, 0, 1)])
@@ -391,7 +417,7 @@ def test_deblurring_fits_closer_only_where_rounding_alone_took_it_over_the_bound
         made[32, 32] += np.uint8(peak)
         return made
 
-    monkeypatch.setattr("lcm_studio.edits.measured.meet_operator", fit)
+    monkeypatch.setattr("lcm_studio.edits.finish.meet_operator", fit)
     done = run(engine, task="deblur", image=flat, options={"kernel": "gaussian:1"})
     assert len(seen) == goals and seen == sorted(seen, reverse=True)
     assert done.fidelity["max_error"] == pytest.approx(off + 0.159 * peak, abs=0.01)

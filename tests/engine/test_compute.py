@@ -45,7 +45,7 @@ def engine(tiny_models) -> Iterator[Engine]:
 @pytest.fixture
 def endless(monkeypatch: pytest.MonkeyPatch) -> Endless:
     found = Endless()
-    monkeypatch.setattr("lcm_studio.edits.measured.meet_operator", found)
+    monkeypatch.setattr("lcm_studio.edits.finish.meet_operator", found)
     monkeypatch.setattr(lane, "QUIET", 0.0)
     return found
 
@@ -99,7 +99,7 @@ def test_a_fault_outside_the_network_ends_that_session_alone(
     def refuse(*_: Any, **__: Any) -> Any:
         raise BadRequest("this picture cannot be finished; give another")
 
-    monkeypatch.setattr("lcm_studio.edits.measured.meet_operator", refuse)
+    monkeypatch.setattr("lcm_studio.edits.finish.meet_operator", refuse)
     last = list(engine.run(deblur()))[-1]
     assert isinstance(last, Failed)
     assert last.message == "this picture cannot be finished; give another"

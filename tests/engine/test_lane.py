@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from lcm_studio.engine.batch import shares
-from lcm_studio.engine.generate import generate_session
 from lcm_studio.engine.lane import Lane
 from lcm_studio.engine.run import run_request
+from lcm_studio.engine.session import session as session_of
 from lcm_studio.maths.schedule import NoiseSchedule
 from lcm_studio.sampling.toy import GaussianToy
 from lcm_studio.spec.events import Done, Failed, Queued, Step, Stopped
@@ -248,11 +248,11 @@ def test_shares_are_fair() -> None:
 
 
 def test_rows_bound_a_request_of_many_pictures(toy: SlowToy) -> None:
-    session = generate_session(request(count=5, steps=1), toy, tuple(range(5)), 2)  # type: ignore[arg-type]
+    session = session_of(request(count=5, steps=1), toy, tuple(range(5)), 2)  # type: ignore[arg-type]
     from lcm_studio.sampling import drive
 
-    images, flags, _ = drive(session, toy)
-    assert len(images) == len(flags) == 5
+    outcome = drive(session, toy)
+    assert len(outcome.images) == len(outcome.flagged) == 5
     assert toy.calls == [2, 2, 1]
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lcm_studio.device import choose
-from lcm_studio.engine.generate import generate_session
+from lcm_studio.engine.session import session as session_of
 from lcm_studio.models.load import LoadedModel, load_folder
 from lcm_studio.sampling import Decode, drive
 from lcm_studio.spec.requests import Generate
@@ -48,7 +48,7 @@ def ours(model: LoadedModel, *, rows: int = 16, **settings: Any) -> np.ndarray:
             return decoded[-1]
 
     with torch.inference_mode():
-        drive(generate_session(request, model, seeds, rows), Recorder())
+        drive(session_of(request, model, seeds, rows), Recorder())
     unit = (torch.cat(decoded) / 2 + 0.5).clamp(0, 1)
     return unit.permute(0, 2, 3, 1).numpy()
 
@@ -187,7 +187,7 @@ def test_a_broken_scaling_is_noticed(load: Any, monkeypatch: pytest.MonkeyPatch)
 def test_decode_is_asked_once_per_group(load: Any) -> None:
     asks: list[Any] = []
     request = Generate(prompt=PROMPT, count=5, steps=1)
-    session = generate_session(request, load("lcm"), (0, 1, 2, 3, 4), 2)
+    session = session_of(request, load("lcm"), (0, 1, 2, 3, 4), 2)
     with torch.inference_mode():
         drive(session, load("lcm"), on_ask=asks.append)
     assert sum(isinstance(ask, Decode) for ask in asks) == 3

@@ -12,7 +12,17 @@ import torch
 from lcm_studio.maths.karras import KarrasSchedule
 from lcm_studio.maths.schedule import NoiseSchedule
 from lcm_studio.models.protocol import Prompt
-from lcm_studio.sampling import Decode, Encode, Estimate, Predict, SeededNoise, drive, multistep
+from lcm_studio.sampling import (
+    Decode,
+    Encode,
+    Estimate,
+    Ode,
+    Predict,
+    SeededNoise,
+    Way,
+    drive,
+    multistep,
+)
 from lcm_studio.sampling.toy import GaussianToy
 from lcm_studio.spec.errors import BadRequest
 
@@ -72,7 +82,9 @@ def test_ddim_follows_the_ode_to_the_same_end() -> None:
     cond = toy.embed([Prompt()])
 
     def ends(levels: list[float]) -> torch.Tensor:
-        steps = multistep(x, levels, cond, schedule=VP, noise=noise, deterministic=True)
+        steps = multistep(
+            x, levels, cond, schedule=VP, noise=noise, way=Ode(end=None if VP.ends_clean else 0)
+        )
         return drive(steps, Denoiser(toy))
 
     class Denoiser:
@@ -110,11 +122,17 @@ def test_without_fresh_noise_it_is_ddim_and_with_all_of_it_as_before(schedule: A
         noise, cond = Normal((2, 3, 8, 8)), toy.embed([Prompt()] * 2)
         return drive(multistep(x, toy.grid(4), cond, schedule=schedule, noise=noise, **more), toy)
 
-    assert torch.equal(end(eta=1.0), end())
-    assert torch.equal(end(eta=1.0, refine=halved), end(refine=halved))
+    assert torch.equal(end(way=Way(eta=1.0)), end())
+    assert torch.equal(end(way=Way(eta=1.0), refine=halved), end(refine=halved))
     if schedule is VP:  # the VE loop takes sigma_min off what it adds, DDIM does not
-        assert torch.allclose(end(eta=0.0), end(deterministic=True), atol=1e-6)
-    assert 0 < (end(eta=1e-3) - end(eta=0.0)).norm() < (end() - end(eta=0.0)).norm()
+        assert torch.allclose(
+            end(way=Way(eta=0.0)), end(way=Ode(end=None if VP.ends_clean else 0)), atol=1e-6
+        )
+    assert (
+        0
+        < (end(way=Way(eta=1e-3)) - end(way=Way(eta=0.0))).norm()
+        < (end() - end(way=Way(eta=0.0))).norm()
+    )
 
 
 def test_carried_noise_is_what_the_network_saw_before_the_refinement() -> None:
@@ -130,7 +148,12 @@ def test_carried_noise_is_what_the_network_saw_before_the_refinement() -> None:
     noise = Normal((1, 3, 8, 8))
     fresh = Normal((1, 3, 8, 8)).draw()
     cond = toy.embed([Prompt()])
-    drive(multistep(x, [999.0, 499.0], cond, schedule=VP, noise=noise, refine=refine, eta=0.8), toy)
+    drive(
+        multistep(
+            x, [999.0, 499.0], cond, schedule=VP, noise=noise, refine=refine, way=Way(eta=0.8)
+        ),
+        toy,
+    )
     alpha, sigma = VP.alpha_sigma(torch.tensor([999.0]), x)
     z = 0.8 * fresh + 0.6 * (x - alpha * seen[0][0]) / sigma
     assert torch.allclose(seen[1][1], VP.renoise(seen[0][0] / 2, z, 499.0))

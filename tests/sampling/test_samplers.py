@@ -15,7 +15,15 @@ from torch import Tensor
 from lcm_studio.maths.karras import KarrasSchedule
 from lcm_studio.maths.schedule import NoiseSchedule
 from lcm_studio.models.protocol import Cond
-from lcm_studio.sampling import Predict, drive, grid_for, multistep, recorded, steps_of
+from lcm_studio.sampling import (
+    Predict,
+    drive,
+    grid_for,
+    multistep,
+    recorded,
+    steps_of,
+    way_of,
+)
 from lcm_studio.sampling.recorded import Point
 from lcm_studio.sampling.samplers import Walk
 from lcm_studio.sampling.samplers.grids import cost, spaced
@@ -86,7 +94,9 @@ def test_euler_is_ddim(schedule: Any) -> None:
     levels = spaced(schedule, 12, "karras") if schedule is VE else (999.0, 749.0, 400.0, 81.0)
     common: dict[str, Any] = {"schedule": schedule, "noise": Draws((4, 3, 8, 8))}
     by_euler = drive(steps_of("ode-euler", x_t, levels, Cond(batch=4), **common), model)
-    by_ddim = drive(multistep(x_t, levels, Cond(batch=4), deterministic=True, **common), model)
+    by_ddim = drive(
+        multistep(x_t, levels, Cond(batch=4), way=way_of(schedule, False), **common), model
+    )
     assert torch.allclose(by_euler, by_ddim, atol=1e-9)
 
 
@@ -98,7 +108,9 @@ def test_euler_is_ddim_where_the_schedule_does_not_end_clean(clean: bool) -> Non
     common: dict[str, Any] = {"schedule": schedule, "noise": Draws((2, 3, 4, 4))}
     levels = (999.0, 499.0, 99.0)
     by_euler = drive(steps_of("ode-euler", x, levels, Cond(batch=2), **common), model)
-    by_ddim = drive(multistep(x, levels, Cond(batch=2), deterministic=True, **common), model)
+    by_ddim = drive(
+        multistep(x, levels, Cond(batch=2), way=way_of(schedule, False), **common), model
+    )
     assert torch.allclose(by_euler, by_ddim, atol=1e-9)
 
 

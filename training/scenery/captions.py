@@ -57,6 +57,18 @@ _PHRASES: dict[str, dict[str, dict[str, str]]] = {
 _MEANING = {text: named for group in _PHRASES.values() for text, named in group.items()}
 _SECOND = ("weather", "birds", "bridge", "lighthouse")  # attributes that edition 2 adds
 
+# Prompts that show what a model of these words can do, and words that may stand between its phrases.
+EXAMPLES = (
+    "sunset, sun on the left, snowy mountains, lake, a few pine trees",
+    "night, stars, moon on the right, hills, lavender field, white house",
+    "dawn, many clouds, sea, sailboat, sand, one palm tree",
+    "day, a few clouds, autumn field, path, one oak tree, red house",
+)
+_GLUE = (
+    "a an and at by in into is its near of on onto over the to under with without against above below behind beside "
+    "between from one two three four few some many very"
+)
+GLUE = tuple(_GLUE.split(" "))
 PHRASES: tuple[str, ...] = tuple(_MEANING)
 WORDS: tuple[str, ...] = tuple(sorted({word for text in PHRASES for word in text.split()}))
 ATTRIBUTES: dict[str, tuple[str, ...]] = {

@@ -15,6 +15,7 @@ from lcm_studio.sampling.loop import Noise, Steps, multistep
 from lcm_studio.sampling.samplers import langevin, ode, rk45, sde
 from lcm_studio.sampling.samplers.grids import cost
 from lcm_studio.sampling.samplers.walk import Sampler, Walk
+from lcm_studio.sampling.ways import way_of
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.samplers import SAMPLERS, sampler_info
 
@@ -54,7 +55,12 @@ def steps_of(
     if not SAMPLERS[name].score:
         return (
             yield from multistep(
-                x_t, levels, cond, schedule=schedule, noise=noise, deterministic=name == "ddim"
+                x_t,
+                levels,
+                cond,
+                schedule=schedule,
+                noise=noise,
+                way=way_of(schedule, name != "ddim"),
             )
         )
     if not levels or any(b >= a for a, b in itertools.pairwise(levels)):

@@ -2,11 +2,12 @@
 
     client.predict(handle_file("a.png"), mask=handle_file("m.png"), prompt="...", api_name="/edit_inpaint")
 
-They return (files, fidelity, settings). `options` are the task's own, e.g. {"scale": 4}.
+They return (files, fidelity, settings). A task's settings are parameters of their own (scale=4), or `options`, e.g. {"scale": 4}.
 """
 
 # No `from __future__ import annotations`: Gradio reads the endpoint's types from real annotations.
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from lcm_studio.edits import TASKS
 from lcm_studio.images import read_image
 from lcm_studio.spec.errors import BadImage, StudioError
 from lcm_studio.spec.requests import Edit
+from lcm_studio.spec.schema import Setting, settings_of
 from lcm_studio.web.create import api
 from lcm_studio.web.create import values as form
 from lcm_studio.web.studio import Studio
@@ -28,6 +30,9 @@ def add_endpoints(studio: Studio) -> None:
 
 
 def endpoint(studio: Studio, task: str) -> Callable[..., Any]:
+    """`/edit_TASK`: the request's own parameters, then one per setting of the task."""
+    settings = settings_of(TASKS[task].settings)
+
     def edit(
         image: gr.FileData,  # type: ignore[name-defined]
         mask: gr.FileData | None = None,  # type: ignore[name-defined]
@@ -39,9 +44,11 @@ def endpoint(studio: Studio, task: str) -> Callable[..., Any]:
         seed: int | None = None,
         count: int = 1,
         model: str = "",
-        request: gr.Request = None,  # type: ignore[assignment]
+        *rest: Any,
     ) -> tuple[list[dict], dict, dict]:
         """Edited pictures as PNG files, how exactly the known part was kept, and the settings."""
+        *values, request = rest
+        named = {s.name: v for s, v in zip(settings, values, strict=True) if v is not None}
         try:
             grey = None if mask is None else opened(mask)[..., :3].max(axis=2)
             wanted = Edit(
@@ -49,7 +56,7 @@ def endpoint(studio: Studio, task: str) -> Callable[..., Any]:
                 image=opened(image),
                 image_b=None if image_b is None else opened(image_b),
                 mask=grey,
-                options=options or {},
+                options={**(options or {}), **named},
                 prompt=prompt,
                 steps=steps,
                 guidance=guidance,
@@ -63,7 +70,38 @@ def endpoint(studio: Studio, task: str) -> Callable[..., Any]:
         return api.files(studio, done), dict(done.fidelity), dict(done.settings)
 
     edit.__name__ = f"edit_{task}"
+    describe(edit, settings)
     return edit
+
+
+TYPES: dict[str, Any] = {
+    "number": float | None,
+    "whole": int | None,
+    "choice": str | None,
+    "text": str | None,
+    "switch": bool | None,
+    "numbers": list | None,
+}
+
+
+def describe(function: Callable[..., Any], settings: tuple[Setting, ...]) -> None:
+    """Gives a function whose last parameter is `*rest` the signature that Gradio reads: settings, then its request."""
+    *own, _ = inspect.signature(function).parameters.values()
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    types = {
+        s.name: float | str | None if s.kind == "number" and s.choices else TYPES[s.kind]
+        for s in settings
+    }
+    types["request"] = gr.Request
+    more = [inspect.Parameter(n, kind, default=None, annotation=t) for n, t in types.items()]
+    whole = inspect.signature(function).replace(parameters=[*own, *more])
+    function.__signature__ = whole  # type: ignore[attr-defined]
+    hints = {n: t for n, t in function.__annotations__.items() if n != "rest"}
+    function.__annotations__ = {
+        **{n: t for n, t in hints.items() if n != "return"},
+        **types,
+        "return": hints["return"],
+    }
 
 
 def opened(file: Any) -> Any:

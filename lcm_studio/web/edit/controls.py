@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from lcm_studio.edits import TASKS
+from lcm_studio.edits.task import METHODS
 from lcm_studio.spec import limits
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.web import inputs, parts
@@ -269,7 +270,7 @@ def _sampling(info: ModelInfo, catalog: Iterable[str]) -> Controls:
             elem_id=f"{TAB}-levels",
         )
         c["method"] = gr.Dropdown(
-            ["default", "residual", "once", "plain", "latent", "end"], value="default", label="How the known part comes back",
+            ["default", *METHODS], value="default", label="How the known part comes back",
             elem_id=f"{TAB}-method",
         )  # fmt: skip
         # texts, for an empty gr.Number turns into a 0 as soon as it is shown

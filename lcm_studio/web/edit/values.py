@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lcm_studio.edits import task_of
-from lcm_studio.edits.options import Options
+from lcm_studio.edits.task import METHODS
 from lcm_studio.images import read_image
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import Edit, Priority
+from lcm_studio.spec.schema import settings_of
 from lcm_studio.web.create import values as form
 
 if TYPE_CHECKING:
@@ -211,8 +212,7 @@ def options(tool: str, said: Mapping[str, Any]) -> dict[str, Any]:
             out[name] = form.typed(said[name])
     for name in PER_LEVEL:
         words = form.filled(said.get(name)).replace(";", ",")
-        own = name in task_of(tool).options or name in Options.COMMON
-        if own and words:
+        if words and name in (s.name for s in settings_of(task_of(tool).settings)):
             out[name] = [part.strip() for part in words.split(",") if part.strip()]
     return out
 
@@ -239,6 +239,8 @@ def from_settings(said: object) -> dict[str, Any]:
         if said.get(name) is not None:
             known[name] = said[name]
     known |= {name: value for name, value in given.items() if name in NAMES}
+    if known["method"] not in METHODS:  # one that there was once
+        known["method"] = "default"
     for name in PER_LEVEL:
         if isinstance(given.get(name), list | tuple):
             known[name] = ", ".join(str(v) for v in given[name])

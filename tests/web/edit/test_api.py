@@ -16,6 +16,7 @@ from gradio_client.exceptions import AppError
 
 from lcm_studio.edits import TASKS
 from lcm_studio.images import read_image, read_settings, write_png
+from lcm_studio.spec.schema import settings_of
 from lcm_studio.web.app import build_app, engine_for
 from lcm_studio.web.options import Options
 from tests.web.conftest import free_port
@@ -123,3 +124,13 @@ def test_bad_input_is_one_clear_sentence(
         call(api, files, task, image, **given)
     text = str(caught.value)
     assert words in text and "Traceback" not in text and "\n" not in text.strip()
+
+
+def test_a_setting_is_a_parameter_of_its_own(api: Client, files: dict[str, str]) -> None:
+    _, _, settings = call(api, files, "superres", "image", scale=2, eta=0.5)
+    assert settings["options"] == {"scale": 2, "eta": 0.5}
+    assert settings["eta"] == 0.5
+    known = api.view_api(return_format="dict")["named_endpoints"]
+    for task in TASKS.values():
+        names = [p["parameter_name"] for p in known[f"/edit_{task.name}"]["parameters"]]
+        assert {setting.name for setting in settings_of(task.settings)} <= set(names)

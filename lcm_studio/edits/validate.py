@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lcm_studio.edits.geometry import check_size
-from lcm_studio.edits.options import Options
-from lcm_studio.edits.registry import task_of
+from lcm_studio.edits.tasks import task_of
 from lcm_studio.spec.errors import BadRequest
+from lcm_studio.spec.schema import read
 
 if TYPE_CHECKING:
     from lcm_studio.spec.models import ModelInfo
     from lcm_studio.spec.requests import Edit
 
 
-def check(request: Edit, info: ModelInfo) -> tuple[str, ...]:
-    """Warnings about an edit. Raises BadRequest for an unknown task or option, a wrong picture or no mask."""
+def check_edit(request: Edit, info: ModelInfo) -> tuple[str, ...]:
+    """Warnings about an edit. Raises BadRequest for an unknown task or setting, a wrong picture or no mask."""
     task = task_of(request.task)
-    Options(task.name, request.options, task.options)
+    read(task.settings, request.options, task.name)
     for what, image in (("the picture", request.image), ("the second picture", request.image_b)):
         if image is None and what == "the picture":
             raise BadRequest(f"{task.name} needs a picture; give one")
@@ -35,7 +35,14 @@ def check(request: Edit, info: ModelInfo) -> tuple[str, ...]:
         raise BadRequest(
             f"{task.name} needs a mask: paint or upload one, white where the picture may change"
         )
-    return ()
+    return () if info.fitted is not None or task.by_strength else (untuned(info),)
+
+
+def untuned(info: ModelInfo) -> str:
+    """What is said of a model whose folder holds no numbers for edits."""
+    return (
+        f"{info.id} has no edits.yaml of its own: levels and noise of its edits are the textbook's"
+    )
 
 
 def check_picture(image: object, what: str) -> None:

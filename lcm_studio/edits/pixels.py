@@ -1,9 +1,8 @@
-"""Steps that all tasks share between a request and its problem."""
+"""Pictures as tensors and back, the frames that models can sample, and errors between pictures."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import cv2
@@ -12,24 +11,13 @@ import torch
 from torch import Tensor
 
 from lcm_studio.edits.geometry import Frame, align
-from lcm_studio.edits.options import Options
-from lcm_studio.edits.problem import METHODS, Method
-from lcm_studio.edits.schedules import (
-    Anchors,
-    along,
-    check_levels,
-    default_eta,
-    default_noise_scale,
-    default_relax,
-    on_grid,
-)
 from lcm_studio.models.protocol import Model
 from lcm_studio.spec.errors import BadRequest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lcm_studio.spec.requests import Edit, Pixels
+    from lcm_studio.spec.requests import Pixels
 
     Floats = NDArray[np.float32]
 
@@ -84,55 +72,10 @@ def tile_for(frame: Frame, model: Model) -> tuple[int, int] | None:
     return model.info.height, model.info.width
 
 
-# from so many levels on, one more encoding is within a twentieth of N predictions, decodings and encodings
-ONCE = 7
-
-
-def method_of(options: Options, levels: Sequence[float], default: Method | None = None) -> Method:
-    """The user's way back into latents; else `default`; else the best that encodes about once a level."""
-    value = options.choice(
-        "method", default or ("once" if len(levels) >= ONCE else "plain"), METHODS
-    )
-    return next(m for m in METHODS if m == value)
-
-
-def eta_of(options: Options, task: str, levels: Sequence[float]) -> float:
-    """The user's share of fresh noise, else the task's own for so many levels."""
-    return options.number("eta", default_eta(task, len(levels)), 0.0, 1.0)
-
-
-def noise_scale_of(options: Options, task: str, steps: int) -> float:
-    """The user's noise over that of the level, else the task's own for so many levels."""
-    return options.number("noise_scale", default_noise_scale(task, steps), 0.1, 1.0)
-
-
-def relax_of(options: Options, task: str, steps: int, share: float = 1.0) -> tuple[float, ...]:
-    """The user's over-relaxation of each level, else `share` of the task's own; an only estimate is not relaxed."""
-    own = tuple(share * value for value in default_relax(task, steps))
-    found = options.per_level("relax", own, 0.0, 1.0)
-    return found if steps > 1 else (0.0,)
-
-
-EMPHASIS = 3.0  # the most
-
-
-def emphasis_of(options: Options, task: str, model: Model) -> float:
-    """The user's emphasis of the prompt at the first level, else the model's own for edits of this kind."""
-    return options.number("emphasis", model.info.emphasis_for(task), 0.0, EMPHASIS)
-
-
-def levels_of(request: Edit, options: Options, model: Model, anchors: Anchors) -> tuple[float, ...]:
-    """The user's levels (`timesteps`, then the option `levels`), else `steps` of them along `anchors`.
-
-    `anchors`: sigmas for data of unit spread (latents); pixel models have a spread of 1/2.
-    """
-    if request.timesteps is not None:
-        return tuple(model.grid(len(request.timesteps), request.timesteps))
-    given = options.given.get("levels")
-    if given is not None:
-        return tuple(on_grid(check_levels(given), model))
-    scale = 1.0 if model.latent else 0.5
-    return tuple(on_grid(along([a * scale for a in anchors], request.steps), model))
+def fitting(height: int, width: int, model: Model) -> tuple[int, int]:
+    """The size at which a part is sampled: its own, or what fits the model in one piece."""
+    scale = min(1.0, math.sqrt(room(model) / (height * width)))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def errors_outside(found: Pixels, wanted: Pixels, hole: NDArray[np.bool_]) -> dict[str, float]:

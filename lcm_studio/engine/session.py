@@ -1,0 +1,227 @@
+"""One request, new picture or edit, as a generator of asks, for whichever driver answers them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from lcm_studio.edits.loop import encoded_start, sampled, solve
+from lcm_studio.edits.path import SameNoise
+from lcm_studio.edits.problem import Outcome, Problem, worst
+from lcm_studio.edits.prompts import emphasised
+from lcm_studio.edits.tasks import task_of
+from lcm_studio.engine.generate import blacken, problem_of
+from lcm_studio.models.protocol import Cond, Model
+from lcm_studio.sampling import (
+    Ask,
+    Check,
+    Compute,
+    Decode,
+    Embed,
+    Estimate,
+    Finished,
+    Plan,
+    SeededNoise,
+    plan,
+    steps_of,
+)
+from lcm_studio.spec.requests import Edit, Generate
+from lcm_studio.spec.schema import read
+
+if TYPE_CHECKING:
+    from lcm_studio.spec.requests import Pixels
+
+Asks = Generator[Ask, Any, Any]
+
+
+def session(
+    request: Generate | Edit, model: Model, seeds: Sequence[int], rows: int
+) -> Generator[Ask, Any, Outcome]:
+    """All pictures of a request, one per seed (or per frame of a path), at most `rows` at a time.
+
+    Raises BadRequest, at an early step, for input that does not fit the task.
+    """
+    problem: Problem = yield Compute(lambda report: build(request, model), "Preparing")
+    height, width = problem.size
+    planned = plan(request, model, width, height)
+    pictures: Pictures = Seeds(problem, model, planned, tuple(seeds))
+    if problem.path is not None:
+        pictures = Frames(problem, model, planned, seeds[0])
+    yield from pictures.prepare(request.prompt)
+    parts = [range(i, min(i + rows, pictures.count)) for i in range(0, pictures.count, rows)]
+    images: list[Pixels] = []
+    flagged: list[bool] = []
+    figures: list[Mapping[str, Any]] = []
+    waiting: list[Tensor] = []
+    for number, part in enumerate(parts):
+        decoded = yield from counted(pictures.sample(part), number, len(parts))
+        flags = yield Check(decoded)
+        flagged += flags
+        waiting.append(decoded)
+        if problem.together and number + 1 < len(parts):
+            continue
+        whole = torch.cat(waiting) if len(waiting) > 1 else waiting[0]
+        waiting = []
+        results = yield Compute(partial(problem.finish, whole), "Finishing")
+        now = tuple(flagged[len(images) :])
+        made = blacken(tuple(pixels for pixels, _ in results), now)
+        figures += [figure for (_, figure), bad in zip(results, now, strict=True) if not bad]
+        images += made
+        yield Finished(made, now)
+    return Outcome(
+        images=tuple(images),
+        seeds=pictures.seeds,
+        flagged=tuple(flagged),
+        fidelity=worst(figures),
+        warnings=(*problem.warnings, *pictures.warnings),
+        settings={} if isinstance(request, Generate) else _settings(problem, model),
+    )
+
+
+def build(request: Generate | Edit, model: Model) -> Problem:
+    """The problem of a request. Raises BadRequest for settings or a picture that do not fit the task."""
+    if isinstance(request, Generate):
+        return problem_of(request, model)
+    task = task_of(request.task)
+    return task.build(request, read(task.settings, request.options, task.name), model)
+
+
+def counted(steps: Asks, part: int, parts: int) -> Asks:
+    """`steps` whose estimates say which part of how many they are of."""
+    value = None
+    while True:
+        try:
+            ask = steps.send(value)
+        except StopIteration as end:
+            return end.value
+        value = yield replace(ask, part=part, parts=parts) if isinstance(ask, Estimate) else ask
+
+
+class Pictures(Protocol):
+    """What a request's pictures are made from."""
+
+    count: int
+    seeds: tuple[int, ...]
+    warnings: tuple[str, ...]
+
+    def prepare(self, prompt: str) -> Asks:
+        """Asks for what all pictures share."""
+
+    def sample(self, part: range) -> Asks:
+        """Asks for these pictures; returns them `(B, 3, H, W)`, nominally in [-1, 1]."""
+
+
+class Seeds:
+    """One picture per seed: picture i is that of its seed alone."""
+
+    def __init__(
+        self, problem: Problem, model: Model, planned: Plan, seeds: tuple[int, ...]
+    ) -> None:
+        self.problem, self.model, self.planned, self.seeds = problem, model, planned, seeds
+        self.count = len(seeds)
+        self.warnings: tuple[str, ...] = ()
+
+    def prepare(self, prompt: str) -> Asks:
+        self.cond, self.first = yield from conditioned(self.problem, self.planned, prompt)
+        self.start = None
+        if self.problem.start is not None:
+            self.start = yield from encoded_start(self.problem, self.model)
+
+    def sample(self, part: range) -> Asks:
+        noise = SeededNoise(
+            [self.seeds[i] for i in part], self.planned.shape, device=self.model.device
+        )
+        cond, first = self.cond.repeat(len(part)), self.first.repeat(len(part))
+        if self.problem.start is not None:
+            return (
+                yield from solve(
+                    self.problem,
+                    self.model,
+                    cond,
+                    noise,
+                    first,
+                    start=self.start,
+                    planned=self.planned,
+                )
+            )
+        planned, warnings = self.planned, list(self.warnings)
+        latents = yield from steps_of(
+            planned.sampler,
+            self.model.schedule.prior(noise.draw()),
+            planned.levels,
+            cond,
+            schedule=self.model.schedule,
+            noise=noise,
+            settings=planned.settings,
+            evaluations=planned.evaluations,
+            warnings=warnings,
+        )
+        self.warnings = tuple(dict.fromkeys(warnings))
+        return (yield Decode(latents))
+
+
+class Frames:
+    """One picture per weight of a path; all of them share one seed's noise."""
+
+    def __init__(self, problem: Problem, model: Model, planned: Plan, seed: int) -> None:
+        assert problem.path is not None
+        self.problem, self.model, self.planned, self.path = problem, model, planned, problem.path
+        self.count = len(self.path.weights)
+        self.warnings: tuple[str, ...] = ()
+        self.seeds = (seed,) * self.count
+
+    def prepare(self, prompt: str) -> Asks:
+        problem, model, schedule = self.problem, self.model, self.problem.schedule
+        self.a = yield from conditioned(problem, self.planned, prompt)
+        self.b = yield from conditioned(problem, self.planned, self.path.prompt_b)
+        noise = SeededNoise(self.seeds[:1], self.planned.shape, device=model.device)
+        z = noise.draw()
+        if problem.start is not None:
+            ends = yield from encoded_start(problem, model)
+            scaled = schedule.noise_scale * z
+            x_t = model.schedule.renoise(ends.to(z), scaled, schedule.levels[0])
+            self.x_a, self.x_b = x_t.chunk(2)
+        else:
+            other = SeededNoise((self.path.seed_b,), self.planned.shape, device=model.device)
+            self.x_a, self.x_b = (model.schedule.prior(end) for end in (z, other.draw()))
+        self.draws = [noise.draw() for _ in schedule.levels[1:]]
+
+    def sample(self, part: range) -> Asks:
+        weights = [self.path.weights[i] for i in part]
+        x_t = torch.cat([self.path.mix(self.x_a, self.x_b, w) for w in weights])
+        cond, first = (
+            Cond.join([a.lerp(b, w) for w in weights]) for a, b in zip(self.a, self.b, strict=True)
+        )
+        noise = SameNoise(self.draws, len(part))
+        latents = yield from sampled(self.problem, self.model, x_t, cond, noise, first)
+        return (yield Decode(latents))
+
+
+def conditioned(
+    problem: Problem, planned: Plan, text: str
+) -> Generator[Ask, Any, tuple[Cond, Cond]]:
+    """The conditioning of one picture by `text`, and that of the first level."""
+    prompt = replace(planned.prompt, text=text)
+    cond: Cond = yield Embed((prompt,))
+    first = yield from emphasised(prompt, cond, problem.schedule.emphasis)
+    return cond, first
+
+
+def _settings(problem: Problem, model: Model) -> dict[str, Any]:
+    """What a finished edit tells of how it was made."""
+    schedule = problem.schedule
+    return {
+        "levels": [round(model.schedule.ve_sigma(t), 4) for t in schedule.levels],
+        "method": problem.method,
+        "eta": schedule.eta,
+        "noise_scale": schedule.noise_scale,
+        "relax": list(schedule.relax),
+        "emphasis": schedule.emphasis,
+        "schedule": schedule.source,
+        **problem.settings,
+    }
