@@ -32,4 +32,5 @@ TABS: tuple[tuple[str, str], ...] = (
     ("Create", "lcm_studio.web.create.tab"),
     ("Edit", "lcm_studio.web.edit.tab"),
     ("Distil", "lcm_studio.web.distil.tab"),
+    ("Lab", "lcm_studio.web.lab.tab"),
 )

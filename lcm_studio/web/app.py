@@ -53,6 +53,7 @@ def assemble(studio: Studio, lock: IO[str]) -> ASGIApp:
     from lcm_studio.web.create.routes import live_routes
     from lcm_studio.web.distil.routes import job_routes
     from lcm_studio.web.edit.routes import edit_routes
+    from lcm_studio.web.lab.routes import lab_routes
     from lcm_studio.web.page import build_page
     from lcm_studio.web.server.blocks import settle
     from lcm_studio.web.server.boundary import Boundary
@@ -73,7 +74,7 @@ def assemble(studio: Studio, lock: IO[str]) -> ASGIApp:
 
     api = fastapi.FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     index = Index(api, STATIC)
-    tabs = (*live_routes(studio), *edit_routes(studio), *job_routes(studio))
+    tabs = (*live_routes(studio), *edit_routes(studio), *job_routes(studio), *lab_routes(studio))
     api.router.routes.extend(routes(studio, tabs))
     blocks = build_page(studio)
     gr.mount_gradio_app(

@@ -1,0 +1,86 @@
+// Charts by uPlot, which is served from the package (uplot/LICENSE); colours follow the page.
+import { h, url } from "../registry.js";
+import { colour, figure, onTheme } from "./parts.js";
+
+let loading = null;
+
+function library() {
+  loading ||= new Promise((resolve, reject) => {
+    document.head.append(h("link", { rel: "stylesheet", href: url("studio/static/lab/uplot/uplot.min.css") }));
+    document.head.append(h("script", { src: url("studio/static/lab/uplot/uplot.min.js"), onload: () => resolve(window.uPlot), onerror: () => reject(new Error("uPlot")) }));
+  });
+  return loading;
+}
+
+// Round numbers of a logarithmic axis: powers of ten, with 2 and 5 between them where there is room.
+function decades(low, high) {
+  const steps = high / low > 300 ? [1] : [1, 2, 5];
+  const ticks = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1) for (const step of steps) ticks.push(Number((step * 10 ** power).toPrecision(3)));
+  return ticks.filter((v) => v >= low * 0.999 && v <= high * 1.001);
+}
+
+// One chart: `lines` are {label, colour (a CSS variable), dash, points}. `draw(x, [y, ...])`; gaps are null.
+export class Chart {
+  constructor({ title, x, y, logX = false, logY = false, lines, height = 190 }) {
+    Object.assign(this, { x, y, logX, logY, lines, height });
+    this.place = h("div", { className: "lab-plot" });
+    this.key = h("div", { className: "lab-key" });
+    this.node = h("figure", { className: "lab-chart" }, h("figcaption", {}, title), this.place, this.key);
+    this.data = [[], ...lines.map(() => [])];
+    onTheme(() => this.plot?.redraw(false));
+    new ResizeObserver(() => this.fit()).observe(this.place);
+  }
+
+  label() {
+    this.key.replaceChildren(...this.lines.filter((_, i) => this.data[i + 1].some((v) => v !== null)).map((line) => h("span", {}, h("i", { style: `background:var(${line.colour})`, className: line.dash ? "lab-dashed" : "" }), line.label)));
+  }
+
+  async draw(x, ys) {
+    this.data = [x, ...ys];
+    this.label();
+    const uPlot = await library();
+    if (!this.place.clientWidth) return;
+    if (!this.plot) this.make(uPlot);
+    else this.plot.setData(this.data);
+  }
+
+  make(uPlot) {
+    const axis = (label, log) => ({
+      label, labelSize: 18, labelGap: 2, labelFont: "11px ui-sans-serif, system-ui, sans-serif", font: "11px ui-sans-serif, system-ui, sans-serif", stroke: () => colour("--lcm-soft"),
+      grid: { stroke: () => colour("--lcm-line"), width: 1 }, ticks: { show: false },
+      ...(log ? { splits: (_u, _axis, low, high) => decades(low, high), filter: (_u, splits) => splits } : {}),
+      values: (_, ticks) => ticks.map((v) => (v === null ? "" : String(Number(v.toPrecision(3))))),
+    });
+    const padded = (_u, low, high) => (low === null ? [0.01, 1] : [low / 1.25, high * 1.25]);
+    this.plot = new uPlot(
+      {
+        width: this.place.clientWidth, height: this.height, legend: { show: false }, padding: [8, 8, 0, 0], cursor: { y: false, drag: { setScale: false }, points: { size: 6 } },
+        scales: { x: this.logX ? { time: false, distr: 3, range: (_u, low, high) => (low === null ? [1, 10] : [low / 1.12, high * 1.12]) } : { time: false }, y: this.logY ? { distr: 3, range: padded } : { range: (_u, _low, high) => [0, (high ?? 1) * 1.08 || 1] } },
+        axes: [{ ...axis(this.x, this.logX), size: 26 }, { ...axis(this.y, this.logY), size: 42 }],
+        series: [{}, ...this.lines.map((line) => ({ label: line.label, stroke: () => colour(line.colour), width: 2, dash: line.dash, spanGaps: true, points: { show: Boolean(line.points), size: 7, fill: () => colour(line.colour) } }))],
+        hooks: { setCursor: [(u) => this.read(u)] },
+      },
+      this.data,
+      this.place,
+    );
+  }
+
+  // The values under the pointer stand in the key.
+  read(u) {
+    const at = u.cursor.idx;
+    if (at === null || at === undefined) {
+      this.label();
+      return;
+    }
+    const values = this.lines.map((line, i) => [line, this.data[i + 1][at]]).filter(([, v]) => v !== null && v !== undefined);
+    this.key.replaceChildren(h("span", {}, `${this.x.split(" ")[0]} ${figure(this.data[0][at])}`), ...values.map(([line, v]) => h("span", {}, h("i", { style: `background:var(${line.colour})` }), figure(v))));
+  }
+
+  fit() {
+    const width = this.place.clientWidth;
+    if (!width) return;
+    if (this.plot && Math.abs(this.plot.width - width) > 1) this.plot.setSize({ width, height: this.height });
+    else if (!this.plot && this.data[0].length) this.draw(this.data[0], this.data.slice(1));
+  }
+}

@@ -1,0 +1,121 @@
+// A picture of one's own up the ODE to its noise, and back.
+import { h, url } from "../registry.js";
+import { card, figure, formula, noteplace, number, progress, select } from "./parts.js";
+import { Strip, film, img, keep, pictures, sheet, sigma, noise, clean } from "./pictures_parts.js";
+import { LabError, Latest, download, messages, packed, post } from "./wire.js";
+
+export class Invert {
+  constructor(schema, { conditions }) {
+    Object.assign(this, { schema, conditions });
+    this.run = new Latest();
+    this.model = select("Model", schema.models.filter((m) => !m.consistency).map((m) => [m.id, m.id]), schema.default.teacher);
+    this.sampler = select("Solver", schema.samplers.filter((s) => s.family === "ode" && s.score).map((s) => [s.name, s.title]), "ode-heun");
+    this.evaluations = number("Evaluations each way", 49, { low: 2, high: schema.limits.evaluations });
+    this.file = h("input", { type: "file", accept: "image/*", hidden: true, id: "lab-invert-file", onchange: () => this.file.files[0] && this.take(this.file.files[0]) });
+    this.shown = h("div", { className: "lab-chosen" });
+    this.note = noteplace();
+    this.progress = progress();
+    this.go = h("button", { type: "button", className: "lab-go lcm-go", id: "lab-invert-go", onclick: () => this.start() }, "There and back");
+    this.stop = h("button", { type: "button", className: "lab-halt lcm-stop", id: "lab-invert-stop", disabled: true, onclick: () => this.halt() }, "Stop");
+    const open = h("button", { type: "button", className: "lcm-tool", onclick: () => this.file.click() }, "Choose a picture…");
+    this.side = [card("A picture of your own", h("p", {}, "The ODE runs both ways: up, it gives the noise from which this picture comes; down again it should come back. The prompt says what the picture shows; guidance is 1 unless you set another, since the way up and the way down must be the same ODE."),
+      h("div", { className: "lab-tools" }, open, this.shown), this.file,
+      h("div", { className: "lab-fields" }, h("label", {}, "Model", this.model), h("label", {}, "Solver", this.sampler), h("label", {}, "Evaluations each way", this.evaluations)),
+      h("div", { className: "lcm-actions lab-actions" }, this.go, this.stop), this.progress, this.note)];
+    this.empty = h("div", { className: "lab-empty" }, h("h3", {}, "There and back"), h("p", {}, "Choose a picture. It is carried to its noise and back, and you see what the round trip loses."));
+    this.row = h("div", { className: "lab-finals" });
+    this.films = h("div", { className: "lab-films" });
+    this.facts = h("p");
+    this.keepNote = noteplace();
+    this.keep = keep(this.keepNote, {
+      PNG: ["Picture, noise and what came back", async () => download(await sheet(this.cells), "invert.png")],
+      GIF: ["The samples of the way up and of the way back", () => film([...(this.strips[0]?.rows[0] || []), ...(this.strips[1]?.rows[0] || [])], "invert.gif")],
+    });
+    this.keep.hidden = true;
+    this.node = h("div", { className: "lab-view" }, this.empty, this.row, this.facts, this.films, this.keep, this.keepNote);
+  }
+
+  take(file) {
+    this.picture = { blob: file, src: URL.createObjectURL(file) };
+    this.shown.replaceChildren(img(this.picture, "the chosen picture", { className: "lab-mini" }));
+    this.note.say("");
+  }
+
+  async start() {
+    this.halt();
+    this.note.say("");
+    if (!this.picture) {
+      this.note.say("Choose a picture first.");
+      return;
+    }
+    const signal = this.run.start();
+    this.busy(true);
+    this.progress.show(0, "starting");
+    this.strips = [];
+    this.films.replaceChildren();
+    this.row.replaceChildren();
+    this.facts.textContent = "";
+    try {
+      const body = packed({ ...this.conditions(), model: this.model.value, sampler: this.sampler.value, evaluations: Number(this.evaluations.value) }, this.picture.blob);
+      for await (const message of messages(await post("pictures/invert", body, signal))) {
+        if (signal.aborted) return;
+        if (message.kind === "progress") this.progress.show(message.share, message.text);
+        else this[message.kind]?.(message);
+      }
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      this.note.say(error.message);
+    }
+    if (!signal.aborted) this.busy(false);
+  }
+
+  frame(message) {
+    this.empty.hidden = true;
+    const i = message.system;
+    if (!this.strips[i]) {
+      this.strips[i] = new Strip([noise(), clean()]);
+      this.films.append(h("figure", { className: "lab-film" }, h("header", {}, h("strong", {}, i ? "Back to the picture" : "Up to the noise")), this.strips[i].node));
+    }
+    this.strips[i].add(pictures(message), `σ ${sigma(message.sigma)}`);
+  }
+
+  inverted(message) {
+    this.empty.hidden = true;
+    const [there, back] = pictures(message, "image/png");
+    const trip = message.round_trip;
+    this.cells = [
+      { picture: this.picture, words: ["The picture", ""] },
+      { picture: there, words: ["Its noise", `spread ${figure(message.noise_std)} (1 = pure noise)`] },
+      { picture: back, words: ["What came back", `rmse ${figure(trip.rmse)} of 255, PSNR ${trip.psnr?.toFixed(1)} dB`] },
+    ];
+    this.row.replaceChildren(...this.cells.map(({ picture, words }) => h("figure", { className: "lab-final" }, img(picture, words[0]), h("figcaption", {}, h("strong", {}, words[0]), h("span", {}, words[1])))));
+    const own = trip.autoencoder_rmse ? ` The model's autoencoder alone loses ${figure(trip.autoencoder_rmse)} of 255.` : "";
+    this.facts.textContent = `${message.evaluations} evaluations, ${message.seconds.toFixed(1)} s.${own} ${message.warnings.join(" ")}`;
+    this.keep.hidden = false;
+    this.node.dataset.psnr = trip.psnr;
+  }
+
+  stopped() {
+    this.note.say("Stopped.", "info");
+  }
+
+  busy(on) {
+    this.go.disabled = on;
+    this.stop.disabled = !on;
+    this.go.parentElement.toggleAttribute("data-busy", on);
+    if (!on) this.progress.show(null);
+  }
+
+  halt() {
+    this.run.stop();
+    this.busy(false);
+  }
+
+  write(address) {
+    for (const [name, field] of [["model", this.model], ["sampler", this.sampler], ["path", this.evaluations]]) address.set(name, field.value);
+  }
+
+  read(address) {
+    for (const [name, field] of [["model", this.model], ["sampler", this.sampler], ["path", this.evaluations]]) if (address.has(name)) field.value = address.get(name);
+  }
+}
