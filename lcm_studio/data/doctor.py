@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lcm_studio.data.captions import TEXT_COLUMNS
 from lcm_studio.data.listing import Listing, list_folder
 from lcm_studio.data.pictures import GATE, BrokenPicture, Facts, open_picture
 from lcm_studio.data.shards import (
@@ -224,19 +225,24 @@ def _folder_findings(listing: Listing, looks: Sequence[Look], found: _Found) -> 
     )  # fmt: skip
     found.add(
         "orphan_caption", "warning", listing.orphans, "captions without a picture of the same name",
-        "rename the .txt like its picture, or remove it",
+        "rename the text file like its picture, or remove it",
     )  # fmt: skip
     found.add(
-        "caption_encoding", "warning", listing.bad_captions, "captions that are not UTF-8 text",
-        "save the .txt files as UTF-8; until then these pictures count as without caption",
+        "caption_encoding", "warning", listing.bad_captions, "captions that are not UTF-8 or UTF-16 text",
+        "save the text files as UTF-8; until then these pictures count as without caption",
     )  # fmt: skip
     found.add(
-        "metadata_row", "warning", listing.bad_rows, "rows of metadata.jsonl that cannot be used",
-        'write one JSON object a line: {"file_name": "a.png", "text": "caption"}',
+        "metadata_row", "warning", listing.bad_rows, "rows of a metadata table that cannot be used",
+        'name the picture in each row, e.g. a line of metadata.jsonl: {"file_name": "a.png", "text": "caption"}',
     )  # fmt: skip
     found.add(
-        "metadata_absent", "warning", listing.absent_rows, "rows of metadata.jsonl without their picture",
+        "metadata_absent", "warning", listing.absent_rows, "rows of a metadata table without their picture",
         "correct file_name, which is relative to the folder, or remove the row",
+    )  # fmt: skip
+
+    found.add(
+        "metadata_columns", "warning", listing.wordless_tables, "metadata tables without a caption",
+        f"call the column of captions one of {', '.join(TEXT_COLUMNS)}",
     )  # fmt: skip
 
 
@@ -321,12 +327,12 @@ def _caption_findings(looks: Sequence[Look], found: _Found) -> None:
     if missing and len(missing) == len(good):
         found.add(
             "no_captions", "note", missing, "no picture has a caption",
-            "right for a model without text; for text to image put a .txt beside each picture",
+            "right for a model without text; for text to image put a .txt or .caption beside each",
         )  # fmt: skip
     else:
         found.add(
             "missing_caption", "warning", missing, "pictures without a caption",
-            "put a .txt of the same name beside each; without it the empty prompt is learnt",
+            "put a .txt or .caption of the same name beside each; without it the empty prompt is learnt",
         )  # fmt: skip
     found.add(
         "empty_caption", "warning", empty, "captions that are empty",

@@ -1,14 +1,23 @@
-"""The pictures of a folder and their captions: from metadata.jsonl, from a .txt beside them, or none."""
+"""The pictures of a folder and their captions: from a table (`captions.TABLES`), from a text beside them, or none."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
+from lcm_studio.data.captions import (
+    CAPTION_FILES,
+    MAX_CAPTION,
+    TABLES,
+    Row,
+    caption_of,
+    decode,
+    label_of,
+    read_table,
+    tidy,
+)
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.regular import open_regular
 
@@ -26,8 +35,6 @@ OTHER_PICTURES = (
     ".psd",
 )
 MAX_FILES = 2_000_000
-MAX_CAPTION = 4000
-_CAPTION_KEYS = ("text", "caption", "prompt")
 
 
 class DataError(BadRequest):
@@ -56,6 +63,7 @@ class Listing:
     bad_captions: tuple[str, ...] = ()
     bad_rows: tuple[str, ...] = ()
     absent_rows: tuple[str, ...] = ()
+    wordless_tables: tuple[str, ...] = ()
     has_metadata: bool = False
 
 
@@ -65,6 +73,7 @@ class _Notes:
     outside: list[str] = field(default_factory=list)
     bad_captions: list[str] = field(default_factory=list)
     bad_rows: list[str] = field(default_factory=list)
+    wordless: list[str] = field(default_factory=list)
 
 
 def list_folder(folder: str | Path) -> Listing:
@@ -72,8 +81,8 @@ def list_folder(folder: str | Path) -> Listing:
     root = _root(folder)
     notes = _Notes()
     paths = list(_walk(root))
-    tables = [path for path in paths if path.name == "metadata.jsonl" and _inside(path, root)]
-    rows: dict[str, dict[str, Any]] = {}
+    tables = [path for path in paths if path.name in TABLES and _inside(path, root)]
+    rows: dict[str, Row] = {}
     for table in tables:
         _metadata(table, table.parent.relative_to(root), rows, notes)
     entries: list[Entry] = []
@@ -81,29 +90,29 @@ def list_folder(folder: str | Path) -> Listing:
     for path in paths:
         name = path.relative_to(root).as_posix()
         suffix = path.suffix.lower()
-        if suffix == ".txt":
+        if suffix in CAPTION_FILES:
             texts.add(name)
         elif suffix in OTHER_PICTURES:
             notes.unread.append(name)
         elif suffix in PICTURES:
-            resolved = path.resolve()
-            if resolved.is_relative_to(root):
-                entries.append(_entry(name, resolved, rows, notes))
+            if path.resolve().is_relative_to(root):
+                entries.append(_entry(name, path, root, rows, notes))
             else:
                 notes.outside.append(name)
         if len(entries) > MAX_FILES:
             raise DataError(f"{root} holds more than {MAX_FILES} pictures; use webdataset shards")
     names = {entry.name for entry in entries}
-    stems = {str(PurePosixPath(name).with_suffix(".txt")) for name in names}
+    stems = {_stem(name) for name in names}
     return Listing(
         root=root,
         entries=tuple(entries),
         unread=tuple(notes.unread),
         outside=tuple(notes.outside),
-        orphans=tuple(sorted(texts - stems)),
+        orphans=tuple(sorted(name for name in texts if _stem(name) not in stems)),
         bad_captions=tuple(notes.bad_captions),
         bad_rows=tuple(notes.bad_rows),
-        absent_rows=tuple(sorted(set(rows) - names)),
+        absent_rows=tuple(sorted(name for name in rows if name not in names | stems)),
+        wordless_tables=tuple(notes.wordless),
         has_metadata=bool(tables),
     )
 
@@ -132,52 +141,62 @@ def _walk(root: Path) -> Iterator[Path]:
                 yield Path(place) / name
 
 
-def _entry(name: str, path: Path, rows: Mapping[str, Mapping[str, Any]], notes: _Notes) -> Entry:
-    row = rows.get(name)
-    if row is not None:
-        text = next((row[key] for key in _CAPTION_KEYS if isinstance(row.get(key), str)), None)
-        label = row.get("label")
-        label = label if isinstance(label, int) and not isinstance(label, bool) else None
-        if text is not None or label is not None:
-            return Entry(name=name, path=path, caption=_tidy(text), label=label)
-    beside = path.with_suffix(".txt")
-    try:
-        with open_regular(beside) as file:
-            data = file.read(4 * MAX_CAPTION)
-        return Entry(name=name, path=path, caption=_tidy(data.decode("utf-8-sig")))
-    except FileNotFoundError:
-        return Entry(name=name, path=path)
-    except (UnicodeDecodeError, OSError):
-        notes.bad_captions.append(name)
-        return Entry(name=name, path=path)
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
 
 
-def _tidy(text: str | None) -> str | None:
-    return None if text is None else " ".join(text.split())[:MAX_CAPTION]
+def _entry(name: str, path: Path, root: Path, rows: Mapping[str, Row], notes: _Notes) -> Entry:
+    resolved = path.resolve()
+    row = rows.get(name, rows.get(_stem(name), {}))  # kohya's tables name pictures without ending
+    text, label = caption_of(row), label_of(row)
+    if text is None:
+        text = _text_beside(name, path, resolved, root, notes)
+    return Entry(name=name, path=resolved, caption=text, label=label)
+
+
+def _text_beside(name: str, path: Path, resolved: Path, root: Path, notes: _Notes) -> str | None:
+    """The caption beside the picture, or beside what a link to it points at."""
+    for place in dict.fromkeys((path, resolved)):
+        for suffix in CAPTION_FILES:
+            beside = place.with_suffix(suffix)
+            if not beside.is_file():
+                continue
+            if not beside.resolve().is_relative_to(root):
+                notes.outside.append(beside.relative_to(root).as_posix())
+                continue
+            try:
+                with open_regular(beside) as file:
+                    data = file.read(4 * MAX_CAPTION)
+                return tidy(decode(data))
+            except (UnicodeDecodeError, OSError):
+                notes.bad_captions.append(name)
+                return None
+    return None
 
 
 def _inside(path: Path, root: Path) -> bool:
     return path.is_file() and path.resolve().is_relative_to(root)
 
 
-def _metadata(table: Path, folder: Path, rows: dict[str, dict[str, Any]], notes: _Notes) -> None:
-    """Adds the rows of a metadata.jsonl in `folder` by picture; rows that point outside the folder are refused."""
-    where = "" if folder == Path() else f"{folder.as_posix()}/metadata.jsonl "
-    with table.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                name = PurePosixPath(row["file_name"].replace("\\", "/"))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                notes.bad_rows.append(f"{where}line {number}")
-                continue
-            if name.is_absolute() or ".." in name.parts:
-                notes.outside.append(f"{where or 'metadata.jsonl '}line {number}")
-                continue
-            full = str(PurePosixPath(folder.as_posix()) / name)
-            if full in rows:
-                notes.bad_rows.append(f"{where}line {number} (a second row for {full})")
-            else:
-                rows[full] = row
+def _metadata(table: Path, folder: Path, rows: dict[str, Row], notes: _Notes) -> None:
+    """Adds the rows of a table in `folder` by picture; rows that point outside the folder are refused."""
+    title = (folder / table.name).as_posix()
+    where = "" if title == "metadata.jsonl" else f"{title} "
+    used, words, columns = 0, 0, ""
+    for number, picture, row in read_table(table):
+        name = PurePosixPath((picture or "").replace("\\", "/"))
+        if picture is None:
+            notes.bad_rows.append(f"{where}{number}")
+            continue
+        if name.is_absolute() or ".." in name.parts:
+            notes.outside.append(f"{where or 'metadata.jsonl '}{number}")
+            continue
+        full = str(PurePosixPath(folder.as_posix()) / name)
+        if full in rows:
+            notes.bad_rows.append(f"{where}{number} (a second row for {full})")
+            continue
+        rows[full] = row
+        used, columns = used + 1, columns or ", ".join(map(str, row))[:80]
+        words += caption_of(row) is not None or label_of(row) is not None
+    if used and not words:
+        notes.wordless.append(f"{title}: its columns are {columns}")

@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lcm_studio.data.listing import MAX_CAPTION, PICTURES, DataError
+from lcm_studio.data.captions import CAPTION_FILES, MAX_CAPTION, caption_of, decode, tidy
+from lcm_studio.data.listing import PICTURES, DataError
 from lcm_studio.spec.regular import open_regular
 
 MAX_SHARDS = 100_000
 MAX_MEMBER = 256 * 1024 * 1024
 _BRACE = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
-_TEXTS = (".txt", ".caption")
 _PICKLES = (".pkl", ".pickle", ".pyd", ".pth", ".pt", ".ckpt", ".bin", ".joblib", ".npy", ".npz")
 
 
@@ -151,15 +151,30 @@ def _index(shard: Path, notes: _Notes) -> Iterator[Sample]:
     except (tarfile.TarError, OSError, EOFError) as error:
         notes.broken.append(f"{shard.name} ({error})")
     size = shard.stat().st_size
-    for key, parts in groups.items():
+    for key, parts in _by_last_dot(groups).items():
         picture = next((parts[s] for s in PICTURES if s in parts), None)
         if picture is None:
             notes.without.append(f"{shard.name}:{key}")
         elif picture.start + picture.length > size:
             notes.broken.append(f"{shard.name}:{key} (the shard ends too early)")
         else:
-            text = next((parts[s] for s in _TEXTS if s in parts), None)
+            text = next((parts[s] for s in CAPTION_FILES if s in parts), None)
             yield Sample(shard=shard, key=key, picture=picture, text=text, about=parts.get(".json"))
+
+
+def _by_last_dot(groups: dict[str, dict[str, Span]]) -> dict[str, dict[str, Span]]:
+    """WebDataset ends a key at its first dot. Where that leaves no picture, names have dots of their own
+    (`img.0001.png`): such a group is divided again at the last dot, so that it is read and not dropped."""
+    divided: dict[str, dict[str, Span]] = {}
+    for key, parts in groups.items():
+        plain = any(suffix in parts for suffix in PICTURES)
+        if plain or not any(suffix.endswith(PICTURES) for suffix in parts):
+            divided[key] = parts
+            continue
+        for suffix, span in parts.items():
+            middle, dot, ending = suffix.rpartition(".")
+            divided.setdefault(key + middle, {})[dot + ending] = span
+    return divided
 
 
 def read_span(shard: Path, span: Span) -> bytes:
@@ -170,18 +185,18 @@ def read_span(shard: Path, span: Span) -> bytes:
 
 
 def read_caption(sample: Sample) -> str | None:
-    """The caption from .txt, else from `text`, `caption` or `prompt` in .json, else None."""
+    """The caption from a text member, else from a known column of .json, else None."""
     if sample.text is not None:
         span = Span(sample.text.start, min(sample.text.length, 4 * MAX_CAPTION))
-        text = read_span(sample.shard, span).decode("utf-8", errors="replace")
-        return " ".join(text.split())[:MAX_CAPTION]
+        data = read_span(sample.shard, span)
+        try:
+            return tidy(decode(data))
+        except UnicodeDecodeError:
+            return tidy(data.decode("utf-8", errors="replace"))
     if sample.about is not None:
         try:
-            about = json.loads(read_span(sample.shard, sample.about))
+            about = json.loads(decode(read_span(sample.shard, sample.about)))
         except (ValueError, RecursionError):
             return None
-        if isinstance(about, dict):
-            for key in ("text", "caption", "prompt"):
-                if isinstance(about.get(key), str):
-                    return " ".join(about[key].split())[:MAX_CAPTION]
+        return caption_of(about) if isinstance(about, dict) else None
     return None

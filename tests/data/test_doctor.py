@@ -215,3 +215,67 @@ def test_the_command(make_folder: MakeFolder, tmp_path: Path, capsys) -> None:
     assert main(["data", "doctor", str(tmp_path / "none")]) == 2
     assert "there is no folder" in capsys.readouterr().err
     assert main(["data", "doctor", str(folder), "--size", "0"]) == 2
+
+
+LAYOUTS: dict[str, dict[str, bytes]] = {
+    "caption": {"000.caption": b"a lake"},
+    "txt wins": {"000.txt": b"a lake", "000.caption": b"another"},
+    "utf-8 mark": {"000.txt": b"\xef\xbb\xbfa lake"},
+    "utf-16": {"000.txt": "a lake".encode("utf-16")},
+    "csv": {"metadata.csv": b"file_name,text\n000.png,a lake\n"},
+    "csv of utf-16": {"metadata.csv": "file_name,caption\n000.png,a lake\n".encode("utf-16")},
+    "csv with a mark": {"metadata.csv": b"\xef\xbb\xbffile_name, prompt\n000.png, a lake\n"},
+    "json rows": {"metadata.json": b'[{"image": "000.png", "description": "a lake"}]'},
+    "json by name": {"metadata.json": b'{"000.png": {"caption": "a lake"}}'},
+    "json by stem": {"metadata.json": b'{"000": {"tags": "a lake"}}'},
+    "json captions": {"metadata.json": b'{"000.png": "a lake"}'},
+    "jsonl": {"metadata.jsonl": b'\xef\xbb\xbf{"file_name": "000.png", "text": "a lake"}\n'},
+    "jsonl, lists": {"metadata.jsonl": b'{"path": "000.png", "captions": ["a lake", "b"]}\n'},
+    "jsonl, image": {"metadata.jsonl": b'{"image": "000.png", "caption": "a lake"}\n'},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_captions_are_read_in_the_layouts_of_other_tools(
+    layout: str, make_folder: MakeFolder
+) -> None:
+    from lcm_studio.data.listing import list_folder
+
+    folder = make_folder(1, captions=False)
+    for name, data in LAYOUTS[layout].items():
+        (folder / name).write_bytes(data)
+    listing = list_folder(folder)
+    assert [entry.caption for entry in listing.entries] == ["a lake"]
+    assert listing.orphans == listing.bad_rows == listing.absent_rows == ()
+    assert listing.wordless_tables == ()
+
+
+def test_a_linked_picture_has_the_caption_beside_the_link(make_folder: MakeFolder) -> None:
+    from lcm_studio.data.listing import list_folder
+
+    folder = make_folder(2)
+    (folder / "chosen").mkdir()
+    for name in ("000.png", "001.png"):
+        (folder / "chosen" / name).symlink_to(folder / name)
+    (folder / "chosen" / "000.caption").write_text("beside the link")
+    captions = {entry.name: entry.caption for entry in list_folder(folder).entries}
+    assert captions["chosen/000.png"] == "beside the link"
+    assert captions["chosen/001.png"] == "caption 1"
+
+
+def test_a_table_without_a_caption_column_is_named(make_folder: MakeFolder) -> None:
+    folder = make_folder(1)
+    (folder / "metadata.csv").write_text("file_name,beschreibung\n000.png,ein See\n")
+    (finding,) = [f for f in examine(folder).findings if f.code == "metadata_columns"]
+    assert "beschreibung" in finding.examples[0]
+    assert "caption" in finding.remedy
+
+
+def test_keys_of_shards_may_hold_dots(tmp_path: Path) -> None:
+    from lcm_studio.data.shards import index_shards, read_caption
+
+    dotted = {"img.0001.png": png(1), "img.0001.txt": b"one", "img.0002.png": png(2)}
+    plain = {"x.jpg": png(3), "x.seg.png": png(4), "x.txt": "three".encode("utf-16")}
+    tar = write_tar(tmp_path / "dots.tar", {**dotted, **plain})
+    captions = {sample.key: read_caption(sample) for sample in index_shards(str(tar)).samples}
+    assert captions == {"img.0001": "one", "img.0002": None, "x": "three"}
