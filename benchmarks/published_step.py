@@ -16,8 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training import layers
-from training.features import autocast
 from training.recipes.lcd import LatentDistillation
 from training.recipes.students import student_of
 
@@ -33,7 +31,6 @@ class Savings:
     fused_adamw: bool = False
     no_host_sync: bool = False
     channels_last: bool = False
-    onednn_products: bool = False
 
     @staticmethod
     def names() -> tuple[str, ...]:
@@ -66,6 +63,7 @@ class PublishedStep:
         from transformers import CLIPTextModel, CLIPTokenizer
 
         self.config, self.savings, self.device = recipe.config, savings, recipe.device
+        self.autocast = recipe.autocast
         c = self.config
         root = c.teacher
         self.tokenizer = CLIPTokenizer.from_pretrained(root, subfolder="tokenizer")
@@ -104,8 +102,6 @@ class PublishedStep:
 
     def _laid_out(self, network: Any) -> Any:
         network = network.to(self.device)
-        if self.savings.onednn_products and self.device.type == "cpu":
-            layers.swap(network)
         if self.savings.channels_last:
             network = network.to(memory_format=torch.channels_last)
         return network
@@ -129,7 +125,7 @@ class PublishedStep:
 
     def loss(self, pictures: Tensor, drawn: Drawn) -> Tensor:
         """Algorithm 1 of Luo et al. 2023 on one batch, under the autocast of the config."""
-        with autocast(self.config, self.device):
+        with self.autocast():
             return self._loss(pictures, drawn)
 
     def _loss(self, pictures: Tensor, drawn: Drawn) -> Tensor:

@@ -17,8 +17,9 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,13 @@ from torch import Tensor
 
 from benchmarks.published_step import Drawn, PublishedStep, Savings
 from benchmarks.timing import alternate, median, write
+from training.accelerator import device_of
 from training.data.latents import to_signed
+from training.loop import Trainer
 from training.recipes.base import Draw
 from training.recipes.lcd import LatentDistillation
 from training.rng import generator, order
-from training.run import device_of
 from training.scenery.dataset import write_folder
-from training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 RTOL = 1e-5
@@ -43,36 +44,18 @@ WARMUP = 1
 BLOCK = 4  # steps of one side before it is the other's turn
 
 
-class _Heard:
-    """A noise schedule that tells what it was asked to add."""
-
-    def __init__(self, schedule: Any) -> None:
-        self._schedule = schedule
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._schedule, name)
-
-    def __len__(self) -> int:
-        return len(self._schedule)
-
-    def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """As the schedule's; keeps x0, eps, t."""
-        self.last = {"x0": x0, "eps": eps, "t": t}
-        found: Tensor = self._schedule.add_noise(x0, eps, t)
-        return found
-
-
 class Heard(LatentDistillation):
     """The `lcd` recipe, which keeps what it drew for the other side."""
 
     def build(self) -> dict[str, torch.nn.Module]:
         networks = super().build()
-        self.schedule: Any = _Heard(self.schedule)
         self._kept: dict[int, Drawn] = {}
         return networks
 
     def drawn(self, step: int) -> Drawn:
-        """What was drawn for `step`, one of the last few; draws of the step after it may be there already."""
+        """What was drawn for `step`, one of the last few; waits for a batch that is being made ahead."""
+        while step not in self._kept:
+            time.sleep(1e-3)
         return self._kept[step]
 
     def captions(self, draw: Draw, empty: float) -> list[str]:
@@ -85,8 +68,10 @@ class Heard(LatentDistillation):
         self._kept[draw.step] = Drawn(
             examples=tuple(index for index, _ in draw.examples),
             texts=tuple(self._texts),
+            x0=found["z"],
+            eps=found["eps"],
+            t=found["t_nk"],
             w=found["w"],
-            **self.schedule.last,
         )
         return found
 
@@ -105,20 +90,28 @@ class Bench:
         self.captions = [self.recipe.source.caption(i, 0) for i in range(self.length)]
         self.losses: list[Tensor] = []
 
-    def ours(self) -> None:
-        """`BLOCK` steps of the trainer, as `Trainer.run` takes them.
+    @contextmanager
+    def stepping(self, *, ahead: bool = True) -> Iterator[Callable[[], None]]:
+        """What takes `BLOCK` steps as `Trainer.run` takes them; with `ahead` the next batch is made meanwhile."""
+        trainer = self.trainer
+        trainer.config = trainer.config.model_copy(update={"overlap": ahead})
+        with trainer.batches() as batches:
 
-        What the last one begins for a next is waited for, so that it does not run in the other side's time.
-        """
-        for _ in range(BLOCK):
-            self.losses.append(self.trainer.advance())
-        self.trainer.ahead.wait()
-        self.trainer.settle()
+            def steps() -> None:
+                for _ in range(BLOCK):
+                    self.losses.append(trainer.micro_step(next(batches)))
+                    trainer.state.advance()
+                if (
+                    trainer.makes_ahead
+                ):  # the batch after them is not to be made in the other side's time
+                    self.recipe.drawn(trainer.state.step)
+
+            yield steps
 
     @property
     def last(self) -> range:
         """The numbers of the steps of the last turn."""
-        return range(self.trainer.step - BLOCK, self.trainer.step)
+        return range(self.trainer.state.step - BLOCK, self.trainer.state.step)
 
     def published(self, savings: Savings) -> PublishedStep:
         """A published step with these savings; text is encoded ahead where that is one of them."""
@@ -201,8 +194,8 @@ def compare(bench: Bench, rounds: int) -> tuple[dict[str, Any], dict[str, float]
     def take() -> None:
         theirs.extend(bench.take(published, bench.last))
 
-    with bench.trainer.overlapped():
-        seconds = alternate({"ours": bench.ours, "published": take}, rounds, warmup=WARMUP)
+    with bench.stepping() as ours:
+        seconds = alternate({"ours": ours, "published": take}, rounds, warmup=WARMUP)
     mine = [float(loss) for loss in bench.losses[-len(theirs) :]]
     drift = max(abs(a - b) / abs(b) for a, b in zip(mine, theirs, strict=True))
     batch = bench.recipe.config.batch_size
@@ -235,30 +228,32 @@ def savings(
 
 
 def overlap(bench: Bench, rounds: int) -> dict[str, Any]:
-    """Our whole step without and with the second thread."""
-    plain = alternate({"plain": bench.ours}, rounds, warmup=WARMUP)["plain"]
-    with bench.trainer.overlapped():
-        saving = alternate({"saving": bench.ours}, rounds, warmup=WARMUP)["saving"]
-    a, b = median(plain) / BLOCK, median(saving) / BLOCK
-    name = "second thread (our step)"
+    """Our whole step without and with the batch after it made ahead, in turn."""
+    with bench.stepping(ahead=False) as plain:
+        one = alternate({"plain": plain}, rounds, warmup=WARMUP)["plain"]
+    with bench.stepping() as saving:
+        two = alternate({"saving": saving}, rounds, warmup=WARMUP)["saving"]
+    a, b = median(one) / BLOCK, median(two) / BLOCK
+    name = "next batch made ahead (our step)"
     return {"saving": name, "plain s/step": a, "with it s/step": b, "gain": a / b}
 
 
 def peak(bench: Bench, side: str, turns: int = 2) -> float:
     """MB that this process holds at most during some steps of one side; the other's networks are freed."""
-    call: Callable[[], object] = bench.ours
-    if side == "published":
-        bench.draw(0)
-        call = partial(bench.take, bench.published(Savings()))
-        del bench.trainer, bench.recipe.student, bench.recipe.target, bench.recipe.teacher
-        del bench.recipe.vae, bench.recipe.prompts
-    gc.collect()
-    if bench.recipe.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again
-    with bench.trainer.overlapped() if side == "ours" else nullcontext():
+    with ExitStack() as stack:
+        if side == "published":
+            bench.draw(0)
+            call: Callable[[], object] = partial(bench.take, bench.published(Savings()))
+            del bench.trainer, bench.recipe.student, bench.recipe.target, bench.recipe.teacher
+            del bench.recipe.vae, bench.recipe.prompts
+        else:
+            call = stack.enter_context(bench.stepping())
+        gc.collect()
+        if bench.recipe.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            ctypes.CDLL(None).malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again
         for _ in range(turns):
             call()
     if bench.recipe.device.type == "cuda":

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lcm_studio.jobs.config import load_config
+
 LR_SCHEDULES = (
     "constant",
     "constant_with_warmup",
@@ -16,6 +18,9 @@ LR_SCHEDULES = (
     "polynomial",
     "trapezoid",
 )
+
+
+MAX_BATCH = 65_536
 
 
 class Strict(BaseModel):
@@ -33,8 +38,8 @@ class DataConfig(Strict):
     path: str | None = Field(
         None, description="folder, shard pattern like DIR/x-{000..009}.tar, or data set id"
     )
-    count: int = Field(20000, ge=1, description="scenes: how many are rendered")
-    first: int = Field(0, ge=0, description="scenes: seed of the first one")
+    count: int = Field(20000, ge=1, le=10_000_000, description="scenes: how many are rendered")
+    first: int = Field(0, ge=0, le=2**62, description="scenes: seed of the first one")
     edition: Literal[1, 2] = Field(
         1, description="scenes: 2 adds weather, birds, bridges, lighthouses and plants nearby"
     )
@@ -82,12 +87,12 @@ class TrainConfig(Strict):
 
     steps: int = Field(1000, ge=1, le=1_000_000_000, description="optimizer steps in all")
     batch_size: int = Field(
-        16, ge=1, le=65_536, description="examples of one process in one micro-step"
+        16, ge=1, le=MAX_BATCH, description="examples of one process in one micro-step"
     )
     gradient_accumulation_steps: int = Field(
-        1, ge=1, le=65_536, description="micro-steps in one step"
+        1, ge=1, le=MAX_BATCH, description="micro-steps in one step"
     )
-    seed: int = Field(0, ge=0, description="seed of weights, order, noise and times")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of weights, order, noise and times")
     resolution: int = Field(
         128, ge=16, le=8192, multiple_of=8, description="side of a picture, pixels"
     )
@@ -104,12 +109,14 @@ class TrainConfig(Strict):
     lr_power: float = Field(1.0, gt=0, description="polynomial: exponent")
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="first moment decay")
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="second moment decay")
-    adam_epsilon: float = Field(1e-8, gt=0, description="added to the denominator")
-    adam_weight_decay: float = Field(1e-2, ge=0, description="decoupled weight decay")
+    adam_epsilon: float = Field(1e-8, gt=0, le=1, description="added to the denominator")
+    adam_weight_decay: float = Field(1e-2, ge=0, le=10, description="decoupled weight decay")
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="muon orthogonalises the updates of matrices, AdamW does the rest"
     )
-    muon_scale: float = Field(2.0, gt=0, description="muon: matrices' learning rate / the others'")
+    muon_scale: float = Field(
+        2.0, gt=0, le=1000, description="muon: matrices' learning rate / the others'"
+    )
     use_8bit_adam: bool = Field(False, description="AdamW of bitsandbytes, where installed")
     max_grad_norm: float = Field(1.0, ge=0, description="clip of the gradient's norm; 0 = none")
     ema_decay: float = Field(
@@ -127,12 +134,14 @@ class TrainConfig(Strict):
         description="full: weights, gradients, averages, optimizer state and the teacher are split over "
         "the processes; none: every process holds all of them",
     )
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    threads: int = Field(0, ge=0, description="CPU threads; 0 = torch's default")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$", description="auto, cpu, cuda or cuda:N"
+    )
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0 = torch's default")
     overlap: bool = Field(
         True,
-        description="CPU: the frozen teacher works on the next batch beside the step, and gradients of "
-        "weights are made beside the backward pass, half of the threads each; same numbers",
+        description="CPU: the next batch, and what the frozen teacher says of it, is made beside the step; "
+        "same numbers",
     )
     log_every: int = Field(10, ge=1, description="steps between two events")
     checkpoint_every: int = Field(500, ge=1, description="steps between two checkpoints")
@@ -166,36 +175,6 @@ class TrainConfig(Strict):
         return self
 
 
-def merge(base: dict[str, Any], sets: list[str]) -> dict[str, Any]:
-    """`base` with `key=value` and `a.b=value` assignments on top; values are read as YAML."""
-    import yaml
-
-    merged = dict(base)
-    for text in sets:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise ValueError(f"--set {text!r} is not key=value")
-        at = merged
-        *parents, leaf = key.split(".")
-        for name in parents:
-            at[name] = dict(at.get(name) or {})
-            at = at[name]
-        at[leaf] = yaml.safe_load(value)
-    return merged
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """One YAML mapping; raises ValueError that names the file where it is something else."""
-    import yaml
-
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds a {type(found).__name__}; a mapping of fields is wanted")
-    return found
-
-
 PRESETS = Path(__file__).resolve().parent / "presets"
 
 
@@ -210,4 +189,4 @@ def preset(recipe: str, name: str) -> dict[str, Any]:
     if name not in presets(recipe):
         there = ", ".join(presets(recipe)) or "none"
         raise ValueError(f"preset={name!r} of {recipe} is unknown; there are: {there}")
-    return read_yaml(PRESETS / f"{recipe}-{name}.yaml")
+    return load_config(PRESETS / f"{recipe}-{name}.yaml")

@@ -34,7 +34,7 @@ def speed(recipe: str, config: TrainConfig) -> Speed | None:
         return None
     import torch
 
-    from training.run import device_of
+    from training.accelerator import device_of
 
     device = device_of(config.device)
     if config.threads:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from training.shards import whole_copy, writes
+from training.state.sharding import whole_copy, writes
 
 
 def save_pipeline(pipe: Any, folder: Path, *, dtype: torch.dtype = torch.float16) -> None:

@@ -7,29 +7,38 @@ from __future__ import annotations
 
 import json
 import os
-import struct
-from math import prod
+import shutil
 from pathlib import Path
 from typing import Any
 
-from lcm_studio.data.listing import DataError, list_folder
-from lcm_studio.data.shards import index_shards
 from training.config import TrainConfig
 from training.errors import TrainingFault
+from training.networks import check_teacher, weight_bytes
 
 _COPIES_TRAINED = 4  # weights, gradient, two moments of Adam; float32
 _MB = 2**20
 
 
-def plan(recipe: str, config: TrainConfig) -> str:
-    """The plan as lines of text; raises TrainingFault for what would end the run at once."""
-    pictures = _pictures(config)
+TEXT_RECIPES = ("teacher", "lcd", "lcm-lora")  # which learn from captions
+
+
+def plan(recipe: str, config: TrainConfig, output: Path = Path()) -> str:
+    """The plan as lines of text; raises TrainingFault for what would end the run at once.
+
+    `output`: the run's folder, on whose disk there must be room.
+    """
+    from training.accelerator import check_device
+
+    check_device(config)
+    pictures, captions = _examples(config)
     per_step = config.batch_size * config.gradient_accumulation_steps
     lines = [
         f"recipe      {recipe}, {config.steps} steps of {per_step} pictures at {config.resolution} px",
         _data(config, pictures, config.steps * per_step),
         f"precision   {config.mixed_precision}, device {config.device}, seed {config.seed}",
     ]
+    if captions and recipe in TEXT_RECIPES:
+        lines.append(f"captions    {captions}")
     for key in ("autoencoder", "start_from"):
         place = getattr(config, key, "")
         if place and not Path(place).is_dir():
@@ -38,7 +47,7 @@ def plan(recipe: str, config: TrainConfig) -> str:
             )
     teacher = getattr(config, "teacher", "")
     if teacher:
-        lines += _sizes(Path(teacher), config)
+        lines += _sizes(recipe, Path(teacher), config, output)
     lines += _caches(recipe, config, pictures)
     saves = config.steps // config.checkpoint_every + 1
     lines.append(
@@ -84,12 +93,12 @@ def _time(recipe: str, config: TrainConfig) -> list[str]:
 def _trained(config: TrainConfig) -> int:
     """Parameters of the network that `estimate` would build, where its folder tells."""
     root = Path(getattr(config, "teacher", "") or getattr(config, "start_from", "") or "")
-    return parameters(root / "unet") if (root / "unet").is_dir() else 0
+    return weight_bytes(root / "unet")[0] if (root / "unet").is_dir() else 0
 
 
 def _free_memory(config: TrainConfig) -> int | None:
     """Bytes free on the device of a config; None where the system does not tell."""
-    from training.run import device_of
+    from training.accelerator import device_of
 
     device = device_of(config.device)
     if device.type == "cuda":
@@ -112,46 +121,55 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"
 
 
-def _pictures(config: TrainConfig) -> int | None:
-    """How many examples there are; only listings and headers are read. None for what lies elsewhere."""
+def _examples(config: TrainConfig) -> tuple[int | None, str]:
+    """How many examples there are, and what is to say of their captions; only listings and headers are
+    read. None for what lies elsewhere."""
     data = config.data
     if data.kind == "scenes":
-        return data.count
+        return data.count, ""
     if not data.path:
         raise TrainingFault("data", f"data.kind={data.kind} needs data.path; name it in the config")
     if data.kind == "huggingface":
-        return None
-    try:
-        if data.kind == "webdataset":
-            return len(index_shards(data.path).samples)
-        found = len(list_folder(data.path).entries)
-    except DataError as error:
-        raise TrainingFault("data", str(error)) from None
-    if not found:
-        raise TrainingFault(
-            "data", f"{data.path} holds no PNG, JPEG or WebP picture; check the path"
-        )
-    return found
+        return None, ""
+    from training.data.load import missing_captions, open_source
+
+    source = open_source(config)
+    return len(source), missing_captions(source)
 
 
-def _sizes(teacher: Path, config: TrainConfig) -> list[str]:
-    index = teacher / "model_index.json"
-    if not index.is_file():
-        raise TrainingFault(
-            "missing_weights",
-            f"teacher={str(teacher)!r} holds no model_index.json; give a diffusers pipeline folder",
-        )
-    network = parameters(teacher / "unet")
-    rest = sum(parameters(part) for part in teacher.iterdir() if part.is_dir()) - network
+def _sizes(recipe: str, teacher: Path, config: TrainConfig, output: Path) -> list[str]:
+    if recipe in ("lcd", "lcm-lora"):
+        total = check_teacher(teacher).parameters
+        network = weight_bytes(teacher / "unet")[0]
+    else:  # a pixel-space model, or its network alone
+        where = teacher / "unet" if (teacher / "unet").is_dir() else teacher
+        total = network = weight_bytes(where)[0]
+    rest = total - network
     averages = bool(config.ema_decay) + 1  # EMA of weights, and the target network
     copies = 4 * network * (_COPIES_TRAINED + averages + 1)
     checkpoint = 4 * network * (3 + averages)
     disk = checkpoint * (config.keep_checkpoints + 1) + 4 * (network + rest)
+    free = _free_disk(output)
+    if recipe != "lcm-lora" and disk > free:  # a LoRA's checkpoints hold the adapter alone
+        raise TrainingFault(
+            "disk",
+            f"the run needs {disk / _MB:.0f} MB and {free / _MB:.0f} MB are free in {output}; free some, "
+            "give another --output, or lower keep_checkpoints",
+        )
     return [
         f"parameters  {network / 1e6:.1f} M trained, {rest / 1e6:.1f} M frozen beside them",
         _memory(config, copies, 4 * rest),
-        f"disk        {disk / _MB:.0f} MB: {checkpoint / _MB:.0f} MB a checkpoint, and the model",
+        f"disk        {disk / _MB:.0f} MB of {free / _MB:.0f} MB that are free: "
+        f"{checkpoint / _MB:.0f} MB a checkpoint, and the model",
     ]
+
+
+def _free_disk(output: Path) -> int:
+    """Bytes free where `output` is or will be."""
+    place = output.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
 
 
 def _memory(config: TrainConfig, copies: int, rest: int) -> str:
@@ -192,7 +210,7 @@ def cache_bytes(recipe: str, config: Any, pictures: int) -> dict[str, int]:
     if recipe in ("teacher", "lcd", "lcm-lora") and about.is_file() and data.latents == "cached":
         found["latents"] = pictures * _views(config) * _row(about, config.resolution)
     if getattr(config, "path_share", 0) and about.is_file():
-        from training.paths import BLOCK, KEPT
+        from training.objectives.paths import BLOCK, KEPT
 
         row = _row(about, config.resolution, copies=1)
         found["solved paths"] = -(-config.paths // BLOCK) * BLOCK * (KEPT + 1) * row
@@ -230,17 +248,3 @@ def _embedding(about: Path) -> int:
     states = int(fields.get("max_position_embeddings", 77)) * int(fields["hidden_size"])
     pooled = int(fields.get("projection_dim", 0)) if about.parent.name.endswith("_2") else 0
     return 4 * (states + pooled)
-
-
-def parameters(folder: Path) -> int:
-    """Numbers in the safetensors files of a folder, from their headers alone."""
-    return sum(_numbers(path) for path in sorted(folder.glob("*.safetensors")))
-
-
-def _numbers(path: Path) -> int:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        if length > 100 * _MB:
-            raise TrainingFault("missing_weights", f"{path} is no safetensors file; fetch it again")
-        header: dict[str, Any] = json.loads(file.read(length))
-    return sum(prod(about["shape"]) for name, about in header.items() if name != "__metadata__")

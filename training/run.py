@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 import errno
 import sys
-from typing import TYPE_CHECKING
 
-from training.config import merge, preset, read_yaml
+from lcm_studio.jobs.config import load_config, merged, with_settings
+from lcm_studio.spec.errors import StudioError
+from training.config import preset
 from training.errors import TrainingFault
-from training.events import write_result
+from training.progress.events import write_result
 from training.recipes import find
-
-if TYPE_CHECKING:
-    import torch
 
 
 def run(args: argparse.Namespace) -> int:
@@ -22,34 +20,44 @@ def run(args: argparse.Namespace) -> int:
 
     recipe_class = find(args.recipe)
     try:
-        start = preset(args.recipe, args.preset) if args.preset else {}
-        fields = merge(start | (read_yaml(args.config) if args.config else {}), args.sets)
-        config = recipe_class.Config(**fields)
-    except (ValidationError, ValueError, OSError) as error:
+        fields = preset(args.recipe, args.preset) if args.preset else {}
+        if args.config:
+            fields = merged(fields, load_config(args.config))
+        config = recipe_class.Config(**with_settings(fields, args.sets))
+    except (ValidationError, ValueError, StudioError) as error:
         print(f"bad config: {one_sentence(error)}", file=sys.stderr)
+        return 2
+    there = sorted((args.output / "checkpoints").glob("step-*"))
+    if there and not (args.resume or args.export or args.dry_run):
+        print(
+            f"{args.output} holds a run already, up to {there[-1].name}; go on with --resume, or give "
+            "another --output",
+            file=sys.stderr,
+        )
         return 2
     if args.dry_run:
         from training.plan import plan
 
         try:
-            print(plan(args.recipe, config))
+            print(plan(args.recipe, config, args.output))
         except TrainingFault as fault:
             print(f"{fault.reason}: {fault}", file=sys.stderr)
             return 2
         return 0
     import torch
 
-    from training.ranks import join, leave
-    from training.trainer import Trainer
+    from training.accelerator import open_accelerator
+    from training.loop import Trainer
 
-    device = device_of(config.device)
-    ranks = join(device)
-    trainer = Trainer(recipe_class(config, device), args.output, ranks=ranks)
+    accelerator = None
     try:
+        accelerator = open_accelerator(config)
+        recipe = recipe_class(config, accelerator.device)
+        trainer = Trainer(recipe, args.output, accelerator=accelerator)
         trainer.prepare()
         resumed = (args.resume or args.export) and trainer.resume()
         if args.export and not resumed:
-            return _failed(args, "missing_weights", f"{args.output} holds no valid checkpoint")
+            return _failed(args, "missing_weights", f"{args.output} holds no checkpoint")
         finished = args.export or trainer.run()
         if finished:
             trainer.export()
@@ -66,23 +74,11 @@ def run(args: argparse.Namespace) -> int:
             raise
         return _failed(args, "oom", "memory ran out; use a smaller batch_size or resolution")
     finally:
-        leave()
-    if ranks.main and not args.export:
+        if accelerator is not None:
+            accelerator.end_training()
+    if accelerator.is_main_process and not args.export:
         write_result(args.output, "succeeded" if finished else "stopped")
     return 0
-
-
-def device_of(name: str) -> torch.device:
-    """The device of a config; cuda is the GPU of this rank, auto too where there is one."""
-    import os
-
-    import torch
-
-    if name not in ("auto", "cuda"):
-        return torch.device(name)
-    if name == "cuda" or torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
 
 
 def one_sentence(error: Exception) -> str:

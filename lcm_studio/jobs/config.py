@@ -79,6 +79,18 @@ def parse_config(text: str, name: str = "the config") -> dict[str, Any]:
     return found
 
 
+def merged(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the fields of `top` on top; sections are merged field by field."""
+    changed = deepcopy(dict(base))
+    for key, value in top.items():
+        old = changed.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            changed[key] = merged(old, value)
+        else:
+            changed[key] = deepcopy(value)
+    return changed
+
+
 def with_settings(config: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     """`config` with each `key=value` applied; dotted keys reach into sections; raises BadRequest."""
     changed = deepcopy(dict(config))

@@ -7,11 +7,13 @@ import itertools
 import pytest
 from pydantic import ValidationError
 
+from lcm_studio.jobs.config import merged, with_settings
+from lcm_studio.spec.errors import BadRequest
 from tests.training import toy
-from training import lr
-from training.config import LR_SCHEDULES, merge, preset, presets
+from training.config import LR_SCHEDULES, preset, presets
 from training.recipes import NAMES, find
 from training.rng import derive, generator, order
+from training.state import lr
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -34,13 +36,26 @@ def test_unknown_fields_and_values_out_of_range_are_errors() -> None:
             find("lcd").Config(**fields)
 
 
-def test_assignments_reach_into_sections() -> None:
+def test_what_no_machine_has_is_refused_before_the_start() -> None:
+    for fields in (
+        {"batch_size": 99999999999}, {"learning_rate": 1e308}, {"steps": 10**12}, {"resolution": 10**6},
+        {"gradient_accumulation_steps": 10**9}, {"threads": 10**6}, {"device": "moon"}, {"seed": 2**70},
+        {"data": {"count": 10**12}},
+    ):  # fmt: skip
+        with pytest.raises(ValidationError, match=r"less than or equal|pattern"):
+            find("lcd").Config(**fields)
+
+
+def test_one_merger_reaches_into_sections() -> None:
     base = {"steps": 1, "data": {"kind": "scenes"}}
-    found = merge(base, ["steps=7", "data.count=3", "teacher=x=y"])
+    found = with_settings(base, ["steps=7", "data.count=3", "teacher=x=y"])
     assert found == {"steps": 7, "data": {"kind": "scenes", "count": 3}, "teacher": "x=y"}
+    assert merged(base, {"data": {"count": 3}, "a": 1}) == {
+        "steps": 1, "data": {"kind": "scenes", "count": 3}, "a": 1,
+    }  # fmt: skip
     assert base == {"steps": 1, "data": {"kind": "scenes"}}
-    with pytest.raises(ValueError, match="key=value"):
-        merge({}, ["steps"])
+    with pytest.raises(BadRequest, match="key=value"):
+        with_settings({}, ["steps"])
 
 
 @pytest.mark.parametrize("name", LR_SCHEDULES)
@@ -58,7 +73,7 @@ def test_every_schedule_warms_up_and_stays_in_range(name: str) -> None:
 def test_scale_lr_counts_examples_of_a_step() -> None:
     import torch
 
-    from training.optimizer import make_optimizer
+    from training.state.optimizer import make_optimizer
 
     p = torch.nn.Parameter(torch.zeros(2))
     config = toy.config(scale_lr=True, batch_size=4, gradient_accumulation_steps=3)

@@ -22,12 +22,12 @@ from training.data.source import CENTRE, View
 from training.data.texts import CachedTexts
 from training.data.tolerant import Tolerant
 from training.data.views import Views
+from training.loop import Trainer
 from training.recipes import find
 from training.recipes.base import Draw
 from training.recipes.latents import posterior, sample
 from training.recipes.prompts import unet_arguments
 from training.rng import generator, order
-from training.trainer import Trainer
 
 SIZE = 64
 
@@ -135,7 +135,7 @@ class TestPosterior:
                 shutil.rmtree(folder / "checkpoints" / "step-00000006")
                 last = trainer("lcd", folder, teachers / "sd-plain", data)
                 assert last.resume() and last.step == 3 and last.run()
-            ends.append([p.detach().clone() for p in last.flat])
+            ends.append([p.detach().clone() for p in last.state.parameters])
         assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
 
 

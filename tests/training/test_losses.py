@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from lcm_studio.maths.schedule import NoiseSchedule
-from training.losses import (
-    consistency_output,
-    diffusion_loss,
-    distance,
-    guided_ddim,
-    lcd_loss,
-    min_snr_weight,
-)
+from training.objectives.diffusion import diffusion_loss, min_snr_weight
+from training.objectives.latent import consistency_output, distance, guided_ddim, lcd_loss
 
 KINDS = ("epsilon", "v_prediction", "sample")
 MEAN, SPREAD = 0.3, 0.6
@@ -64,29 +59,39 @@ def batch(n: int = 64) -> tuple[Tensor, Tensor, Tensor]:
     return x0, eps, t
 
 
+def algorithm_1(
+    f: Any, f_minus: Any, teacher: Any, kind: str, *, skip: int = 20, examples: int = 64
+) -> Tensor:
+    """The mean distance of a batch for predictions f, f_minus and (cond, uncond) of a teacher."""
+    noise = schedule(kind)
+    z, eps, t = (v[:examples] for v in batch())
+    w = torch.rand(len(t), dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    distances, _ = lcd_loss(
+        lambda x, t: consistency_output(f, x, t, noise),
+        lambda x, t: consistency_output(f_minus, x, t, noise),
+        lambda x, t, s: guided_ddim(teacher, x, t, s, w, noise),
+        lambda a, b: distance(a, b, kind="l2"),
+        z=z,
+        eps=eps,
+        t_nk=t,
+        t_n=t - skip,
+        schedule=noise,
+    )
+    return distances.mean()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_true_consistency_function_has_nearly_no_loss_and_less_on_a_finer_grid(
     kind: str,
 ) -> None:
-    exact, noise = Gaussian(kind), schedule(kind)
-    x0, eps, t = batch()
-    x_t = noise.add_noise(x0, eps, t)
-    w = torch.rand(len(t), dtype=torch.float64)
+    exact = Gaussian(kind)
 
-    def loss(skip: int) -> Tensor:
-        return lcd_loss(
-            exact.flow,
-            exact.flow,
-            lambda x, s: (exact.denoise(x, s), exact.denoise(x, s)),
-            x_t=x_t,
-            t=t,
-            s=t - skip,
-            w=w,
-            schedule=noise,
-            kind="l2",
-        ).mean()
+    def pair(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        return exact.denoise(x, s), exact.denoise(x, s)
 
-    coarse, fine = loss(20).item(), loss(10).item()
+    coarse, fine = (
+        algorithm_1(exact.flow, exact.flow, pair, kind, skip=skip).item() for skip in (20, 10)
+    )
     assert coarse < 1e-5
     assert (
         fine < coarse / 10
@@ -95,21 +100,9 @@ def test_the_true_consistency_function_has_nearly_no_loss_and_less_on_a_finer_gr
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_function_has_loss(kind: str) -> None:
-    exact, wrong, noise = Gaussian(kind), Gaussian(kind, mean=0.0), schedule(kind)
-    x0, eps, t = batch()
+    exact, wrong = Gaussian(kind), Gaussian(kind, mean=0.0)
     pair = lambda x, s: (exact.denoise(x, s), exact.denoise(x, s))  # noqa: E731
-    found = lcd_loss(
-        wrong.denoise,
-        wrong.denoise,
-        pair,
-        x_t=noise.add_noise(x0, eps, t),
-        t=t,
-        s=t - 20,
-        w=torch.zeros(len(t)),
-        schedule=noise,
-        kind="l2",
-    )
-    assert found.mean() > 1e-5
+    assert algorithm_1(wrong.denoise, wrong.denoise, pair, kind) > 1e-5
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -142,20 +135,15 @@ def test_boundary_is_the_identity(kind: str) -> None:
 
 
 def test_the_target_and_the_teacher_get_no_gradient() -> None:
-    noise = schedule("epsilon")
     live, frozen = (torch.nn.Parameter(torch.ones(())) for _ in range(2))
-    x0, eps, t = (v[:4] for v in batch())
-    found = lcd_loss(
+    loss = algorithm_1(
         lambda x, t: live * x,
         lambda x, t: frozen * x,
         lambda x, t: (frozen * x, frozen * x),
-        x_t=noise.add_noise(x0, eps, t),
-        t=t,
-        s=t - 20,
-        w=torch.ones(4),
-        schedule=noise,
+        "epsilon",
+        examples=4,
     )
-    found.mean().backward()
+    loss.backward()
     assert live.grad is not None and live.grad != 0
     assert frozen.grad is None
 

@@ -7,19 +7,18 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from tests import tiny
 from tests.training import toy
-from training.config import merge
+from training.accelerator import apply_options, open_accelerator
 from training.errors import TrainingFault
-from training.features import apply_options
-from training.optimizer import clip, make_optimizer
+from training.loop import Trainer
+from training.plan import plan
 from training.recipes import find
-from training.trainer import Trainer
+from training.state.optimizer import make_optimizer
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +44,8 @@ def prepared(name: str, root: Path, kind: str = "sd-plain", **fields: Any) -> Tr
 
 
 def gradients(made: Trainer) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    loss = made.gradients()
-    found = [p.grad.clone() for p in made.flat if p.grad is not None]
+    loss = toy.gradients(made)
+    found = [p.grad.clone() for p in made.state.parameters if p.grad is not None]
     assert found
     return loss, found
 
@@ -60,15 +59,17 @@ def test_accumulated_gradients_are_those_of_the_larger_batch(parts: int, tmp_pat
         trainer.prepare()
         return trainer
 
-    small, large = (
-        made(batch_size=8 // parts, gradient_accumulation_steps=parts),
-        made(batch_size=8),
-    )
-    for step in (0, 3, 7):  # an epoch of 37 ends within the steps
-        for trainer in (small, large):
-            trainer.step = step
-            trainer.optimizer.zero_grad()
-        (a, first), (b, second) = gradients(small), gradients(large)
+    found = {}
+    for name, fields in (
+        ("small", {"batch_size": 8 // parts, "gradient_accumulation_steps": parts}),
+        ("large", {"batch_size": 8}),
+    ):
+        trainer, found[name] = made(**fields), []
+        for step in (0, 3, 7):  # an epoch of 37 ends within the steps
+            trainer.state.step = step
+            found[name].append(gradients(trainer))
+            trainer.state.optimizer.zero_grad()
+    for (a, first), (b, second) in zip(found["small"], found["large"], strict=True):
         torch.testing.assert_close(a, b)
         torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6)
 
@@ -89,7 +90,7 @@ def test_checkpointed_gradients_are_the_same(name: str, kind: str, root: Path) -
     for on in (False, True):
         made = prepared(name, root, kind, gradient_checkpointing=on)
         entered: list[int] = []
-        net = next(iter(made.networks.values()))
+        net = next(iter(made.state.networks.values()))
         block = net.down_blocks[0].resnets[0]  # type: ignore[union-attr,index]
         block.register_forward_pre_hook(lambda *call, entered=entered: entered.append(1))
         found.append(gradients(made))
@@ -106,24 +107,25 @@ def test_half_precision_goes_with_checkpointed_activations(root: Path) -> None:
     assert all(bool(g.isfinite().all()) for g in found)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("name", ["lcd", "lcm-lora", "edm"])
-def test_half_precision_gives_nearly_the_same_loss(name: str, precision: str, root: Path) -> None:
-    full, half = prepared(name, root), prepared(name, root, mixed_precision=precision)
-    for made in (full, half):
-        made.step = 1
-        assert all(p.dtype == torch.float32 for p in made.flat)
-    wanted, found = (made.gradients().item() for made in (full, half))
-    assert found == pytest.approx(wanted, rel=0.1, abs=1e-3)
-    losses = [half.optimizer_step().item() for half.step in range(2)]
+def test_half_precision_gives_nearly_the_same_loss(name: str, root: Path) -> None:
+    found = []
+    for precision in ("no", "bf16"):
+        made = prepared(name, root, mixed_precision=precision)
+        made.state.step = 1
+        assert all(p.dtype == torch.float32 for p in made.state.parameters)
+        found.append(toy.gradients(made).item())
+    assert found[1] == pytest.approx(found[0], rel=0.1, abs=1e-3)
+    made = prepared(name, root, mixed_precision="bf16")
+    losses = [toy.step(made).item() for made.state.step in range(2)]
     assert all(torch.isfinite(torch.tensor(losses)))
-    assert all(bool(p.isfinite().all()) for p in half.flat)
+    assert all(bool(p.isfinite().all()) for p in made.state.parameters)
 
 
 def test_a_compiled_network_learns_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fields = merge({}, ["compile=true"])
+    fields = {"compile": True}
     compiled: list[nn.Module] = []
     real = nn.Module.compile
 
@@ -147,6 +149,16 @@ class TestWithoutGpu:
     @pytest.fixture(autouse=True)
     def _no_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    @pytest.mark.parametrize(
+        ("fields", "words"),
+        [({"device": "cuda"}, "no CUDA GPU"), ({"mixed_precision": "fp16"}, "bf16 or no")],
+    )
+    def test_a_gpu_is_needed_for(self, fields: dict[str, Any], words: str) -> None:
+        for start in (open_accelerator, lambda config: plan("edm", config)):
+            with pytest.raises(TrainingFault, match=words) as caught:
+                start(toy.config(**fields))
+            assert caught.value.reason == "config"
 
     def test_tf32_is_ignored_and_told(self, capsys: pytest.CaptureFixture[str]) -> None:
         apply_options(toy.config(allow_tf32=True), {})
@@ -212,19 +224,3 @@ def _draw(step: int) -> Any:
     from training.rng import generator
 
     return Draw(step=step, examples=((0, step), (1, step)), generator=generator("draw", step))
-
-
-@pytest.mark.parametrize("scale", [1e-3, 0.9, 0.9999995, 1.0, 1.5, float("nan")])
-def test_gradients_are_clipped_as_pytorch_clips_them(scale: float) -> None:
-    torch.manual_seed(3)
-    mine = [torch.nn.Parameter(torch.zeros(n, 7)) for n in (3, 50)]
-    theirs = [torch.nn.Parameter(torch.zeros_like(p)) for p in mine]
-    grads = [torch.randn_like(p) for p in mine]
-    length = torch.cat([g.flatten() for g in grads]).norm()
-    for p, q, g in zip(mine, theirs, grads, strict=True):
-        p.grad, q.grad = g * scale / length, g * scale / length
-    clip(mine, 1.0)
-    torch.nn.utils.clip_grad_norm_(theirs, 1.0, foreach=True)
-    for p, q in zip(mine, theirs, strict=True):
-        assert p.grad is not None and q.grad is not None
-        assert np.array_equal(p.grad.numpy(), q.grad.numpy(), equal_nan=True)

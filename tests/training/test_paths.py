@@ -18,12 +18,13 @@ from lcm_studio.maths.schedule import NoiseSchedule
 from lcm_studio.maths.solvers import dpmpp_2m_step
 from lcm_studio.operators import LUMA
 from tests import tiny
-from training.known import known_part
-from training.losses import consistency_output, distance
-from training.paths import BLOCK, KEPT, Block, PathOptions, Paths, block
+from training.loop import Trainer
+from training.objectives.known import known_part
+from training.objectives.latent import consistency_output, distance
+from training.objectives.paths import BLOCK, KEPT, Block, PathOptions, Paths, block
 from training.recipes import find
 from training.recipes.base import Draw
-from training.trainer import Trainer
+from training.recipes.lcd import part
 
 SCHEDULE = NoiseSchedule.from_config({"prediction_type": "v_prediction"})
 OPTIONS = PathOptions(
@@ -85,7 +86,7 @@ def test_a_coarser_solver_is_seen_to_be_worse(
 ) -> None:
     errors = []
     for stride in (2, 12):
-        monkeypatch.setattr("training.paths.STRIDE", stride)
+        monkeypatch.setattr("training.objectives.paths.STRIDE", stride)
         found = paths(tmp_path / str(stride))
         found.fill()
         drawn = found.draw(400, torch.Generator().manual_seed(0))
@@ -198,16 +199,15 @@ def drawn(made: Any) -> dict[str, Tensor]:
 def test_rows_on_paths_have_their_end_as_target(kind: str, fields: dict[str, Any]) -> None:
     made = built(fields, path_share=0.5, teacher=str(Path(fields["teacher"]).parent / kind))
     batch = drawn(made)
-    assert len(batch["ends"]) == 2
-    assert all(len(rows) == 4 for name, rows in batch.items() if name != "ends")
-    emb, arguments = made.embedded(batch), made.arguments(batch)
+    rows = part("path_", batch)
+    assert len(rows["end"]) == len(batch["z"]) == 2
+    emb, arguments = made.embedded(rows), made.arguments(rows)
     output = consistency_output(
         lambda x, t: made.student(x, t, timestep_cond=emb, **arguments).sample,
-        batch["x_t"], batch["t"], made.schedule,
+        rows["x_t"], rows["t"], made.schedule,
     )  # fmt: skip
-    wanted = distance(output[2:], batch["ends"], c=made.config.huber_c)
-    plain = {name: rows[:2] for name, rows in batch.items() if name != "ends"}
-    first = made.loss(plain)
+    wanted = distance(output, rows["end"], c=made.config.huber_c)
+    first = made.loss({k: v for k, v in batch.items() if not k.startswith("path_")})
     assert torch.allclose(made.loss(batch), (2 * first + wanted.sum()) / 4, rtol=1e-5)
 
 
@@ -215,8 +215,8 @@ def test_without_paths_the_batch_is_as_published(fields: dict[str, Any]) -> None
     plain, none = drawn(built(fields)), drawn(built(fields, path_noise=0.1))
     assert plain.keys() == none.keys()
     assert all(torch.equal(plain[name], none[name]) for name in plain)
-    part = drawn(built(fields, path_share=0.5))
-    assert torch.equal(part["x0"][:2], plain["x0"][:2])
+    some = drawn(built(fields, path_share=0.5))
+    assert torch.equal(some["z"], plain["z"][:2])
 
 
 def test_a_run_with_own_paths_stops_and_goes_on_the_same(
@@ -239,12 +239,12 @@ def test_a_run_with_own_paths_stops_and_goes_on_the_same(
     whole.run()
     assert {b.start for b in whole.recipe.paths.blocks} >= {"own"}  # type: ignore[attr-defined]
     halted = trainer(tmp_path / "halted", **own)
-    halted._stop = True
+    halted.monitor.stop = True
     assert not halted.run()
     resumed = trainer(tmp_path / "halted", **own)
     assert resumed.resume()
     assert resumed.run()
-    for one, two in zip(whole.flat, resumed.flat, strict=True):
+    for one, two in zip(whole.state.parameters, resumed.state.parameters, strict=True):
         assert torch.equal(one, two)
 
 
@@ -329,7 +329,7 @@ def test_a_run_learns_from_edits(fields: dict[str, Any], tmp_path: Path) -> None
     )
     assert {b.start for b in made.paths.blocks} == {"edit"}
     batch = drawn(made)
-    assert len(batch["ends"]) == 2
+    assert len(batch["path_end"]) == 2
     assert torch.isfinite(made.loss(batch))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lcm_studio.maths.grids import karras_sigmas
-from training.pixel_losses import (
+from training.objectives.pixels import (
     cm_output,
     ct_decay,
     ct_levels,

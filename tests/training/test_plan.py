@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from lcm_studio.models.catalog import read_info
 from tests import tiny
 from training import estimate, plan
 from training.errors import TrainingFault
@@ -85,8 +86,8 @@ def test_sharded_memory_is_told_for_each_process(
     folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "_time", lambda *_: [])
-    network = plan.parameters(folders / "sdxl" / "unet")
-    rest = sum(plan.parameters(part) for part in (folders / "sdxl").iterdir() if part.is_dir())
+    network = plan.weight_bytes(folders / "sdxl" / "unet")[0]
+    rest = read_info(folders / "sdxl").parameters
     split, whole = 4 * 7 * network / 2**20, 4 * (rest - network) / 2**20
     fields = SMALL | {"resolution": 64, "teacher": str(folders / "sdxl")}
     monkeypatch.delenv("WORLD_SIZE", raising=False)

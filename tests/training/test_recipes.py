@@ -13,10 +13,9 @@ from safetensors.torch import load_file
 
 from tests import tiny
 from training.errors import TrainingFault
+from training.loop import Trainer
 from training.recipes import NAMES, find
-from training.recipes.base import Draw
 from training.run import one_sentence
-from training.trainer import Trainer
 
 SMALL = {"steps": 2, "batch_size": 2, "log_every": 1, "device": "cpu", "ema_decay": 0.5}
 PIXELS = SMALL | {"resolution": 16, "channels": [16, 32], "norm_groups": 8, "head_width": 8}
@@ -93,7 +92,7 @@ def test_lcd_trains_and_stock_diffusers_opens_it(
     options = {"prompt": "lake", "num_inference_steps": 2, "guidance_scale": 3.0}
     size = {"height": 64, "width": 64}
     found = picture(pipe, **options, **size)
-    with trainer.averaged():
+    with trainer.state.averaged():
         wanted = picture(trainer.recipe.pipeline(), **options, **size)  # type: ignore[attr-defined]
     assert np.abs(found - wanted).max() < 0.05  # half precision
 
@@ -124,8 +123,8 @@ def test_lcd_goes_on_from_a_student(folders: Path, tmp_path: Path, cache: dict[s
         assert caught.value.reason == reason
 
 
-def test_levels_and_weights_of_lcd(folders: Path, cache: dict[str, Any]) -> None:
-    """Shares of the lowest and highest fifth of the grid, and weights of mean 1 against sigma."""
+def test_levels_of_lcd(folders: Path, cache: dict[str, Any]) -> None:
+    """Shares of the lowest and highest fifth of the grid."""
     fields = latent_fields(cache) | {"teacher": str(folders / "sd-plain"), "time_cond_proj_dim": 16}
     recipe = find("lcd")
 
@@ -140,48 +139,16 @@ def test_levels_and_weights_of_lcd(folders: Path, cache: dict[str, Any]) -> None
         return levels
 
     plain = built()
-    grid = torch.arange(19, 1000, 20)
-    assert set(drawn(plain).tolist()) == set(grid.tolist())
-    assert torch.equal(plain.weights(grid), torch.ones(50))
+    assert set(drawn(plain).tolist()) == set(range(19, 1000, 20))
     for low, high in ((0.3, 0.2), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)):
         t = drawn(built(low_share=low, high_share=high))
         middle = 1 - low - high
         assert (t < 200).float().mean() == pytest.approx(low + 0.2 * middle, abs=0.02)
         assert (t >= 800).float().mean() == pytest.approx(high + 0.2 * middle, abs=0.02)
-    weighted = built(level_weight="inverse_sigma")
-    weights = weighted.weights(grid)
-    sigma = (1 - weighted.schedule.alphas_cumprod[grid]).sqrt().float()
-    assert weights.mean() == pytest.approx(1, rel=1e-5)
-    assert torch.allclose(weights * sigma, weights[0] * sigma[0].expand(50), rtol=1e-5)
     with pytest.raises(ValidationError) as caught:  # before anything is loaded
         recipe.Config(**fields, low_share=0.6, high_share=0.5)
     said = one_sentence(caught.value)
     assert said.startswith("high_share=0.5 and low_share=0.6 are more than 1 together; lower one")
-
-
-@pytest.mark.parametrize("name", ["lcd", "lcm-lora"])
-def test_the_loss_is_weighted_by_level(name: str, folders: Path, cache: dict[str, Any]) -> None:
-    fields = latent_fields(cache) | {"teacher": str(folders / "sd-plain")}
-    recipe, found = find(name), {}
-    for kind in ("one", "inverse_sigma"):
-        torch.manual_seed(0)
-        made: Any = recipe(recipe.Config(**fields, level_weight=kind), torch.device("cpu"))
-        made.build()
-        generator = torch.Generator().manual_seed(0)
-        batch = made.batch(Draw(step=0, examples=((0, 0), (1, 0)), generator=generator))
-        for level in (19, 999):
-            level_batch = batch | {
-                "t": torch.tensor([level] * 2),
-                "s": torch.tensor([level - 19] * 2),
-            }
-            found[kind, level] = made.loss(level_batch).item()
-    for level in (19, 999):
-        weight = made.weights(torch.tensor([level])).item()
-        assert found["inverse_sigma", level] == pytest.approx(
-            weight * found["one", level], rel=1e-5
-        )
-        assert found["one", level] > 0
-    assert found["inverse_sigma", 19] > 2 * found["one", 19]
 
 
 @pytest.mark.parametrize("kind", ["sd-plain", "sdxl"])
@@ -202,13 +169,13 @@ def test_a_lora_is_taken_by_stock_diffusers(
 
     made: Any = trainer.recipe
     taken = get_peft_model_state_dict(pipe.unet, adapter_name=pipe.get_active_adapters()[0])
-    with trainer.averaged():
+    with trainer.state.averaged():
         layers = get_peft_model_state_dict(made.unet)
         assert layers.keys() == taken.keys()
         for key, value in layers.items():
             torch.testing.assert_close(taken[key], value, rtol=1e-2, atol=1e-3)
     after = picture(pipe, **options, **size)
-    with trainer.averaged():
+    with trainer.state.averaged():
         wanted = picture(made.make_pipeline(made.unet, guided=False), **options, **size)
     assert np.abs(after - wanted).max() < 0.05
     assert np.abs(after - before).max() > np.abs(after - wanted).max()
@@ -223,13 +190,17 @@ def test_the_teacher_of_a_lora_is_the_network_without_its_adapter(
     batch = {"w": torch.zeros(1), **made.prompts(["lake"])}
     x, t = torch.randn(1, 4, 8, 8), torch.tensor([499])
     with torch.no_grad():
-        cond, _ = made.teach(batch, x, t)
+        with made.without_adapter():
+            cond, _ = made.guided(made.unet, batch, x, t)
         stock = tiny.pipeline("sd-plain").unet
         wanted = stock(x, t, encoder_hidden_states=batch["context"]).sample
         live = made.unet(x, t, encoder_hidden_states=batch["context"]).sample
     torch.testing.assert_close(cond, wanted, rtol=1e-4, atol=1e-5)
     assert (live - wanted).abs().max() > 1e-3
-    assert sum(p.numel() for p in trainer.flat) < sum(p.numel() for p in made.unet.parameters()) / 2
+    assert (
+        sum(p.numel() for p in trainer.state.parameters)
+        < sum(p.numel() for p in made.unet.parameters()) / 2
+    )
 
 
 @pytest.mark.parametrize("name", ["edm", "cd", "ct", "ict", "ect"])

@@ -18,9 +18,9 @@ import safetensors.torch
 import torch
 
 from tests.training import toy
-from training import checkpoint
 from training.errors import TrainingFault
-from training.muon import Muon, orthogonalize
+from training.state import checkpoint
+from training.state.muon import Muon, orthogonalize
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ def test_muon_is_the_newton_schulz_iteration(shape: tuple[int, ...]) -> None:
 def test_muon_resumes_to_the_same_bits(tmp_path: Path) -> None:
     fields = {"optimizer": "muon", "steps": 12}
     a = toy.train(tmp_path / "a", **fields)
-    assert isinstance(a.optimizer, Muon)
+    assert isinstance(a.state.optimizer.optimizer, Muon)
     toy.train(tmp_path / "b", **fields | {"steps": 12})
     shutil.rmtree(tmp_path / "b" / "checkpoints" / "step-00000012")
     toy.train(tmp_path / "b", resume=True, **fields)

@@ -48,20 +48,22 @@ def test_the_losses_are_equal(
     for savings in (Savings(), *(Savings(**{n: True}) for n in EVERY), Savings(**EVERY)):
         step = bench.published(savings)
         assert bench.apart(step, draws=2) < benchmark.RTOL
-    bench.ours()
+    with bench.stepping() as ours:
+        ours()
     assert bench.apart(step) < benchmark.RTOL  # also with trained weights, and w heard
 
 
 def test_both_sides_train_alike(tmp_path: Path) -> None:
     teacher = _teacher(tmp_path, "epsilon", True)
     bench = benchmark.Bench(tmp_path / "run", _fields(tmp_path, teacher), torch.device("cpu"))
-    before = [p.detach().clone() for p in bench.trainer.flat]
+    before = [p.detach().clone() for p in bench.trainer.state.parameters]
     plain, saving = bench.published(Savings()), bench.published(Savings(**EVERY))
-    bench.ours()
+    with bench.stepping() as ours:
+        ours()
     for step in (plain, saving):
         bench.take(step, bench.last)
     moved = torch.stack(
-        [(a - b).abs().max() for a, b in zip(bench.trainer.flat, before, strict=True)]
+        [(a - b).abs().max() for a, b in zip(bench.trainer.state.parameters, before, strict=True)]
     )
     assert moved.max() > 1e-5
     for step in (plain, saving):
@@ -90,6 +92,6 @@ def test_savings_are_measured_one_by_one_and_together(tmp_path: Path) -> None:
     teacher = _teacher(tmp_path, "epsilon", True)
     bench = benchmark.Bench(tmp_path / "run", _fields(tmp_path, teacher), torch.device("cpu"))
     rows = benchmark.savings(bench, 1, ("one_teacher_call", "cached_text"))
-    names = ["one_teacher_call", "cached_text", "all of them", "second thread (our step)"]
+    names = ["one_teacher_call", "cached_text", "all of them", "next batch made ahead (our step)"]
     assert [row["saving"] for row in rows] == names
     assert all(row["gain"] > 0 for row in rows)

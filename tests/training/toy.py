@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from training import ema, ranks
 from training.config import TrainConfig
+from training.loop import Trainer
 from training.recipes.base import Draw, Recipe
-from training.trainer import Trainer
+from training.state import ema
 
 
 class Toy(Recipe):
@@ -149,22 +149,24 @@ def port() -> int:
         return found
 
 
-def both(work: Callable[[ranks.Ranks], None]) -> None:
-    """Runs `work` in two forked processes that form a group; an assertion may fail in either."""
+def both(work: Callable[[int], None]) -> None:
+    """Runs `work(rank)` in two forked processes that form a group; an assertion may fail in either."""
     meeting = port()
 
     def alone(rank: int) -> None:
         os.environ |= {
             "WORLD_SIZE": "2",
             "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(meeting),
+            "OMP_NUM_THREADS": "1",
         }
-        group = ranks.join(torch.device("cpu"))
         try:
-            work(group)
+            work(rank)
         finally:
-            ranks.leave()
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
 
     first = os.fork()
     if first == 0:
@@ -181,3 +183,22 @@ def both(work: Callable[[ranks.Ranks], None]) -> None:
     if ended:
         os.kill(first, signal.SIGKILL)  # it may wait for the other one
     assert (ended, os.waitpid(first, 0)[1]) == (0, 0)
+
+
+def gradients(trainer: Trainer) -> Tensor:
+    """The gradients of the trainer's step, left in its parameters; the mean loss of its micro-steps."""
+    state, accelerator = trainer.state, trainer.accelerator
+    micro = trainer.config.gradient_accumulation_steps
+    losses = []
+    for number in range(state.step * micro, (state.step + 1) * micro):
+        with accelerator.accumulate(state.model):
+            losses.append(state.model(trainer.batch(number)))
+            accelerator.backward(losses[-1])
+    return torch.stack(losses).mean().detach()
+
+
+def step(trainer: Trainer) -> Tensor:
+    """One whole step without its averages; the mean loss of its micro-steps."""
+    micro = trainer.config.gradient_accumulation_steps
+    numbers = range(trainer.state.step * micro, (trainer.state.step + 1) * micro)
+    return torch.stack([trainer.micro_step(trainer.batch(n)) for n in numbers]).mean()

@@ -19,7 +19,10 @@ from lcm_studio.models.hub import HubError, snapshot, told_offline
 from training.data.source import CENTRE, BadSample, Item, View
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-_HUB_FILES = ("*.png", "*.jpg", "*.jpeg", "*.webp", "*.txt", "*metadata.jsonl", "*.tar")
+_HUB_FILES = (
+    "*.png", "*.jpg", "*.jpeg", "*.webp", "*.txt", "*.caption", "*metadata.jsonl", "*metadata.csv",
+    "*metadata.json", "*.tar",
+)  # fmt: skip
 
 
 class _Files(Protocol):
@@ -126,7 +129,7 @@ class _Shards:
 
 
 def folder_source(folder: str | Path, *, size: int) -> FileSource:
-    """Pictures with captions from .txt, metadata.jsonl, or none; raises DataError."""
+    """Pictures with their captions, see `lcm_studio.data.listing`; raises DataError."""
     listing = list_folder(folder)
     if not listing.entries:
         raise DataError(f"{listing.root} holds no PNG, JPEG or WebP picture; check the path")

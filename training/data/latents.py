@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 import torch
@@ -83,10 +83,16 @@ def open_latents(
     if cache is None:
         found = _Online(source, encode, views)
     elif hasattr(source, "block_key"):  # rendered on the way
-        from training.data.rendered import RenderedLatents
+        from training.data.rendered import Rendered, RenderedLatents
 
         found = RenderedLatents(
-            source, encode, views=views, size=size, key=key, cache=cache, progress=progress
+            cast(Rendered, source),
+            encode,
+            views=views,
+            size=size,
+            key=key,
+            cache=cache,
+            progress=progress,
         )
     else:
         wanted = _Wanted(source, encode, views, size, key, cache, progress)

@@ -11,6 +11,8 @@ from training.data.source import Source
 from training.data.views import Views
 from training.errors import TrainingFault
 
+_LOOKED = 2000  # captions that are looked at before a run; those of shards are read one by one
+
 
 def open_source(config: TrainConfig) -> Source:
     """The source that `config.data` names; raises TrainingFault "data" where it cannot be opened.
@@ -44,3 +46,18 @@ def open_source(config: TrainConfig) -> Source:
         return Tolerant(files.hub_source(data.path, size=size, cache=Path(data.cache)))
     except DataError as error:
         raise TrainingFault("data", str(error)) from None
+
+
+def missing_captions(source: Source) -> str:
+    """A sentence where pictures of files have no caption, for runs that learn from them; else empty."""
+    if not getattr(source, "fixed_captions", False):
+        return ""
+    looked = min(len(source), _LOOKED)
+    lacking = sum(not source.caption(index, 0) for index in range(looked))
+    if not lacking:
+        return ""
+    of = f"{looked} pictures" if looked == len(source) else f"the first {looked} pictures"
+    return (
+        f"{lacking} of {of} have no caption and teach the empty prompt; put a .txt or .caption beside "
+        "each, or a metadata table, see `python -m lcm_studio data doctor FOLDER`"
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,11 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lcm_studio import dense
-from training import layers
-from training.ahead import Beside
 from training.config import TrainConfig
-from training.features import layout
+from training.precision import layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,8 @@ class Recipe(ABC):
     def __init__(self, config: Any, device: torch.device) -> None:
         self.config = config
         self.device = device
-        self.beside: Beside | None = None  # set by the trainer where `overlaps`
+        # the precision of the run around networks that the loop does not call; set by the loop
+        self.autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
         # scalars of the last `loss` that events tell beside it
         self.figures: dict[str, Tensor] = {}
 
@@ -45,13 +45,7 @@ class Recipe(ABC):
 
     def placed(self, network: Any) -> Any:
         """A network where it will compute; one that is going to be split waits in main memory."""
-        if self.config.sharding == "full":
-            return network
-        c = self.config
-        plain = c.mixed_precision == "no" and not c.compile
-        if plain and self.device.type == "cpu" and dense.available():
-            layers.swap(network)
-        return self.laid_out(network)
+        return network if self.config.sharding == "full" else self.laid_out(network)
 
     @abstractmethod
     def build(self) -> dict[str, nn.Module]:
@@ -63,21 +57,15 @@ class Recipe(ABC):
 
     @abstractmethod
     def batch(self, draw: Draw) -> dict[str, Tensor]:
-        """Tensors of one micro-step on the device; all randomness comes from `draw`."""
+        """Tensors of one micro-step on the device; all randomness comes from `draw`.
+
+        It may be made ahead, on a thread of its own: it reads nothing that a step changes. What frozen
+        networks say of the batch belongs here.
+        """
 
     @abstractmethod
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Scalar loss of `batch`; no randomness, no host sync."""
-
-    @property
-    def overlaps(self) -> bool:
-        """Whether `batch` and `prepared` may run on a thread of their own during the step before: they
-        must read no weights that a step changes, and no network that the step runs."""
-        return False
-
-    def prepared(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`batch` with all that its loss needs and no trained weight has a say in; under autocast."""
-        return batch
 
     def extra_state(self) -> dict[str, nn.Module]:
         """Networks that are not trained but change (an EMA target): saved in checkpoints."""

@@ -15,10 +15,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from training import ema
 from training.config import TrainConfig
 from training.errors import TrainingFault
-from training.pixel_losses import (
+from training.objectives.pixels import (
     ct_decay,
     ct_levels,
     ect_partner,
@@ -29,6 +28,7 @@ from training.pixel_losses import (
 )
 from training.recipes.base import Draw
 from training.recipes.pixels import PixelConfig, PixelRecipe, load_pixel_unet
+from training.state import ema
 
 
 class ConsistencyRecipe(PixelRecipe):
@@ -67,6 +67,7 @@ class ConsistencyRecipe(PixelRecipe):
         batch = self.pictures(draw)
         batch |= {k: v.to(self.device) for k, v in self.levels(draw).items()}
         batch["x_t"] = batch["x0"] + batch["t"].to(batch["x0"]).reshape(-1, 1, 1, 1) * batch["z"]
+        batch["x_s"] = self.earlier(batch)
         return batch
 
     def earlier(self, batch: dict[str, Tensor]) -> Tensor:
@@ -81,7 +82,7 @@ class ConsistencyRecipe(PixelRecipe):
             self.network(target, batch),
             x_t=batch["x_t"],
             t=batch["t"],
-            x_s=self.earlier(batch),
+            x_s=batch["x_s"],
             s=batch["s"],
             weight=batch["weight"],
             c=self.distance(),
@@ -134,18 +135,19 @@ class Cd(ConsistencyRecipe):
         return {"t": grid[index + 1], "s": grid[index], "weight": torch.ones(n)}
 
     def earlier(self, batch: dict[str, Tensor]) -> Tensor:
-        return pf_ode_step(
-            self.network(self.teacher, batch),
-            batch["x_t"],
-            batch["t"],
-            batch["s"],
-            solver=self.config.solver,
-            sigma_data=self.config.sigma_data,
-        )
+        with self.autocast():
+            return pf_ode_step(
+                self.network(self.teacher, batch),
+                batch["x_t"],
+                batch["t"],
+                batch["s"],
+                solver=self.config.solver,
+                sigma_data=self.config.sigma_data,
+            )
 
     def draw_teacher(self, path: Path) -> None:
         """Heun's solver over the whole grid."""
-        from training.pictures import save_row
+        from training.progress.sheets import save_row
 
         save_row(self.solve(self.teacher, self.config.levels), path)
 

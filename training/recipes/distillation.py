@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,14 @@ from torch import Tensor
 from lcm_studio.maths.schedule import NoiseSchedule
 from training.config import TrainConfig
 from training.errors import TrainingFault
+from training.networks import check_teacher, open_part
+from training.objectives.latent import (
+    Consistency,
+    Solver,
+    consistency_output,
+    distance,
+    guided_ddim,
+)
 from training.recipes.base import Draw
 from training.recipes.latents import LatentRecipe, load_vae
 from training.recipes.prompts import Conditions, Prompts, join, unet_arguments
@@ -47,11 +56,6 @@ class DistillationConfig(TrainConfig):
         description="share of examples drawn from the lowest fifth of the levels, where the target is "
         "the teacher and not the student; with high_share at most 1",
     )
-    level_weight: Literal["one", "inverse_sigma"] = Field(
-        "one",
-        description="weight of an example: 1 as published, or 1 / sigma_t, which for v-prediction "
-        "gives an error of the network the same pull at every level; the mean over the levels is 1",
-    )
     proportion_empty_prompts: float = Field(0.0, ge=0, le=1, description="share without caption")
     validation_guidance: float = Field(2.0, ge=1, description="guidance scale of the pictures")
 
@@ -73,14 +77,8 @@ class Distillation(LatentRecipe):
 
     def open_teacher(self) -> Any:
         """VAE, prompts, schedule, data and the teacher's UNet, all frozen; returns the UNet."""
-        from diffusers import UNet2DConditionModel
-
         c, root = self.config, Path(self.config.teacher)
-        if not c.teacher or not (root / "model_index.json").is_file():
-            raise TrainingFault(
-                "missing_weights",
-                f"teacher={c.teacher!r} holds no model_index.json; give a diffusers pipeline folder",
-            )
+        check_teacher(c.teacher)
         fields = json.loads((root / "scheduler" / "scheduler_config.json").read_text())
         self.scheduler: dict[str, Any] = fields
         self.schedule = NoiseSchedule.from_config(fields)
@@ -91,17 +89,12 @@ class Distillation(LatentRecipe):
                 "schedule, so the grid would not end where inference starts; use 20, 25, 40 or 50",
             )
         self.skip = len(self.schedule) // c.ddim_steps
-        unet = UNet2DConditionModel.from_pretrained(root / "unet", torch_dtype=torch.float32)
-        if unet.config.time_cond_proj_dim is not None:
-            raise TrainingFault(
-                "config", f"{c.teacher} is a consistency model; distil the model it was made from"
-            )
+        unet = open_part(root, "unet")
         self.vae = load_vae(str(root / "vae"), self.device)
         self.prompts = Prompts(root, self.device)
         self.empty = self.prompts.empty()
         self.open_data(sized=self.prompts.xl)
         self.texts = self.open_texts()
-        unet.requires_grad_(False).eval()
         return self.placed(unet)
 
     def open_texts(self) -> Prompts | CachedTexts:
@@ -133,32 +126,19 @@ class Distillation(LatentRecipe):
         index = (u * c.ddim_steps).long().clamp(max=c.ddim_steps - 1)
         return index * self.skip + self.skip - 1
 
-    def weights(self, t: Tensor) -> Tensor:
-        """Weight of examples at levels `t` (B,), float32, as `level_weight` says.
-
-        f = alpha x - sigma v moves by sigma for each unit of the prediction v (by sigma / alpha for
-        epsilon, which is nearly that at low levels). At the lowest levels, which hold the whole chain
-        of targets in place, an error is therefore hardly felt, and the student's gain drifts.
-        """
-        if self.config.level_weight == "one":
-            return torch.ones(len(t), device=t.device)
-        grid = torch.arange(self.skip - 1, len(self.schedule), self.skip)
-        inverse = (1 - self.schedule.alphas_cumprod[grid]).rsqrt()
-        return (inverse / inverse.mean())[(t // self.skip).cpu()].float().to(t.device)
-
     def batch(self, draw: Draw) -> dict[str, Tensor]:
+        """Data z, noise, the levels t_{n+k} and t_n, omega and captions of Algorithm 1 (Luo et al. 2023)."""
         c, g = self.config, draw.generator
-        x0, sizes = self.sized_x0(draw)
-        n = len(x0)
-        t = self.levels(n, g)
-        w = c.w_min + (c.w_max - c.w_min) * torch.rand(n, generator=g) ** c.w_power
-        eps = torch.randn(x0.shape, generator=g).to(x0)
+        z, sizes = self.sized_x0(draw)
+        t_nk = self.levels(len(z), g)
+        w = c.w_min + (c.w_max - c.w_min) * torch.rand(len(z), generator=g) ** c.w_power
+        eps = torch.randn(z.shape, generator=g).to(z)
         texts = self.captions(draw, c.proportion_empty_prompts)
         return {
-            "x0": x0,
-            "x_t": self.schedule.add_noise(x0, eps, t),
-            "t": t.to(self.device),
-            "s": (t - self.skip).clamp(min=0).to(self.device),
+            "z": z,
+            "eps": eps,
+            "t_nk": t_nk.to(self.device),
+            "t_n": (t_nk - self.skip).clamp(min=0).to(self.device),
             "w": w.to(self.device),
             **({"sizes": sizes} if self.prompts.xl else {}),
             **self.texts(texts),
@@ -177,6 +157,34 @@ class Distillation(LatentRecipe):
         both = join(self.conditions(batch), self.empty)
         arguments = unet_arguments(both, self.config.resolution, batch.get("sizes"))
         return unet(torch.cat([x, x]), torch.cat([t, t]), **arguments).sample.chunk(2)
+
+    def solver(self, unet: Any, batch: dict[str, Tensor]) -> Solver:
+        """psi(z_t, t, s): one DDIM step of the guided teacher, with omega and captions of a batch."""
+
+        def psi(z_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
+            predict = partial(self.guided, unet, batch)
+            return guided_ddim(predict, z_t, t, s, batch["w"], self.schedule)
+
+        return psi
+
+    def consistency(self, unet: Any, batch: dict[str, Tensor], **more: Any) -> Consistency:
+        """f(z_t, omega, c, t) of a UNet, with omega and captions of a batch; `more`: arguments of the UNet."""
+        arguments = {**self.arguments(batch), **more}
+
+        def f(z_t: Tensor, t: Tensor) -> Tensor:
+            return consistency_output(
+                lambda x, t: unet(x, t, **arguments).sample,
+                z_t,
+                t,
+                self.schedule,
+                timestep_scaling=self.config.timestep_scaling,
+            )
+
+        return f
+
+    def distance(self, a: Tensor, b: Tensor) -> Tensor:
+        """d of each example, (B,)."""
+        return distance(a, b, kind=self.config.loss_type, c=self.config.huber_c)
 
     def lcm_scheduler(self) -> Any:
         """LCMScheduler on the teacher's noise levels; the grid is in its config."""
@@ -199,16 +207,6 @@ class Distillation(LatentRecipe):
             **{k: self.scheduler[k] for k in wanted if k in self.scheduler},
         )
 
-    def options(self) -> dict[str, Any]:
-        """What `lcd_loss` takes from the config."""
-        c = self.config
-        return {
-            "schedule": self.schedule,
-            "kind": c.loss_type,
-            "c": c.huber_c,
-            "timestep_scaling": c.timestep_scaling,
-        }
-
     def make_pipeline(self, unet: Any, *, guided: bool) -> Any:
         """`guided`: w goes into the network (LCM); else classifier-free guidance (LoRA), or SDXL."""
         import diffusers
@@ -227,7 +225,7 @@ class Distillation(LatentRecipe):
 
     def draw_sheet(self, pipe: Any, path: Path, guidance: float) -> None:
         """Fixed captions and seeds at 1, 2 and 4 steps."""
-        from training.pictures import sheet
+        from training.progress.sheets import sheet
 
         sheet(pipe, self.sheet_prompts(), path, steps=(1, 2, 4), guidance=guidance)
 
@@ -246,7 +244,7 @@ class Distillation(LatentRecipe):
 
     def draw_teacher(self, path: Path) -> None:
         """Guided as the student's pictures are, or at the middle of w where it is given no w."""
-        from training.pictures import sheet
+        from training.progress.sheets import sheet
 
         c = self.config
         guidance = c.validation_guidance

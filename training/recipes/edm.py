@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from training.config import TrainConfig
-from training.pixel_losses import edm_loss
+from training.objectives.pixels import edm_loss
 from training.recipes.base import Draw
 from training.recipes.pixels import PixelConfig, PixelRecipe
 
@@ -50,7 +50,7 @@ class Edm(PixelRecipe):
 
     def validate(self, folder: Path, step: int) -> dict[str, float]:
         """Pictures by Heun's solver; the same noise at every step of training."""
-        from training.pictures import save_row
+        from training.progress.sheets import save_row
 
         x = self.solve(self.unet, self.config.sampling_steps)
         save_row(x, folder / f"step-{step:06d}.png")
@@ -58,7 +58,7 @@ class Edm(PixelRecipe):
 
     def export(self, folder: Path) -> None:
         """The folder, which says that this is a diffusion model: its files alone look like a consistency model's."""
-        from training.shards import writes
+        from training.state.sharding import writes
 
         super().export(folder)
         if not writes():

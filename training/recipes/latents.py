@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.data.latents import Examples, to_signed, weights_key
 from training.errors import TrainingFault
+from training.networks import open_network
 from training.recipes.base import Draw, Recipe
 from training.rng import order
 
 
-def load_vae(folder: str, device: torch.device) -> nn.Module:
+def load_vae(folder: str, device: torch.device) -> Any:
     """AutoencoderTiny, AutoencoderDC or AutoencoderKL of a diffusers folder, frozen, in evaluation mode."""
-    import diffusers
-
     about = Path(folder) / "config.json"
     if not about.exists():
         raise TrainingFault(
@@ -34,8 +33,8 @@ def load_vae(folder: str, device: torch.device) -> nn.Module:
             "config",
             f"{folder} is a {name}; give an AutoencoderTiny, AutoencoderDC or AutoencoderKL",
         )
-    vae = getattr(diffusers, name).from_pretrained(folder, torch_dtype=torch.float32)
-    return vae.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
+    vae = open_network(Path(folder), name)
+    return vae.to(device, memory_format=torch.channels_last)
 
 
 def posterior(vae: Any, x: Tensor) -> Tensor:
@@ -43,7 +42,7 @@ def posterior(vae: Any, x: Tensor) -> Tensor:
     has a spread, mean and standard deviation (B, 2C, h, w)."""
     found = vae.encode(x.to(next(vae.parameters()).device, memory_format=torch.channels_last))
     if hasattr(found, "latents") or hasattr(found, "latent"):  # AutoencoderDC says "latent"
-        rows: Tensor = getattr(found, "latents", None)
+        rows: Any = getattr(found, "latents", None)
         return (found.latent if rows is None else rows) * vae.config.scaling_factor
     spread = found.latent_dist
     return torch.cat([spread.mean, spread.std], 1) * vae.config.scaling_factor
@@ -68,12 +67,14 @@ class LatentRecipe(Recipe):
         from diffusers import AutoencoderKL
 
         from training.data.latents import open_latents
-        from training.data.load import open_source
+        from training.data.load import missing_captions, open_source
         from training.data.views import Views
 
         data = self.config.data
         cached = data.latents == "cached"
         self.source = open_source(self.config)
+        if warning := missing_captions(self.source):
+            print(f"captions: {warning}", flush=True)
         self.spread = isinstance(self.vae, AutoencoderKL)
         key = weights_key(self.vae) if cached else ""
         self.views = Views.of(self.config, cached=cached)

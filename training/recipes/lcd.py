@@ -5,40 +5,32 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from lcm_studio.maths.grids import lcm_timesteps
 from lcm_studio.maths.guidance import guidance_embedding
-from training import ema
-from training.adversary import (
-    CRITIC_SHARE,
-    HARDEST,
-    HIGHEST,
-    SOFTEST,
-    Critic,
-    LatentCritic,
-    encoder_features,
-    frozen,
-    hinge,
-    pull,
-)
-from training.ahead import at_once
 from training.config import TrainConfig
-from training.features import autocast
-from training.losses import consistency_output, guided_ddim, lcd_loss
+from training.objectives.critic import CRITIC_SHARE, HARDEST, SOFTEST, Critic, frozen, hinge, pulled
+from training.objectives.latent import Consistency, lcd_loss
+from training.objectives.paths import path_loss
 from training.recipes.base import Draw
 from training.recipes.distillation import Distillation, DistillationConfig
 from training.recipes.students import continued, student_of
+from training.state import ema
 
 if TYPE_CHECKING:
-    from training.paths import Paths
+    from training.objectives.paths import Paths
 
 
-OWN_STEPS = 4  # of the student's sampler, where it trains on its own estimates
+PATH = ("x_t", "t", "end")  # what the objective of paths takes of its rows
+
+
+def part(prefix: str, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The rows of a batch whose names begin with `prefix`, without it."""
+    return {k.removeprefix(prefix): v for k, v in batch.items() if k.startswith(prefix)}
 
 
 class LatentDistillationConfig(DistillationConfig):
@@ -57,19 +49,7 @@ class LatentDistillationConfig(DistillationConfig):
         description="pull of a critic that tells the student's estimates from the data, as a share of "
         "the distance's pull; 0: none, as published",
     )
-    critic: Literal["features", "latents"] = Field(
-        "features",
-        description="what the critic sees: features of the teacher's encoder on latents noised anew, or "
-        "the latents themselves under a little noise, which takes a quarter of the time",
-    )
     critic_rate: float = Field(1.0, gt=0, description="learning rate of the critic / the student's")
-    own_share: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of examples that are the student's own estimates, noised anew as its "
-        "four-step sampler does; 0: none, as published",
-    )
     path_share: float = Field(
         0.0,
         ge=0,
@@ -121,16 +101,6 @@ class LatentDistillationConfig(DistillationConfig):
         return self
 
 
-def open_rows(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The rows of a batch whose target is not known beforehand."""
-    n = len(batch["t"]) - len(batch.get("ends", ()))
-    return {
-        name: rows[:n]
-        for name, rows in batch.items()
-        if name not in ("ends", "x_s") and not name.startswith("critic_")
-    }
-
-
 class LatentDistillation(Distillation):
     """Student and EMA target against one doubled call of the frozen teacher."""
 
@@ -148,31 +118,8 @@ class LatentDistillation(Distillation):
         self.paths = self.open_paths() if self.config.path_share else None
         if not self.config.adversarial_weight:
             return {"unet": self.student}
-        self.critic: nn.Module = (
-            LatentCritic(self.latents.shape[1], self.empty["context"].shape[-1])
-            if self.config.critic == "latents"
-            else Critic(Critic.channels_of(self.teacher))
-        ).to(self.device)
+        self.critic = Critic(self.latents.shape[1], self.empty["context"].shape[-1]).to(self.device)
         return {"unet": self.student, "critic": self.critic}
-
-    @property
-    def overlaps(self) -> bool:
-        """The student has no say in batches without its own examples; a critic listens to the teacher."""
-        c = self.config
-        return not (c.own_share or (c.adversarial_weight and c.critic == "features"))
-
-    def prepared(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """With x_s, the teacher's step from the rows that have no known end."""
-        part = open_rows(batch)
-        x_s = guided_ddim(
-            lambda x, t: self.guided(self.teacher, part, x, t),
-            part["x_t"],
-            part["t"],
-            part["s"],
-            part["w"],
-            self.schedule,
-        )
-        return {**batch, "x_s": x_s}
 
     def open_paths(self) -> Paths:
         """The teacher's paths, solved now where the cache does not hold them."""
@@ -193,89 +140,90 @@ class LatentDistillation(Distillation):
         return paths
 
     def batch(self, draw: Draw) -> dict[str, Tensor]:
+        """Of Algorithm 1: what is drawn, and the solver's z_hat, which the frozen teacher gives; beside it
+        rows on solved paths and what the critic sees, where the config asks for them."""
         c, g, n = self.config, draw.generator, len(draw.examples)
         solved = min(n - 1, round(c.path_share * n)) if self.paths else 0
-        found = super().batch(replace(draw, examples=draw.examples[: n - solved]))
-        if c.own_share:
-            self.put_own(found, g)
+        batch = super().batch(replace(draw, examples=draw.examples[: n - solved]))
         if solved:
-            self.put_solved(found, solved, g)
+            batch |= self.path_rows(solved, g)
         if c.adversarial_weight:
-            self.put_judged(found, draw)
-        return found
+            batch |= self.critic_rows(draw)
+        z_tnk = self.schedule.add_noise(batch["z"], batch["eps"], batch["t_nk"])
+        with self.autocast():
+            psi = self.solver(self.teacher, batch)
+            batch["z_hat"] = psi(z_tnk, batch["t_nk"], batch["t_n"])
+        return batch
 
-    def put_judged(self, batch: dict[str, Tensor], draw: Draw) -> None:
-        """Adds what the critic needs: noise; and for latents as many real ones with their captions."""
-        c, g, n, x0 = self.config, draw.generator, len(draw.examples), batch["x0"]
-        if c.critic == "features":
-            index = (torch.rand(n, generator=g) * HIGHEST * c.ddim_steps).long()
-            batch["critic_t"] = (index * self.skip + self.skip - 1).to(self.device)
-        else:
-            u = torch.rand((n, 1, 1, 1), generator=g)
-            batch["critic_sigma"] = (SOFTEST * (HARDEST / SOFTEST) ** u).to(x0)
-            batch["critic_real"] = self.x0(draw)
-            told = self.texts([self.source.caption(*example) for example in draw.examples])
-            batch["critic_context"] = told["context"]
-        batch["critic_eps"] = torch.randn(x0.shape, generator=g).to(x0)
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """The mean distance of Algorithm 1 and of paths; the critic adds its pull."""
+        distances, estimate = lcd_loss(
+            self.f(self.student, batch),
+            self.f(self.target, batch),
+            lambda z_tnk, t_nk, t_n: batch["z_hat"],  # solved with the batch
+            self.distance,
+            z=batch["z"],
+            eps=batch["eps"],
+            t_nk=batch["t_nk"],
+            t_n=batch["t_n"],
+            schedule=self.schedule,
+        )
+        estimates, context = [estimate], batch["context"]
+        on_paths = part("path_", batch)
+        if on_paths:
+            f = self.f(self.student, on_paths)
+            further, estimate = path_loss(f, self.distance, **{k: on_paths[k] for k in PATH})
+            distances = torch.cat([distances, further])
+            estimates.append(estimate)
+            context = torch.cat([context, on_paths["context"]])
+        if not self.config.adversarial_weight:
+            return distances.mean()
+        return self.judged(distances.mean(), estimates, context, part("critic_", batch))
 
-    def put_solved(self, batch: dict[str, Tensor], count: int, g: torch.Generator) -> None:
-        """Adds `count` rows on solved paths below the others; `ends` (count, C, h, w) are their targets."""
+    def f(self, unet: Any, batch: dict[str, Tensor]) -> Consistency:
+        """The consistency function of student or target."""
+        return self.consistency(unet, batch, timestep_cond=self.embedded(batch))
+
+    def path_rows(self, count: int, g: torch.Generator) -> dict[str, Tensor]:
+        """`count` rows on solved paths; their names begin with `path_`."""
         assert self.paths is not None
         drawn = self.paths.draw(count, g)
-        ends = drawn.end.to(batch["x0"])
-        told = {
-            "x0": ends,
-            "x_t": drawn.x_t.to(ends),
+        rows = {
+            "x_t": self.laid_out(drawn.x_t),
             "t": drawn.t.to(self.device),
-            "s": drawn.t.to(self.device),
             "w": drawn.w.to(self.device),
+            "end": self.laid_out(drawn.end),
             **self.texts([self.source.caption(*example) for example in drawn.examples]),
         }
         if self.prompts.xl:
             size = self.config.resolution
-            told["sizes"] = torch.tensor([[size, size, 0, 0]]).to(batch["sizes"]).repeat(count, 1)
-        for name, rows in told.items():
-            batch[name] = torch.cat([batch[name], rows])
-        batch["ends"] = ends
+            rows["sizes"] = torch.tensor([[size, size, 0, 0]]).to(rows["w"]).repeat(count, 1)
+        return {f"path_{name}": value for name, value in rows.items()}
 
-    @torch.no_grad()
-    def put_own(self, batch: dict[str, Tensor], g: torch.Generator) -> None:
-        """Replaces a share of `x_t` and `t` by points on the target's own four-step paths.
+    def critic_rows(self, draw: Draw) -> dict[str, Tensor]:
+        """As many real latents as examples, with their captions, and the noise over both; `critic_...`."""
+        g, n = draw.generator, len(draw.examples)
+        u = torch.rand((n, 1, 1, 1), generator=g)
+        real = self.x0(draw)
+        texts = self.texts([self.source.caption(*example) for example in draw.examples])
+        return {
+            "critic_sigma": (SOFTEST * (HARDEST / SOFTEST) ** u).to(real),
+            "critic_real": real,
+            "critic_context": texts["context"],
+            "critic_eps": torch.randn(real.shape, generator=g).to(real),
+        }
 
-        In training x_t is a noised picture; in use it is a noised estimate, whose faults the next
-        steps must mend and not add to (backward simulation, Yin et al. 2024 (DMD2), sec. 4.5).
-        """
-        rows = torch.rand(len(batch["t"]), generator=g) < self.config.own_share
-        stop = torch.randint(1, OWN_STEPS, (len(rows),), generator=g)
-        noise = torch.randn((OWN_STEPS, *batch["x_t"].shape), generator=g)
-        if not rows.any():
-            if self.config.sharding == "none":
-                return
-            # others wait for this process's part of the calls; the row stays as it is
-            rows[0], stop[0] = True, OWN_STEPS
-        rows, stop, noise = (v.to(self.device) for v in (rows, stop, noise))
-        levels = lcm_timesteps(OWN_STEPS, self.config.ddim_steps, len(self.schedule))
-        part = {k: v[rows] for k, v in batch.items() if k != "x0"}
-        x, chosen_x, chosen_t = noise[0][rows], part["x_t"], part["t"]
-        emb, arguments = self.embedded(part), self.arguments(part)
-        for i, level in enumerate(levels):
-            t = torch.full_like(chosen_t, int(level))
-            here = (stop[rows] == i).reshape(-1, 1, 1, 1)
-            chosen_x = torch.where(here, x, chosen_x)
-            chosen_t = torch.where(here.flatten(), t, chosen_t)
-            if i == OWN_STEPS - 1:
-                break
-            estimate = consistency_output(
-                lambda x, t: self.target(x, t, timestep_cond=emb, **arguments).sample,
-                x,
-                t,
-                self.schedule,
-                timestep_scaling=self.config.timestep_scaling,
-            )
-            after = torch.full_like(t, int(levels[i + 1]))
-            x = self.schedule.add_noise(estimate, noise[i + 1][rows], after)
-        batch["x_t"][rows], batch["t"][rows] = chosen_x, chosen_t
-        batch["s"] = (batch["t"] - self.skip).clamp(min=0)
+    def judged(
+        self, consistency: Tensor, estimates: list[Tensor], context: Tensor, rows: dict[str, Tensor]
+    ) -> Tensor:
+        """The loss with the critic's pull on the student, and the critic's own loss."""
+        noise, weight = rows["sigma"] * rows["eps"], self.config.adversarial_weight
+        made, real = torch.cat(estimates) + noise, rows["real"] + noise
+        loss = pulled(consistency, frozen(self.critic, made, context), estimates, weight)
+        own = hinge(self.critic(real, rows["context"]), real=True)
+        own = own + hinge(self.critic(made.detach(), context), real=False)
+        self.figures = {"critic_loss": own.detach()}
+        return loss + CRITIC_SHARE * own
 
     def embedded(self, batch: dict[str, Tensor]) -> Tensor:
         """The embedding of w that the student takes."""
@@ -294,65 +242,6 @@ class LatentDistillation(Distillation):
         del step
         live = list(self.student.parameters())
         ema.update(list(self.target.parameters()), live, self.config.target_ema)
-
-    def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        emb, arguments = self.embedded(batch), self.arguments(batch)
-        part = open_rows(batch)
-        part_emb, part_arguments = self.embedded(part), self.arguments(part)
-        kept: list[tuple[Tensor, Tensor]] = []
-
-        def target(x: Tensor, t: Tensor) -> Tensor:
-            with autocast(self.config, self.device):  # which holds for one thread only
-                out: Tensor = self.target(x, t, timestep_cond=part_emb, **part_arguments).sample
-                return out
-
-        def measured(output: Tensor) -> Tensor:
-            kept.append((output, output.detach().requires_grad_()))
-            return kept[0][1]
-
-        critic = bool(self.config.adversarial_weight)
-        loss = lcd_loss(
-            lambda x, t: self.student(x, t, timestep_cond=emb, **arguments).sample,
-            target,
-            lambda x, t: self.guided(self.teacher, part, x, t),
-            x_t=batch["x_t"],
-            t=batch["t"],
-            s=part["s"],
-            w=part["w"],
-            ends=batch.get("ends"),
-            x_s=batch.get("x_s"),
-            start=self.beside.start if self.beside else at_once,
-            through=measured if critic else None,
-            **self.options(),
-        )
-        mean = (loss * self.weights(batch["t"])).mean()
-        return self.judged(batch, mean, *kept[0]) if critic else mean
-
-    def judged(
-        self, batch: dict[str, Tensor], consistency: Tensor, output: Tensor, leaf: Tensor
-    ) -> Tensor:
-        """The loss with the critic's pull on the student, and the critic's own loss."""
-        made = self.seen(batch, leaf)
-        with torch.no_grad():
-            real = self.seen(batch, None)
-        weight = self.config.adversarial_weight
-        loss = pull(output, consistency, frozen(self.critic, made), leaf, weight)
-        told = hinge(self.critic(real), real=True)
-        told = told + hinge(self.critic([x.detach() for x in made]), real=False)
-        self.figures = {"critic_loss": told.detach()}
-        return loss + CRITIC_SHARE * told
-
-    def seen(self, batch: dict[str, Tensor], made: Tensor | None) -> list[Tensor]:
-        """What the critic sees of the estimates `made`, or of real latents for None."""
-        eps = batch["critic_eps"]
-        if self.config.critic == "latents":
-            x0, told = (
-                (batch["critic_real"], "critic_context") if made is None else (made, "context")
-            )
-            return [x0 + batch["critic_sigma"] * eps, batch[told]]
-        t, x0 = batch["critic_t"], batch["x0"] if made is None else made
-        noisy = self.schedule.add_noise(x0, eps, t)
-        return encoder_features(self.teacher, noisy, t, **self.arguments(batch))
 
     def pipeline(self) -> Any:
         """The model as it is now."""

@@ -6,15 +6,17 @@ drawn from a range but not fed to the network: the result is used with guidance 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from training.config import TrainConfig
-from training.losses import lcd_loss
+from training.objectives.latent import lcd_loss
 from training.recipes.distillation import Distillation, DistillationConfig
 
 TARGETS = (
@@ -57,40 +59,33 @@ class LoraDistillation(Distillation):
         )
         return {"unet": self.unet}
 
-    def teach(self, batch: dict[str, Tensor], x: Tensor, t: Tensor) -> Any:
-        """The network without its adapter."""
+    @contextmanager
+    def without_adapter(self) -> Iterator[None]:
+        """The network as the teacher, for a time."""
         self.unet.disable_adapters()
         try:
-            return self.guided(self.unet, batch, x, t)
+            yield
         finally:
             self.unet.enable_adapters()
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        arguments = self.arguments(batch)
+        """Algorithm 1 with one network; the solver's step is no part of `batch`, since it switches the adapter."""
+        f = self.consistency(self.unet, batch)
 
-        def student(x: Tensor, t: Tensor) -> Tensor:
-            out: Tensor = self.unet(x, t, **arguments).sample
-            return out
+        def psi(z_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
+            with self.without_adapter():
+                return self.solver(self.unet, batch)(z_t, t, s)
 
-        loss = lcd_loss(
-            student,
-            student,
-            lambda x, t: self.teach(batch, x, t),
-            x_t=batch["x_t"],
-            t=batch["t"],
-            s=batch["s"],
-            w=batch["w"],
-            **self.options(),
-        )
-        return (loss * self.weights(batch["t"])).mean()
+        distances, _ = lcd_loss(
+            f, f, psi, self.distance, schedule=self.schedule,
+            z=batch["z"], eps=batch["eps"], t_nk=batch["t_nk"], t_n=batch["t_n"],
+        )  # fmt: skip
+        return distances.mean()
 
     def draw_teacher(self, path: Path) -> None:
         self.teacher = self.unet
-        self.unet.disable_adapters()
-        try:
+        with self.without_adapter():
             super().draw_teacher(path)
-        finally:
-            self.unet.enable_adapters()
 
     def validate(self, folder: Path, step: int) -> dict[str, float]:
         pipe = self.make_pipeline(self.unet, guided=False)

@@ -17,6 +17,7 @@ from lcm_studio.maths.karras import KarrasSchedule
 from training.config import TrainConfig
 from training.data.latents import to_signed
 from training.errors import TrainingFault
+from training.networks import open_network
 from training.recipes.base import Draw, Recipe
 
 
@@ -62,8 +63,6 @@ def make_pixel_unet(c: PixelConfig) -> Any:
 
 def load_pixel_unet(folder: str) -> nn.Module:
     """The UNet of a pixel model's folder, float32; raises TrainingFault where there is none."""
-    from diffusers import UNet2DModel
-
     root = Path(folder)
     where = root / "unet" if (root / "unet").is_dir() else root
     if not (where / "config.json").exists():
@@ -74,8 +73,8 @@ def load_pixel_unet(folder: str) -> nn.Module:
     found = json.loads((where / "config.json").read_text()).get("_class_name")
     if found != "UNet2DModel":
         raise TrainingFault("config", f"{folder} holds a {found}; this recipe needs a UNet2DModel")
-    unet: nn.Module = UNet2DModel.from_pretrained(where, torch_dtype=torch.float32)
-    return unet
+    unet: nn.Module = open_network(where, "UNet2DModel")
+    return unet.requires_grad_(True)
 
 
 class PixelRecipe(Recipe):
@@ -148,7 +147,7 @@ class PixelRecipe(Recipe):
         from itertools import pairwise
 
         from lcm_studio.sampling import SeededNoise
-        from training.pixel_losses import edm_output, pf_ode_step
+        from training.objectives.pixels import edm_output, pf_ode_step
 
         c = self.config
         labels = torch.arange(count, device=self.device) % max(1, c.classes)
@@ -179,7 +178,7 @@ class PixelRecipe(Recipe):
 
     def validate(self, folder: Path, step: int) -> dict[str, float]:
         """Rows of one- and two-step samples, the same noise in every column."""
-        from training.pictures import pixel_sheet
+        from training.progress.sheets import pixel_sheet
 
         pixel_sheet(self.pipeline(), folder / f"step-{step:06d}.png", steps=(1, 2), count=8)
         return {}

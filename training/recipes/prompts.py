@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from training.data.latents import weights_key
-from training.errors import TrainingFault
+from training.networks import open_part
 from training.text import Tokens
 
 Conditions = dict[str, Tensor]  # "context" (B, L, D); SDXL also "pooled" (B, P)
@@ -23,8 +23,6 @@ class Prompts:
     """The text encoders of a pipeline's folder."""
 
     def __init__(self, root: Path, device: torch.device) -> None:
-        from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-
         self.device = device
         index = json.loads((root / "model_index.json").read_text())
         self.xl = "text_encoder_2" in index
@@ -33,13 +31,8 @@ class Prompts:
         self.tokenizers: list[Any] = []
         self.encoders: list[Any] = []
         for suffix in suffixes:
-            for part in (f"tokenizer{suffix}", f"text_encoder{suffix}"):
-                if not (root / part).is_dir():
-                    raise TrainingFault("missing_weights", f"{root} has no {part}; fetch it again")
-            self.tokenizers.append(CLIPTokenizer.from_pretrained(root / f"tokenizer{suffix}"))
-            model = CLIPTextModelWithProjection if suffix else CLIPTextModel
-            encoder = model.from_pretrained(root / f"text_encoder{suffix}", dtype=torch.float32)
-            self.encoders.append(encoder.requires_grad_(False).eval().to(device))
+            self.tokenizers.append(open_part(root, f"tokenizer{suffix}"))
+            self.encoders.append(open_part(root, f"text_encoder{suffix}").to(device))
         self._tokens = [Tokens(tokenizer) for tokenizer in self.tokenizers]
 
     @property

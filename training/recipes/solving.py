@@ -1,4 +1,4 @@
-"""What `training.paths` needs to know of an lcd recipe to solve its teacher's ODE."""
+"""What `training.objectives.paths` needs to know of an lcd recipe to solve its teacher's ODE."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from torch import Tensor
 from lcm_studio.maths.guidance import cfg_w
 from lcm_studio.maths.parameterization import to_x0
 from training.data.latents import weights_key
-from training.features import autocast
-from training.known import known_part
-from training.losses import consistency_output
-from training.paths import Block, PathOptions, Paths
+from training.objectives.known import known_part
+from training.objectives.latent import consistency_output
+from training.objectives.paths import Block, PathOptions, Paths
 from training.recipes.latents import posterior
 
 
@@ -46,7 +45,7 @@ class RecipeGuide:
         kind = self.schedule.prediction_type
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
-            with autocast(recipe.config, self.device):
+            with recipe.autocast():
                 cond, uncond = recipe.guided(recipe.teacher, told, recipe.laid_out(x), t)
             alpha, sigma = self.schedule.alpha_sigma(t, x)
             return cfg_w(
@@ -63,7 +62,7 @@ class RecipeGuide:
         emb, arguments = recipe.embedded(told), recipe.arguments(told)
 
         def output(x: Tensor, t: Tensor) -> Tensor:
-            with autocast(recipe.config, self.device):
+            with recipe.autocast():
                 return consistency_output(
                     lambda x, t: (
                         recipe.target(recipe.laid_out(x), t, timestep_cond=emb, **arguments).sample

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from training.errors import TrainingFault
+from training.networks import open_network
 
 
 def student_of(teacher: Any, time_cond_proj_dim: int) -> Any:
@@ -31,14 +31,12 @@ def continued(root: Path, student: Any) -> Any:
     Raises TrainingFault: reason `missing_weights` where there is none, `config` where its network is
     another one than the teacher's with this `time_cond_proj_dim`.
     """
-    from diffusers import UNet2DConditionModel
-
     if not (root / "unet" / "config.json").is_file():
         raise TrainingFault(
             "missing_weights",
             f"start_from={str(root)!r} holds no unet; give the output of an lcd run",
         )
-    old = UNet2DConditionModel.from_pretrained(root / "unet", torch_dtype=torch.float32)
+    old = open_network(root / "unet", "UNet2DConditionModel")
     theirs = {name: tuple(value.shape) for name, value in old.state_dict().items()}
     ours = {name: tuple(value.shape) for name, value in student.state_dict().items()}
     other = sorted(

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from lcm_studio.maths.schedule import NoiseSchedule
 from training.config import TrainConfig
 from training.errors import TrainingFault
-from training.losses import diffusion_loss
+from training.networks import open_part
+from training.objectives.diffusion import diffusion_loss
 from training.recipes.base import Draw
 from training.recipes.latents import LatentRecipe, load_vae
 from training.text import Tokens, make_text_encoder, write_tokenizer
@@ -142,16 +143,15 @@ class Teacher(LatentRecipe):
 
     def _go_on(self, root: Path) -> None:
         from diffusers import UNet2DConditionModel
-        from transformers import CLIPTextModel, CLIPTokenizer
 
         if not (root / "model_index.json").is_file():
             raise TrainingFault(
                 "missing_weights",
                 f"start_from={root} holds no model_index.json; give the output of a teacher run",
             )
-        self.tokenizer = CLIPTokenizer.from_pretrained(root / "tokenizer")
-        self.text = CLIPTextModel.from_pretrained(root / "text_encoder", dtype=torch.float32)
-        old = UNet2DConditionModel.from_pretrained(root / "unet", torch_dtype=torch.float32)
+        self.tokenizer = open_part(root, "tokenizer")
+        self.text = open_part(root, "text_encoder").requires_grad_(True)
+        old = open_part(root, "unet")
         latents = {"in_channels": self.latents.shape[1], "out_channels": self.latents.shape[1]}
         self.unet = UNet2DConditionModel.from_config({**old.config, **latents})
         continue_unet(self.unet, old)
@@ -222,7 +222,7 @@ class Teacher(LatentRecipe):
         )
 
     def validate(self, folder: Path, step: int) -> dict[str, float]:
-        from training.pictures import sheet
+        from training.progress.sheets import sheet
 
         prompts = [self.source.caption(i, 0) for i in range(min(8, len(self.source)))]
         pipe = self.pipeline()

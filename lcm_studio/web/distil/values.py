@@ -17,6 +17,7 @@ from lcm_studio.jobs.config import (
     check_recipe,
     dump_config,
     environment,
+    merged,
     parse_config,
     project_root,
 )
@@ -108,7 +109,7 @@ def to_config(said: Mapping[str, Any], *, teacher: str, folder: str) -> tuple[st
             continue
         config[name] = _number(name, value, kind_, low)
     more = parse_config(str(said.get("more") or ""), "the further settings")
-    config = _merge(config, more)
+    config = merged(config, more)
     named = config["data"]
     if not folder and not (isinstance(named, dict) and named.get("kind") in PLACELESS):
         raise BadRequest("choose a folder of pictures first")
@@ -149,16 +150,6 @@ def _number(name: str, value: Any, kind: type, low: float) -> Any:
     if not fits:
         raise BadRequest(f"{name}={str(value)[:40]!r} is not a number from {low:g} up")
     return number
-
-
-def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in top.items():
-        old = merged.get(key)
-        merged[key] = (
-            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-        )
-    return merged
 
 
 def recipe_text(recipe: str, config: Mapping[str, Any]) -> str:

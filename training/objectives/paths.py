@@ -259,3 +259,16 @@ class PathExamples:
     w: Tensor
     end: Tensor
     examples: tuple[tuple[int, int], ...]
+
+
+def path_loss(
+    f: Callable[[Tensor, Tensor], Tensor],
+    d: Callable[[Tensor, Tensor], Tensor],
+    *,
+    x_t: Tensor,
+    t: Tensor,
+    end: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """d(f(x_t, t), x_0) on solved paths (Luhman & Luhman 2021): distances (B,), and f(x_t, t)."""
+    estimate = f(x_t, t)
+    return d(estimate, end), estimate

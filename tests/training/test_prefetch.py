@@ -1,4 +1,4 @@
-"""The second thread beside a step: same numbers, faults come out, nothing is left running."""
+"""Batches made ahead: same numbers, faults come out, no thread is left."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tests import tiny
-from training.ahead import Ahead, Beside, beside
 from training.errors import TrainingFault
+from training.loop import Trainer
+from training.prefetch import prefetched
 from training.recipes import find
-from training.trainer import Trainer
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("two_threads")
@@ -41,21 +41,19 @@ def trainer(folder: Path, fields: dict[str, Any], **more: Any) -> Trainer:
 @pytest.mark.parametrize(
     "more", [{}, {"path_share": 0.5, "paths": 32}, {"mixed_precision": "bf16"}]
 )
-def test_the_weights_are_those_of_one_thread_after_the_other(
+def test_the_weights_are_those_without_a_second_thread(
     more: dict[str, Any], fields: dict[str, Any], tmp_path: Path
 ) -> None:
-    alone = trainer(tmp_path / "alone", fields, overlap=False, threads=1, **more)
+    alone = trainer(tmp_path / "alone", fields, overlap=False, threads=2, **more)
     alone.run()
     both = trainer(tmp_path / "both", fields, threads=2, **more)
     seen: list[str] = []
     teacher: Any = both.recipe
     teacher.teacher.register_forward_hook(lambda *_: seen.append(threading.current_thread().name))
-    teacher.target.register_forward_hook(lambda *_: seen.append(threading.current_thread().name))
     both.run()
-    assert (
-        sum(name.startswith("beside") for name in seen) >= len(seen) - 1
-    )  # all but the first batch
-    for one, two in zip(alone.flat, both.flat, strict=True):
+    assert len(seen) == 8
+    assert all(name.startswith("prefetch") for name in seen)
+    for one, two in zip(alone.state.parameters, both.state.parameters, strict=True):
         assert torch.equal(one, two)
 
 
@@ -63,37 +61,35 @@ def test_a_stopped_run_goes_on_to_the_same_bits(fields: dict[str, Any], tmp_path
     whole = trainer(tmp_path / "whole", fields, threads=2)
     whole.run()
     halted = trainer(tmp_path / "halted", fields, threads=2)
-    halted._stop = True
+    halted.monitor.stop = True
     assert not halted.run()
     resumed = trainer(tmp_path / "halted", fields, threads=2)
     assert resumed.resume()
     assert resumed.run()
-    for one, two in zip(whole.flat, resumed.flat, strict=True):
+    for one, two in zip(whole.state.parameters, resumed.state.parameters, strict=True):
         assert torch.equal(one, two)
 
 
-def test_threads_are_given_back_and_none_is_left(fields: dict[str, Any], tmp_path: Path) -> None:
+def test_no_thread_is_left(fields: dict[str, Any], tmp_path: Path) -> None:
     made = trainer(tmp_path, fields, threads=2)
-    with made.overlapped():
-        assert torch.get_num_threads() == 1
-        assert made.recipe.beside is not None
-    assert torch.get_num_threads() == 2
-    assert made.recipe.beside is None
-    assert not [t for t in threading.enumerate() if t.name.startswith("beside")]
+    with made.batches() as batches:
+        next(batches)
+        assert [t for t in threading.enumerate() if t.name.startswith("prefetch")]
+
+    assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]
 
 
-@pytest.mark.parametrize(
-    "more", [{"own_share": 0.5}, {"adversarial_weight": 0.2}, {"overlap": False}]
-)
-def test_what_needs_the_weights_of_the_step_is_not_made_ahead(
-    more: dict[str, Any], fields: dict[str, Any], tmp_path: Path
+def test_nothing_is_made_ahead_where_it_is_not_wanted(
+    fields: dict[str, Any], tmp_path: Path
 ) -> None:
-    made = trainer(tmp_path, fields, threads=2, **more)
-    with made.overlapped():
-        assert made.recipe.beside is None
+    made = trainer(tmp_path, fields, threads=2, overlap=False)
+    with made.batches() as batches:
+        next(batches)
+        assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]
 
 
-def test_items_are_made_once_in_order_and_faults_come_out() -> None:
+@pytest.mark.parametrize("threads", [0, 1])
+def test_items_are_made_once_in_order_and_faults_come_out(threads: int) -> None:
     made: list[int] = []
 
     def make(number: int) -> int:
@@ -102,24 +98,12 @@ def test_items_are_made_once_in_order_and_faults_come_out() -> None:
             raise TrainingFault("data", "too many pictures cannot be read")
         return number * 10
 
-    with beside(True, CPU) as second:
-        ahead = Ahead(make, second, end=5)
-        for number in range(3):
-            assert ahead.take(number) == number * 10
-            ahead.start(number + 1)
+    with prefetched(make, range(1, 5), threads=threads) as items:
+        assert [next(items), next(items)] == [10, 20]
         with pytest.raises(TrainingFault, match="cannot be read"):
-            ahead.take(3)
-        ahead.start(5)  # behind the end: not begun
-        assert ahead.take(4) == 40  # made here
-    assert made == [0, 1, 2, 3, 4]
-
-
-def test_there_is_none_on_one_core_or_a_gpu() -> None:
-    torch.set_num_threads(1)
-    with beside(True, CPU) as second:
-        assert second is None
-    torch.set_num_threads(2)
-    with beside(True, torch.device("cuda")) as second:
-        assert second is None
-    with beside(True, CPU) as second:
-        assert isinstance(second, Beside)
+            next(items)
+    assert made == [1, 2, 3]
+    with prefetched(make, range(5, 7), threads=threads) as items:
+        assert list(items) == [50, 60]
+    with prefetched(make, range(5, 5), threads=threads) as items:
+        assert list(items) == []

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import accumulate
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from training import shards
-from training.ahead import Beside
 from training.config import TrainConfig
 from training.errors import TrainingFault
+from training.state import sharding
 
 
 def make_optimizer(
@@ -52,7 +50,7 @@ def make_optimizer(
             )
         return bitsandbytes.optim.AdamW8bit(listed, **options)
     if config.optimizer == "muon":
-        from training.muon import Muon, is_matrix
+        from training.state.muon import Muon, is_matrix
 
         split: list[dict[str, Any]] = []
         for group in listed:
@@ -64,53 +62,6 @@ def make_optimizer(
             ]
         return Muon([g for g in split if g["params"]], fused=True, **options)
     return torch.optim.AdamW(listed, fused=True, **options)
-
-
-def clip(parameters: Sequence[nn.Parameter], largest: float, *, sharded: bool = False) -> None:
-    """Scales the gradients so that their norm is at most `largest`; as `clip_grad_norm_`, to the bit."""
-    grads = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(grads, foreach=True)
-    # on the CPU it costs nothing to look, and a pass over all gradients to multiply them by 1
-    if not sharded and norm.device.type == "cpu" and norm + 1e-6 <= largest:
-        return
-    torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm, foreach=True)
-
-
-class Halves:
-    """The step of an AdamW on two threads, half of the weights each: its numbers, without OpenMP's.
-
-    Threads of OpenMP go on spinning for milliseconds after each region, on cores that both threads need.
-    """
-
-    def __init__(self, whole: torch.optim.AdamW, beside: Beside) -> None:
-        self._whole, self._beside = whole, beside
-        self._parts = [
-            torch.optim.AdamW([{**g, "params": _half(g["params"], i)} for g in whole.param_groups])
-            for i in (0, 1)
-        ]
-
-    @classmethod
-    def of(cls, optimizer: torch.optim.Optimizer, beside: Beside) -> Halves | None:
-        """For `optimizer`; None where it is another than PyTorch's AdamW."""
-        plain = type(optimizer) is torch.optim.AdamW
-        return cls(cast("torch.optim.AdamW", optimizer), beside) if plain else None
-
-    def step(self) -> None:
-        """As the optimizer's own, with its state and its learning rates as they are now."""
-        for part in self._parts:
-            part.state = self._whole.state
-            for own, group in zip(part.param_groups, self._whole.param_groups, strict=True):
-                own["lr"] = group["lr"]
-        first, second = self._parts
-        ended = self._beside.start(second.step)
-        first.step()
-        ended()
-
-
-def _half(parameters: list[nn.Parameter], which: int) -> list[nn.Parameter]:
-    """The first or the second of two parts with about as many weights."""
-    sums = list(accumulate(p.numel() for p in parameters))
-    return [p for p, n in zip(parameters, sums, strict=True) if (2 * n > sums[-1]) == bool(which)]
 
 
 def pack_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -128,7 +79,7 @@ def unpack_state(optimizer: torch.optim.Optimizer, packed: Mapping[str, Tensor])
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in packed.items():
         index, _, name = key.partition(".")
-        split = shards.like(parameters[int(index)], value)
+        split = sharding.like(parameters[int(index)], value)
         state.setdefault(int(index), {})[name] = split
     for fields in state.values():  # torch's AdamW wants a step count of every parameter
         fields.setdefault("step", torch.zeros(()))

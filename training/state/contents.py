@@ -7,11 +7,18 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from training import shards
-from training.errors import TrainingFault
-from training.optimizer import pack_state
+from training.state import sharding
+from training.state.optimizer import pack_state
 
 Groups = dict[str, dict[str, Tensor]]  # a file each
+
+
+def files(
+    networks: Mapping[str, nn.Module], changing: Mapping[str, nn.Module]
+) -> dict[str, nn.Module]:
+    """Trained networks and others that change, by the names of their files."""
+    named = {f"net.{name}": network for name, network in networks.items()}
+    return named | {f"extra.{name}": network for name, network in changing.items()}
 
 
 def collect(
@@ -21,8 +28,7 @@ def collect(
     optimizer: torch.optim.Optimizer,
 ) -> Groups:
     """All that a run must remember: trained networks, others that change, their averages, the optimizer."""
-    groups = {f"net.{name}": kept(network) for name, network in networks.items()}
-    groups |= {f"extra.{name}": kept(network) for name, network in changing.items()}
+    groups = {name: kept(network) for name, network in files(networks, changing).items()}
     if average:
         groups["ema"] = {str(i): value for i, value in enumerate(average)}
     groups["optimizer"] = pack_state(optimizer)
@@ -38,7 +44,7 @@ def gather(groups: Groups) -> None:
     """What the others do while rank 0 writes split tensors: each is gathered by all, one after another."""
     for group in groups.values():
         for value in group.values():
-            shards.whole(value)
+            sharding.whole(value)
 
 
 def kept(network: nn.Module) -> dict[str, Tensor]:
@@ -50,12 +56,6 @@ def kept(network: nn.Module) -> dict[str, Tensor]:
 
 
 def put(network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Puts back what `kept` returned; raises TrainingFault "config" where it is of another network."""
-    wanted = kept(network)
-    if set(wanted) != set(tensors):
-        raise TrainingFault(
-            "config",
-            "the checkpoint is of another network; resume with the config it was written with",
-        )
-    for name, value in wanted.items():
-        shards.fill(value, tensors[name])
+    """Puts back what `kept` returned of a network of the same shape; see `fits.check`."""
+    for name, value in kept(network).items():
+        sharding.fill(value, tensors[name])

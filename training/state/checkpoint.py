@@ -17,7 +17,8 @@ from typing import Any
 
 from torch import Tensor
 
-from training.shards import whole
+from training.errors import TrainingFault
+from training.state.sharding import whole
 
 MANIFEST = "manifest.json"
 
@@ -103,6 +104,18 @@ def newest(root: Path) -> Path | None:
         if fault(folder) is None:
             return folder
     return None
+
+
+def refuse_spoiled(root: Path) -> None:
+    """Raises TrainingFault "missing_weights" where checkpoints lie below `root` and none can be used."""
+    spoiled = sorted(root.glob("step-*"), reverse=True)
+    if spoiled:
+        raise TrainingFault(
+            "missing_weights",
+            f"{root} holds {len(spoiled)} checkpoint(s) and none can be used; the newest, "
+            f"{spoiled[0].name}: {fault(spoiled[0])}. Restore one of them, or give another --output to "
+            "begin anew",
+        )
 
 
 def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

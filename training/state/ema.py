@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from training.shards import local
+from training.state.sharding import local
 
 
 @torch.no_grad()

@@ -21,17 +21,16 @@ from torch import Tensor
 
 from tests import tiny
 from tests.training import toy
-from training import checkpoint, shards
 from training.errors import TrainingFault
-from training.ranks import Ranks
+from training.loop import Trainer
 from training.recipes import distillation, find
 from training.recipes.base import Draw
 from training.recipes.consistency import Cd, Ict
 from training.recipes.lcd import LatentDistillation
 from training.rng import generator
-from training.trainer import Trainer
+from training.state import checkpoint, sharding
 
-ALONE = Ranks()
+ALONE, PAIR = 1, 2  # processes
 
 
 class Apart:
@@ -77,12 +76,12 @@ def root(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 
 def made(
-    recipe: Any, root: Path, ranks: Ranks, folder: Path, *, resume: bool = False, **changes: Any
+    recipe: Any, root: Path, processes: int, folder: Path, *, resume: bool = False, **changes: Any
 ) -> Trainer:
     """A trainer before its first step; sharded where it has company."""
     fields: dict[str, Any] = {
         "steps": 4,
-        "batch_size": 4 // ranks.world,
+        "batch_size": 4 // processes,
         "learning_rate": 1e-3,
         # Adam divides by the root of the second moment: where a gradient is zero but for rounding, the
         # sign of the rounding would become a whole step
@@ -92,7 +91,7 @@ def made(
         "checkpoint_every": 2,
         "log_every": 1,
         "device": "cpu",
-        "sharding": "full" if ranks.world > 1 else "none",
+        "sharding": "full" if processes > 1 else "none",
         "data": {"kind": "scenes", "count": 6, "cache": str(root / "cache")},
     }
     if recipe is ApartLcd or recipe is LatentDistillation:
@@ -103,7 +102,7 @@ def made(
         fields |= {"resolution": 16}
         fields["teacher" if recipe is ApartCd else "start_from"] = str(root / "cm")
     config = recipe.Config(**fields | changes)
-    trainer = Trainer(recipe(config, torch.device("cpu")), folder, quiet=True, ranks=ranks)
+    trainer = Trainer(recipe(config, torch.device("cpu")), folder, quiet=True)
     trainer.prepare()
     if resume:
         assert trainer.resume()
@@ -156,29 +155,37 @@ def test_gradients_norm_and_memory(recipe: Any, root: Path, tmp_path: Path) -> N
     """lcd has a teacher and a target, cd a UNet2DModel, ict calls its student twice before it goes back."""
     parts = {"gradient_accumulation_steps": 2, "batch_size": 1}
 
-    def work(ranks: Ranks) -> None:
-        trainer = made(recipe, root, ranks, tmp_path, **parts)
-        loss = trainer.gradients()
-        ranks.average([loss])
-        norm = torch.nn.utils.get_total_norm([p.grad for p in trainer.flat if p.grad is not None])
-        found = {str(i): shards.whole(p.grad) for i, p in enumerate(trainer.flat)}  # type: ignore[arg-type]
-        found |= {"loss": loss, "norm": shards.whole(norm)}
-        save_file(found, tmp_path / f"{ranks.rank}.safetensors")
+    def work(rank: int) -> None:
+        trainer = made(recipe, root, PAIR, tmp_path, **parts)
+        loss = trainer.accelerator.reduce(toy.gradients(trainer), "mean")
+        norm = torch.nn.utils.get_total_norm(
+            [p.grad for p in trainer.state.parameters if p.grad is not None]
+        )
+        found = {str(i): sharding.whole(p.grad) for i, p in enumerate(trainer.state.parameters)}  # type: ignore[arg-type]
+        found |= {"loss": loss, "norm": sharding.whole(norm)}
+        save_file(found, tmp_path / f"{rank}.safetensors")
         frozen = [p for network in trainer.recipe.frozen() for p in network.parameters()]
         target = [p for n in trainer.recipe.extra_state().values() for p in n.parameters()]
-        trainer.optimizer.step()
-        fields = trainer.optimizer.state.values()
+        trainer.state.optimizer.step()
+        fields = trainer.state.optimizer.state.values()
         state = [one[name] for one in fields for name in ("exp_avg", "exp_avg_sq")]
-        assert len(state) == 2 * len(trainer.flat)
-        gradients = [p.grad for p in trainer.flat if p.grad is not None]
-        for group in (trainer.flat, trainer.average, gradients, state, frozen, target):
-            here = sum(v.numel() for v in shards.local(group))
+        assert len(state) == 2 * len(trainer.state.parameters)
+        gradients = [p.grad for p in trainer.state.parameters if p.grad is not None]
+        for group in (
+            trainer.state.parameters,
+            trainer.state.average,
+            gradients,
+            state,
+            frozen,
+            target,
+        ):
+            here = sum(v.numel() for v in sharding.local(group))
             assert here <= 0.52 * sum(v.numel() for v in group)
 
     toy.both(work)
     alone = made(recipe, root, ALONE, tmp_path, batch_size=4)
-    loss = alone.gradients()
-    wanted = {str(i): p.grad for i, p in enumerate(alone.flat) if p.grad is not None}
+    loss = toy.gradients(alone)
+    wanted = {str(i): p.grad for i, p in enumerate(alone.state.parameters) if p.grad is not None}
     norm = torch.nn.utils.get_total_norm(list(wanted.values()))
     largest = max(value.abs().max().item() for value in wanted.values())
     for rank in (0, 1):
@@ -193,9 +200,7 @@ def test_gradients_norm_and_memory(recipe: Any, root: Path, tmp_path: Path) -> N
 @pytest.fixture(scope="module")
 def pair(root: Path) -> Path:
     """A whole sharded run of lcd with pictures."""
-    toy.both(
-        lambda ranks: finished(ApartLcd, root, ranks, root / "pair", validate_every=4) and None
-    )
+    toy.both(lambda rank: finished(ApartLcd, root, PAIR, root / "pair", validate_every=4) and None)
     return root / "pair"
 
 
@@ -245,7 +250,7 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_not_broken(
     pair: Path, root: Path, tmp_path: Path
 ) -> None:
     _half(pair, tmp_path)
-    toy.both(lambda ranks: finished(ApartLcd, root, ranks, tmp_path, resume=True) and None)
+    toy.both(lambda rank: finished(ApartLcd, root, PAIR, tmp_path, resume=True) and None)
     assert toy.same(last(tmp_path), last(pair))
     name = "output/unet/diffusion_pytorch_model.safetensors"
     assert toy.same(load_file(tmp_path / name), load_file(pair / name))
@@ -259,7 +264,7 @@ def test_checkpoints_go_from_shards_to_whole_networks_and_back(
     made(ApartLcd, root, ALONE, whole, resume=True).run()
     assert_near(last(whole), last(pair))
     _half(alone, sharded)
-    toy.both(lambda ranks: made(ApartLcd, root, ranks, sharded, resume=True).run() and None)
+    toy.both(lambda rank: made(ApartLcd, root, PAIR, sharded, resume=True).run() and None)
     assert_near(last(sharded), last(alone))
 
 
@@ -269,68 +274,34 @@ def _half(run: Path, folder: Path) -> None:
 
 
 def test_half_precision_and_checkpointed_activations(root: Path, tmp_path: Path) -> None:
-    def work(ranks: Ranks) -> None:
+    def work(rank: int) -> None:
         found = []
         for on in (False, True):
-            trainer = made(LatentDistillation, root, ranks, tmp_path, gradient_checkpointing=on)
-            trainer.gradients()
-            found.append([p.grad for p in trainer.flat if p.grad is not None])
-        for plain, again in zip(*map(shards.local, found), strict=True):
+            trainer = made(LatentDistillation, root, PAIR, tmp_path, gradient_checkpointing=on)
+            toy.gradients(trainer)
+            found.append([p.grad for p in trainer.state.parameters if p.grad is not None])
+        for plain, again in zip(*map(sharding.local, found), strict=True):
             torch.testing.assert_close(again, plain, rtol=1e-5, atol=1e-6)
-        trainer = made(LatentDistillation, root, ranks, tmp_path, mixed_precision="bf16")
-        assert trainer.optimizer_step().isfinite()
-        assert all(v.dtype == torch.float32 for v in (*trainer.flat, *trainer.average))
-
-    toy.both(work)
-
-
-def test_own_estimates_of_one_process_alone(root: Path, tmp_path: Path) -> None:
-    """Where the draw gives one process no row to estimate, it still serves the other's calls."""
-
-    def work(ranks: Ranks) -> None:
-        recipe: Any = made(LatentDistillation, root, ranks, tmp_path).recipe
-        whole = recipe.config
-        batches = []
-        for share in (0.0, 1.0 if ranks.main else 1e-9):
-            recipe.config = whole.model_copy(update={"own_share": share})
-            examples = ((0, 0), (1, 0))
-            batches.append(recipe.batch(Draw(step=0, examples=examples, generator=generator(7))))
-        plain, own = batches
-        assert (plain["x_t"] != own["x_t"]).any() == ranks.main
-        assert all(torch.equal(plain[k], own[k]) for k in own if ranks.rank == 1 or k == "x0")
-
-    toy.both(work)
-
-
-def test_a_step_with_an_overflow_in_one_shard_is_left_out_by_all(
-    root: Path, tmp_path: Path
-) -> None:
-    def work(ranks: Ranks) -> None:
-        trainer = made(LatentDistillation, root, ranks, tmp_path, mixed_precision="fp16")
-        before = [v.clone() for v in shards.local(trainer.flat)]
-        trainer.gradients()
-        if ranks.main:
-            next(iter(shards.local([trainer.flat[0].grad])))[0] = float("inf")  # type: ignore[list-item]
-        scale = trainer.scaler.get_scale()
-        trainer.gradients = lambda: torch.zeros(())  # type: ignore[method-assign]
-        trainer.optimizer_step()
-        assert trainer.scaler.get_scale() == scale / 2
-        assert all(map(torch.equal, before, shards.local(trainer.flat)))
+        trainer = made(LatentDistillation, root, PAIR, tmp_path, mixed_precision="bf16")
+        assert toy.step(trainer).isfinite()
+        assert all(
+            v.dtype == torch.float32 for v in (*trainer.state.parameters, *trainer.state.average)
+        )
 
     toy.both(work)
 
 
 def test_faults_of_one_process_end_all(root: Path, tmp_path: Path) -> None:
-    def work(ranks: Ranks) -> None:
-        trainer = made(LatentDistillation, root, ranks, tmp_path)
-        if ranks.rank == 1:
-            shards.local(trainer.flat)[0].fill_(float("nan"))
+    def work(rank: int) -> None:
+        trainer = made(LatentDistillation, root, PAIR, tmp_path)
+        if rank == 1:
+            sharding.local(trainer.state.parameters)[0].fill_(float("nan"))
         with pytest.raises(TrainingFault, match="not finite") as caught:
             trainer.save()
         assert caught.value.reason == "nan"
-        shards.local(trainer.flat)[0].fill_(0.0)
+        sharding.local(trainer.state.parameters)[0].fill_(0.0)
         usage = shutil.disk_usage(tmp_path)
-        shutil.disk_usage = lambda path: usage._replace(free=100) if ranks.main else usage  # type: ignore[assignment]
+        shutil.disk_usage = lambda path: usage._replace(free=100) if rank == 0 else usage  # type: ignore[assignment]
         with pytest.raises(TrainingFault, match="--resume") as caught:
             trainer.save()
         assert caught.value.reason == "disk"
@@ -366,12 +337,12 @@ def test_one_process_has_nobody_to_share_with(root: Path, tmp_path: Path) -> Non
 
 def test_blocks_and_their_transformers_are_gathered_apart() -> None:
     unet = tiny.unet()
-    groups = list(shards._groups(unet))
+    groups = list(sharding._groups(unet))
     assert {id(b) for b in (*unet.down_blocks, unet.mid_block, *unet.up_blocks)} < set(
         map(id, groups)
     )
     assert sum(type(group).__name__ == "Transformer2DModel" for group in groups) == 4
-    assert list(shards._groups(torch.nn.Linear(2, 2))) == []
+    assert list(sharding._groups(torch.nn.Linear(2, 2))) == []
 
 
 def test_accelerate_starts_two_processes(root: Path, tmp_path: Path) -> None:

@@ -21,19 +21,6 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from training.config import TrainConfig
-from training.errors import TrainingFault
-
-
-def check(config: TrainConfig, world: int) -> None:
-    """Raises TrainingFault "config" where there is nobody to share with."""
-    if config.sharding == "full" and world == 1:
-        raise TrainingFault(
-            "config",
-            "sharding=full splits the networks over processes and there is one; start several with "
-            "torchrun --nproc_per_node N -m training ..., or set sharding to none",
-        )
-
 
 def split(networks: Iterable[nn.Module], device: torch.device) -> None:
     """Splits each network, in place, over all processes; what a process keeps lies on `device`.

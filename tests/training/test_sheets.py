@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from tests import tiny
-from training import pictures
+from training.loop import Trainer
+from training.progress import sheets
 from training.recipes import find
-from training.trainer import Trainer
 
 SMALL = {"steps": 2, "batch_size": 2, "log_every": 1, "device": "cpu", "ema_decay": 0.5}
 PIXELS = {"resolution": 16, "channels": [16, 32], "norm_groups": 8, "head_width": 8, "levels": 4}
@@ -42,7 +42,7 @@ def test_a_sheet_is_what_the_stock_pipeline_draws(
     kind: str, guidance: float, tmp_path: Path
 ) -> None:
     pipe, prompts = tiny.pipeline(kind), ["sunset lake", "red house"]
-    found = pictures.sheet(pipe, prompts, tmp_path / "x.png", steps=(1, 2), guidance=guidance)
+    found = sheets.sheet(pipe, prompts, tmp_path / "x.png", steps=(1, 2), guidance=guidance)
     wanted = np.concatenate([stock(pipe, prompts, n, guidance) for n in (1, 2)])
     assert found.shape == wanted.shape
     assert np.abs(found.astype(int) - wanted).max() <= 1
@@ -50,9 +50,7 @@ def test_a_sheet_is_what_the_stock_pipeline_draws(
 
 
 def test_a_sheet_of_pixels_has_a_column_for_each_seed(tmp_path: Path) -> None:
-    found = pictures.pixel_sheet(
-        tiny.pipeline("cm-class"), tmp_path / "x.png", steps=(1, 2), count=3
-    )
+    found = sheets.pixel_sheet(tiny.pipeline("cm-class"), tmp_path / "x.png", steps=(1, 2), count=3)
     assert found.shape == (32, 48, 3)
 
 
@@ -80,8 +78,8 @@ def test_the_teacher_is_drawn_at_the_start_and_stands_above_every_sheet(
     assert np.abs(drawn.astype(int) - wanted).max() <= 1
     sheet = opened(tmp_path / "run" / "samples" / "step-000002.png")
     rows = 1 + 3 + 3  # teacher, averaged weights and live ones at 1, 2 and 4 steps
-    assert sheet.shape == (rows * 64 + 3 * pictures._LABEL, 4 * 64, 3)
-    assert np.array_equal(sheet[pictures._LABEL :][:64], drawn)
+    assert sheet.shape == (rows * 64 + 3 * sheets._LABEL, 4 * 64, 3)
+    assert np.array_equal(sheet[sheets._LABEL :][:64], drawn)
     assert {path.name for path in (tmp_path / "run" / "samples").iterdir()} == {
         "teacher.png",
         "step-000002.png",
@@ -95,7 +93,7 @@ def test_pixel_recipes_draw_their_teacher(tmp_path: Path, data: dict[str, Any]) 
     run("cd", tmp_path / "cd", **fields, validate_every=2)
     assert opened(tmp_path / "cd" / "samples" / "teacher.png").shape == (16, 8 * 16, 3)
     sheet = opened(tmp_path / "cd" / "samples" / "step-000002.png")
-    assert sheet.shape == ((1 + 2 + 2) * 16 + 3 * pictures._LABEL, 8 * 16, 3)
+    assert sheet.shape == ((1 + 2 + 2) * 16 + 3 * sheets._LABEL, 8 * 16, 3)
 
 
 def test_pictures_do_not_change_what_is_learned(tmp_path: Path, data: dict[str, Any]) -> None:
@@ -103,4 +101,7 @@ def test_pictures_do_not_change_what_is_learned(tmp_path: Path, data: dict[str, 
     fields = SMALL | data | {"teacher": str(teacher), "resolution": 64}
     plain = run("lcd", tmp_path / "plain", **fields)
     drawn = run("lcd", tmp_path / "drawn", **fields, validate_every=1)
-    assert all(torch.equal(p, q) for p, q in zip(plain.flat, drawn.flat, strict=True))
+    assert all(
+        torch.equal(p, q)
+        for p, q in zip(plain.state.parameters, drawn.state.parameters, strict=True)
+    )

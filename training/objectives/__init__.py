@@ -1,0 +1,1 @@
+"""What a run learns from: losses as functions of networks and tensors, one file for each family."""

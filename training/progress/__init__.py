@@ -1,0 +1,1 @@
+"""What a run tells the outside: events, trackers, validation pictures."""

@@ -1,0 +1,1 @@
+"""What a run must remember: networks, averages, the optimizer; and how that is kept on disk."""
