@@ -108,7 +108,7 @@ class Bench:
         self, *, models: Sequence[Path] = (), features: Path, student: str = "scenery-lcm"
     ) -> None:
         from lcm_studio.engine.engine import default_folders
-        from training.evaluation.features import load_features
+        from training.scenery.evaluation.features import load_features
 
         self.engine = Engine(EngineConfig(models_dirs=(*models, *default_folders()), keep=3))
         self.student = student
@@ -204,7 +204,7 @@ class Bench:
         return out
 
     def _figures(self, scenes: Sequence[Scene], results: Array) -> dict[str, Array]:
-        from training.evaluation.metrics import psnr, ssim
+        from training.metrics import psnr, ssim
 
         truths = np.stack([s.truth for s in scenes])
         a, b = (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255 for x in (results, truths))

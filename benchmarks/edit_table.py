@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.edit_scenes import TASKS
-from training.evaluation.metrics import frechet
+from training.metrics import frechet
 
 Array = np.ndarray
 COLUMNS = (

@@ -26,7 +26,7 @@ from lcm_studio.spec.requests import BUNDLED_MODEL
 from lcm_studio.spec.samplers import sampler_info
 
 if TYPE_CHECKING:
-    from training.evaluation.features import FeatureNet
+    from training.scenery.evaluation.features import FeatureNet
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT = "consistency:1,2,4,8 ode-euler:4,8,16 ode-heun:5,9,15 dpmpp:4,8,16 ancestral:8,16 sde:16 pc:16 langevin:16"
@@ -84,8 +84,8 @@ def cells(text: str, model: str, student: str) -> list[System]:
 
 
 def _measure(args: argparse.Namespace, systems: list[System]) -> int:
-    from training.evaluation.features import load_features
     from training.scenery.dataset import arrays
+    from training.scenery.evaluation.features import load_features
 
     net = load_features(args.features)
     began = time.perf_counter()
@@ -151,8 +151,8 @@ def _reference(args: argparse.Namespace, net: FeatureNet, side: int, clear: int)
 
     import torch
 
-    from training.evaluation.cells import fingerprint
     from training.scenery.dataset import arrays
+    from training.scenery.evaluation.cells import fingerprint
 
     name = (
         f"samplers-reference-{fingerprint(args.features)[:12]}-{side}-{args.reference}-{clear}.npy"
@@ -183,7 +183,8 @@ def _write(
     import torch
 
     from benchmarks.timing import machine
-    from training.evaluation.metrics import frechet, prompt_agreement
+    from training.metrics import frechet
+    from training.scenery.evaluation.agreement import prompt_agreement
 
     reference = _reference(args, net, side, args.captions)
     rows: list[dict[str, Any]] = []

@@ -208,7 +208,7 @@ def score(
     """Frechet distance and PSNR of these scenes; None = what the model has now."""
     import torch
 
-    from training.evaluation.metrics import frechet, psnr
+    from training.metrics import frechet, psnr
 
     found = bench.scenes(task, scenes)
     more = {} if numbers is None else numbers.options(steps)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from training.bundle import average, bundle, main
+from training.scenery.bundle import average, bundle, main
 
 NAME = "unet/diffusion_pytorch_model.safetensors"
 

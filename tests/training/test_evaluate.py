@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from tests import tiny
-from training.evaluation import cells
-from training.evaluation.cells import (
+from training.scenery.captions import WORDS
+from training.scenery.dataset import arrays
+from training.scenery.evaluation import cells
+from training.scenery.evaluation.cells import (
     Cell,
     fingerprint,
     load_pipeline,
@@ -22,11 +24,9 @@ from training.evaluation.cells import (
     table_cells,
     use_sampler,
 )
-from training.evaluation.evaluate import EvaluateConfig, main
-from training.evaluation.features import FeatureConfig, FeatureNet, save_features
-from training.evaluation.report import contact_sheet, markdown, ratios
-from training.scenery.captions import WORDS
-from training.scenery.dataset import arrays
+from training.scenery.evaluation.evaluate import EvaluateConfig, main
+from training.scenery.evaluation.features import FeatureConfig, FeatureNet, save_features
+from training.scenery.evaluation.report import contact_sheet, markdown, ratios
 
 
 def _tokenizer(folder: Path) -> tuple[Any, int]:

@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from training.evaluation.features import FeatureConfig, FeatureNet, load_features, save_features
-from training.evaluation.train_features import (
+from training.scenery.captions import attributes
+from training.scenery.dataset import HELD_OUT_SEEDS, arrays
+from training.scenery.evaluation.features import (
+    FeatureConfig,
+    FeatureNet,
+    load_features,
+    save_features,
+)
+from training.scenery.evaluation.train_features import (
     FeatureTraining,
     accuracy,
     batches,
@@ -19,8 +26,6 @@ from training.evaluation.train_features import (
     main,
     targets,
 )
-from training.scenery.captions import attributes
-from training.scenery.dataset import HELD_OUT_SEEDS, arrays
 from training.scenery.sampling import sample_scene
 from training.scenery.scene import labels
 

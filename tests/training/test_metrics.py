@@ -7,17 +7,16 @@ import pytest
 import scipy.linalg
 import torch
 
-from training.evaluation.metrics import (
-    agreement_by_attribute,
+from training.metrics import (
     frechet,
     frechet_distance,
     frechet_unbiased,
     moments,
     pairwise_diversity,
-    prompt_agreement,
     psnr,
     ssim,
 )
+from training.scenery.evaluation.agreement import agreement_by_attribute, prompt_agreement
 
 
 def gaussian(seed: int, size: int = 6) -> tuple[np.ndarray, np.ndarray]:

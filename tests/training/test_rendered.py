@@ -10,8 +10,8 @@ import torch
 
 from training.data import rendered
 from training.data.latents import open_latents
-from training.data.scenes import PassingScenes, SceneSource, mirror
 from training.data.views import Views
+from training.scenery.source import PassingScenes, SceneSource, mirror
 
 SIZE = 16
 

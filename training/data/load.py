@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import os
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from lcm_studio.data.listing import DataError
 from training.config import TrainConfig
 from training.data.source import Source
-from training.data.views import Views
 from training.errors import TrainingFault
 
 _LOOKED = 2000  # captions that are looked at before a run; those of shards are read one by one
+
+# Kinds of data that are made and not read: modules with `open_source(config)` and `held_out(count, size, edition)`,
+# by name, so that nothing here imports what it does not use.
+RENDERED = {"scenes": "training.scenery.source"}
+
+
+def rendered(kind: str) -> ModuleType:
+    """The module of a kind in `RENDERED`."""
+    return import_module(RENDERED[kind])
 
 
 def open_source(config: TrainConfig) -> Source:
@@ -20,19 +29,9 @@ def open_source(config: TrainConfig) -> Source:
     Files may be broken: they are skipped and counted, see `tolerant`.
     """
     data, size = config.data, config.resolution
-    if data.kind == "scenes":
-        from training.data.scenes import PassingScenes, SceneSource
-
-        source = SceneSource if data.stored else PassingScenes
-        return source(
-            first=data.first,
-            count=data.count,
-            size=size,
-            edition=data.edition,
-            cache=Path(data.cache),
-            workers=max(2, os.cpu_count() or 2),
-            views=Views.of(config, cached=True) if data.flip else None,
-        )
+    if data.kind in RENDERED:
+        made: Source = rendered(data.kind).open_source(config)
+        return made
     from training.data import files
     from training.data.tolerant import Tolerant
 

@@ -266,8 +266,10 @@ class Autoencoder(Recipe):
     def _held_out(self, count: int) -> Tensor:
         if self.config.data.kind != "scenes":
             return self._examples(0, min(count, len(self.source)))
-        from training.data.scenes import held_out
+        from training.data.load import rendered
 
-        images, _ = held_out(count, self.config.resolution, self.config.data.edition)
+        images, _ = rendered("scenes").held_out(
+            count, self.config.resolution, self.config.data.edition
+        )
         x = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
         return x.to(self.device, memory_format=torch.channels_last)

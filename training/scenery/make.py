@@ -117,7 +117,7 @@ def _bundle(out: Path) -> int:
         if (out / "models" / name).exists():
             continue
         command = [
-            sys.executable, "-m", "training.bundle", str(out / stage), "--name", name,
+            sys.executable, "-m", "training.scenery.bundle", str(out / stage), "--name", name,
             "--into", str(out / "models"),
         ]  # fmt: skip
         code = subprocess.run(command, check=False).returncode

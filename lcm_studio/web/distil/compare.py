@@ -130,7 +130,7 @@ def _scenes(config: dict[str, Any]) -> bool:
 
 def _measure(out: Path, student: str, teacher: str) -> str:
     argv = [
-        sys.executable, "-m", "training.evaluation", "evaluate", "--model", student, "--teacher", teacher,
+        sys.executable, "-m", "training.scenery.evaluation", "evaluate", "--model", student, "--teacher", teacher,
         "--out", str(out), "--count", str(_COUNT), "--reference", str(_REFERENCE),
         "--batch", "16", "--only", *_ROWS,
     ]  # fmt: skip
@@ -144,7 +144,7 @@ def _measure(out: Path, student: str, teacher: str) -> str:
             return f'<p class="lcm-note lcm-warning">The figures could not be measured: {html.escape(last[:300])}</p>'
         return figures(json.loads((out / "evaluation.json").read_text(encoding="utf-8")))
     except subprocess.TimeoutExpired:
-        return '<p class="lcm-note lcm-warning">The measurement took too long; run `python -m training.evaluation`.</p>'
+        return '<p class="lcm-note lcm-warning">The measurement took too long; run `python -m training.scenery.evaluation`.</p>'
     except (OSError, ValueError) as error:
         return f'<p class="lcm-note lcm-warning">The figures could not be read: {html.escape(str(error)[:200])}</p>'
 

@@ -20,8 +20,8 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.evaluation.cells import Cell, CellResult
-    from training.evaluation.features import FeatureNet
+    from training.scenery.evaluation.cells import Cell, CellResult
+    from training.scenery.evaluation.features import FeatureNet
 
 SHEET_COLUMNS = 8
 
@@ -57,9 +57,9 @@ class EvaluateConfig:
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Makes or recalls every cell, writes the three files, returns what evaluation.json holds."""
-    from training.evaluation.cells import fingerprint, in_pixels, table_cells
-    from training.evaluation.features import load_features
     from training.scenery.dataset import HELD_OUT_SEEDS, arrays
+    from training.scenery.evaluation.cells import fingerprint, in_pixels, table_cells
+    from training.scenery.evaluation.features import load_features
     from training.scenery.sampling import sample_scene
     from training.scenery.scene import labels
 
@@ -99,7 +99,7 @@ class _Maker:
     """Makes cells, loading each pipeline when it is first wanted."""
 
     def __init__(self, config: EvaluateConfig, net: FeatureNet) -> None:
-        from training.evaluation.cells import picture_side
+        from training.scenery.evaluation.cells import picture_side
 
         self.config, self.net = config, net
         self.pipes: dict[str, Any] = {}
@@ -109,7 +109,7 @@ class _Maker:
 
     def pipe(self, source: str) -> Any:
         """The pipeline of "model" or "teacher"."""
-        from training.evaluation.cells import load_pipeline
+        from training.scenery.evaluation.cells import load_pipeline
 
         if source not in self.pipes:
             folder = self.config.model if source == "model" else self.config.teacher
@@ -130,8 +130,8 @@ class _Maker:
 
     def reference(self, first: int, features: str) -> np.ndarray:
         """Features of the real scenes that every row is compared with: seeds `first` and on."""
-        from training.evaluation.cells import Cell, CellResult, as_tensors, cached
         from training.scenery.dataset import arrays
+        from training.scenery.evaluation.cells import Cell, CellResult, as_tensors, cached
 
         config = self.config
         seeds = range(first, first + config.reference)
@@ -152,7 +152,7 @@ class _Maker:
         self, cell: Cell, real: np.ndarray, captions: Sequence[str], marks: dict[str, str]
     ) -> CellResult:
         """The cell, from the cache where it is there."""
-        from training.evaluation.cells import CellResult, cached
+        from training.scenery.evaluation.cells import CellResult, cached
 
         config = self.config
         source = cell.source if cell.source in ("model", "teacher") else ""
@@ -177,7 +177,7 @@ class _Maker:
         return cached(config.out / "cells", cell, settings, make)
 
     def _pictures(self, cell: Cell, real: np.ndarray, captions: Sequence[str]) -> Iterable[Tensor]:
-        from training.evaluation.cells import as_tensors, reconstruct, sample, use_sampler
+        from training.scenery.evaluation.cells import as_tensors, reconstruct, sample, use_sampler
 
         config = self.config
         if cell.source == "real":
@@ -199,8 +199,8 @@ class _Maker:
         """Mean PSNR and SSIM of the autoencoder over the first scenes."""
         import torch
 
-        from training.evaluation.cells import as_tensors, in_pixels, reconstruct
-        from training.evaluation.metrics import psnr, ssim
+        from training.metrics import psnr, ssim
+        from training.scenery.evaluation.cells import as_tensors, in_pixels, reconstruct
 
         source = "model" if self.config.model else "teacher"
         if not self.pipes or in_pixels(self.pipe(source)):
@@ -220,13 +220,9 @@ def _row(
 ) -> dict[str, Any]:  # fmt: skip
     import torch
 
-    from training.evaluation.features import FAULT_SCALE
-    from training.evaluation.metrics import (
-        agreement_by_attribute,
-        frechet,
-        pairwise_diversity,
-        prompt_agreement,
-    )
+    from training.metrics import frechet, pairwise_diversity
+    from training.scenery.evaluation.agreement import agreement_by_attribute, prompt_agreement
+    from training.scenery.evaluation.features import FAULT_SCALE
 
     features = torch.from_numpy(result.features)
     shown = net.attributes_of(features)
@@ -249,7 +245,7 @@ def _write(
 ) -> dict[str, Any]:  # fmt: skip
     from PIL import Image
 
-    from training.evaluation.report import contact_sheet, markdown, ratios
+    from training.scenery.evaluation.report import contact_sheet, markdown, ratios
 
     if not rows:
         raise ValueError(f"only={list(config.only)} names no row of the table; use e.g. LCM-1")

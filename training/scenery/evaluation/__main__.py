@@ -1,4 +1,4 @@
-"""python -m training.evaluation {train-features,evaluate} ..."""
+"""python -m training.scenery.evaluation {train-features,evaluate} ..."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Hands the arguments to one of the two commands."""
     command, *rest = list(sys.argv[1:] if argv is None else argv) or [""]
     if command == "train-features":
-        from training.evaluation.train_features import main as run
+        from training.scenery.evaluation.train_features import main as run
     elif command == "evaluate":
-        from training.evaluation.evaluate import main as run
+        from training.scenery.evaluation.evaluate import main as run
     else:
         print(f"command={command!r} is unknown; use train-features or evaluate", file=sys.stderr)
         return 2

@@ -1,14 +1,12 @@
-"""Numbers for pictures: Frechet distance, agreement with the prompt, PSNR, SSIM, diversity."""
+"""Numbers for pictures and features: Frechet distance, PSNR, SSIM, diversity."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from training.scenery.captions import parse
 
 Array = np.ndarray
 
@@ -75,32 +73,6 @@ def frechet_unbiased(a: Array, b: Array, *, points: int = 8, seed: int = 0) -> f
         for n in sizes
     ]
     return float(np.polyfit(1 / sizes, distances, 1)[1])
-
-
-def prompt_agreement(captions: Sequence[str], shown: Sequence[Mapping[str, str]]) -> float:
-    """Mean over pictures of the share of the caption's attributes that the picture shows.
-
-    Captions that name nothing are passed over; in [0, 1].
-    """
-    shares = []
-    for text, seen in zip(captions, shown, strict=True):
-        named = parse(text)
-        if named:
-            shares.append(np.mean([seen.get(name) == value for name, value in named.items()]))
-    if not shares:
-        raise ValueError("no caption names an attribute; use phrases of the scenery vocabulary")
-    return float(np.mean(shares))
-
-
-def agreement_by_attribute(
-    captions: Sequence[str], shown: Sequence[Mapping[str, str]]
-) -> dict[str, float]:
-    """Share of pictures that show an attribute as named, over captions that name it."""
-    tally: dict[str, list[bool]] = {}
-    for text, seen in zip(captions, shown, strict=True):
-        for name, value in parse(text).items():
-            tally.setdefault(name, []).append(seen.get(name) == value)
-    return {name: float(np.mean(found)) for name, found in sorted(tally.items())}
 
 
 def pairwise_diversity(features: Array) -> float:

@@ -156,7 +156,7 @@ def load_features(path: str | Path) -> FeatureNet:
     folder = Path(path)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
-            f"{folder} holds no config.json; train it with: python -m training.evaluation "
+            f"{folder} holds no config.json; train it with: python -m training.scenery.evaluation "
             "train-features"
         )
     raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))

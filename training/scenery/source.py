@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from training.config import TrainConfig
 from training.data.source import CENTRE, Item, View
 from training.data.views import Views
 
@@ -62,7 +63,7 @@ def _render(scenes: _Scenes) -> tuple[np.ndarray, list[list[str]]]:
 
 def _code_key() -> str:
     """Hash of the renderer's source: a changed renderer must not read an old cache."""
-    folder = Path(__file__).resolve().parent.parent / "scenery"
+    folder = Path(__file__).resolve().parent
     names = (
         "canvas", "captions", "details", "draws", "extras", "objects", "palettes", "render", "sampling", "scene",
     )  # fmt: skip
@@ -187,6 +188,21 @@ def mirror(caption: str) -> str:
     return ", ".join(
         " ".join(other.get(word, word) for word in phrase.split(" "))
         for phrase in caption.split(", ")
+    )
+
+
+def open_source(config: TrainConfig) -> SceneSource:
+    """The scenes that `config.data` names."""
+    data = config.data
+    source = SceneSource if data.stored else PassingScenes
+    return source(
+        first=data.first,
+        count=data.count,
+        size=config.resolution,
+        edition=data.edition,
+        cache=Path(data.cache),
+        workers=max(2, os.cpu_count() or 2),
+        views=Views.of(config, cached=True) if data.flip else None,
     )
 
 

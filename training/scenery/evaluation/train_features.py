@@ -15,15 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.evaluation.features import (
+from training.scenery.captions import ATTRIBUTES, attributes
+from training.scenery.dataset import HELD_OUT_SEEDS, arrays
+from training.scenery.evaluation.features import (
     FAULT_SCALE,
     THUMB,
     FeatureConfig,
     FeatureNet,
     save_features,
 )
-from training.scenery.captions import ATTRIBUTES, attributes
-from training.scenery.dataset import HELD_OUT_SEEDS, arrays
 from training.scenery.sampling import sample_scene
 from training.scenery.scene import labels
 
@@ -191,10 +191,10 @@ def train_features(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `python -m training.evaluation train-features`."""
+    """Command line of `python -m training.scenery.evaluation train-features`."""
     defaults = FeatureTraining()
     parser = argparse.ArgumentParser(
-        prog="python -m training.evaluation train-features", description=__doc__
+        prog="python -m training.scenery.evaluation train-features", description=__doc__
     )
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"default {DEFAULT_OUT}")
     parser.add_argument("--scenes", type=int, default=defaults.scenes)

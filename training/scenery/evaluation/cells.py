@@ -126,7 +126,7 @@ def sample(
 
 
 def _classes(pipe: Any, times: Sequence[str]) -> list[int] | None:
-    """Classes of times of day, as `training.data.scenes` numbers them; None for a model without."""
+    """Classes of times of day, as `training.scenery.source` numbers them; None for a model without."""
     from training.scenery.scene import TIMES
 
     return [TIMES.index(time) for time in times] if pipe.unet.config.num_class_embeds else None

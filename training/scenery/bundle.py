@@ -1,4 +1,4 @@
-"""python -m training.bundle RUN --name NAME [--into assets/models] [--figures table.md] [--note TEXT]
+"""python -m training.scenery.bundle RUN --name NAME [--into assets/models] [--figures table.md] [--note TEXT]
     [--average RUN].
 
 Puts the output of a finished run on the scenes where the studio finds it: the diffusers folder, the
@@ -191,7 +191,7 @@ def average(folder: Path, other: Path, share: float = 0.5) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 where a run has no output or does not fit the other."""
-    parser = argparse.ArgumentParser(prog="python -m training.bundle", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m training.scenery.bundle", description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--name", required=True)
     parser.add_argument("--into", type=Path, default=Path("assets/models"))
