@@ -11,6 +11,7 @@ from lcm_studio.models.files import read_json
 from lcm_studio.spec.errors import BadRequest, ModelError
 from lcm_studio.spec.fitted import Fitted, parse
 from lcm_studio.spec.models import ModelInfo
+from lcm_studio.spec.regular import read_regular
 
 MOST_BYTES = 256 * 1024
 MOST_PHRASES = 200
@@ -38,11 +39,10 @@ def read_fitted(path: Path) -> Fitted:
     import yaml
 
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise BadRequest(f"it has more than {MOST_BYTES // 1024} KB")
-        return parse(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return parse(yaml.safe_load(read_regular(path, MOST_BYTES).decode("utf-8")))
     except (BadRequest, OSError, RecursionError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:300]
+        words = (error.strerror or "") if isinstance(error, OSError) else str(error)
+        reason = " ".join(words.split())[:300]
         raise ModelError(
             f"{path.parent.name}/edits.yaml cannot be used ({reason}); mend it, or remove it for the textbook's numbers"
         ) from error
