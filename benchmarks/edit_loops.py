@@ -19,6 +19,7 @@ from lcm_studio.edits.problem import Known, Problem
 from lcm_studio.edits.schedule import on_grid
 from lcm_studio.maths.grids import karras_sigmas
 from lcm_studio.maths.schedule import make_betas
+from lcm_studio.models.kinds import kind_of
 from lcm_studio.models.protocol import Cond
 from lcm_studio.operators import Mask, project
 from lcm_studio.sampling import Decode, Encode, Predict
@@ -191,7 +192,7 @@ def repaint(model: Any, problem: Problem, cond: Cond, noise: Any, steps: int) ->
     The forward steps of a jump are drawn as one, which has the same law.
     """
     known = _known(problem)
-    levels = model.grid(repaint_levels(steps), consistency=False)[::-1]
+    levels = model.grid(repaint_levels(steps), kind=kind_of("plain"))[::-1]
     original = yield from _encode(problem.start, model)
     z = model.schedule.prior(noise.draw())
     keep = F.interpolate(_keep(known).float(), tuple(z.shape[-2:]), mode="area").floor().to(z)
@@ -236,7 +237,7 @@ def ddnm(
     scaled by lambda_t of DDNM+ (eq. 19) with sigma_y doubled for latents, its noise term left as it is.
     """
     known = _known(problem)
-    levels = model.grid(steps, consistency=False)
+    levels = model.grid(steps, kind=kind_of("plain"))
     noisy = sigma_y > 0
     z = model.schedule.prior(noise.draw())
     for k, level in enumerate(levels):

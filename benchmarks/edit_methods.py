@@ -248,7 +248,7 @@ def _published(
         guidance=model.info.guidance_for(scene.name),
         width=width,
         height=height,
-        consistency=name not in TEACHER_LOOPS,
+        kind="plain" if name in TEACHER_LOOPS else "",
     )
     more: dict[str, Any] = {}
     if name == "ddnm":

@@ -33,7 +33,7 @@ def parts(bench: Bench, name: str, rows: int, repeats: int = 2) -> tuple[float, 
     """CPU seconds per picture of one (prediction, decode, encode) of `rows` pictures; the quickest of a few."""
     model = bench.engine.model(name)
     width, height = model.info.width, model.info.height
-    prompt = Prompt(width=width, height=height, consistency=model.info.consistency)
+    prompt = Prompt(width=width, height=height)
     found = []
     with torch.inference_mode():
         cond = model.embed((prompt,)).repeat(rows)

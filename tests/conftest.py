@@ -69,6 +69,17 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests import tiny
 
     root = tmp_path_factory.mktemp("models")
-    for kind in ("lcm", "lcm-v", "sd", "sd-plain", "sdxl", "sdxl-lcm", "cm", "cm-class"):
+    for kind in (
+        "lcm",
+        "lcm-v",
+        "sd",
+        "sd-plain",
+        "sd-15",
+        "sdxl",
+        "sdxl-base",
+        "sdxl-lcm",
+        "cm",
+        "cm-class",
+    ):
         tiny.save(kind, root / kind, vocabulary=kind == "lcm")
     return root

@@ -132,13 +132,16 @@ def lcm_scheduler(prediction: str = "epsilon") -> Any:
 
 
 def build(kind: str) -> Any:
-    """A stock pipeline: lcm, lcm-v, sd, sd-plain (DDIM), sdxl, sdxl-lcm (w-embedded), cm, cm-class."""
+    """A stock pipeline: lcm, lcm-v, sd, sd-plain (DDIM), sd-15 (PNDM, as 1.5 is saved), sdxl, sdxl-base (Euler), sdxl-lcm
+    (w-embedded), cm, cm-class."""
     import torch
     from diffusers import (
         CMStochasticIterativeScheduler,
         ConsistencyModelPipeline,
         DDIMScheduler,
+        EulerDiscreteScheduler,
         LatentConsistencyModelPipeline,
+        PNDMScheduler,
         StableDiffusionPipeline,
         StableDiffusionXLPipeline,
         UNet2DModel,
@@ -174,13 +177,27 @@ def build(kind: str) -> Any:
             clip_sample=False, set_alpha_to_one=True, steps_offset=1,
         )  # fmt: skip
         return StableDiffusionPipeline(**parts, unet=unet(), scheduler=ddim, **none)
-    if kind in ("sdxl", "sdxl-lcm"):
+    if kind == "sd-15":
+        pndm = PNDMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True,
+            set_alpha_to_one=False, steps_offset=1,
+        )  # fmt: skip
+        pndm.register_to_config(clip_sample=False)
+        return StableDiffusionPipeline(**parts, unet=unet(), scheduler=pndm, **none)
+    if kind in ("sdxl", "sdxl-lcm", "sdxl-base"):
+        scheduler = lcm_scheduler()
+        if kind == "sdxl-base":
+            scheduler = EulerDiscreteScheduler(
+                beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+                timestep_spacing="leading", steps_offset=1,
+            )  # fmt: skip
+            scheduler.register_to_config(clip_sample=False)
         return StableDiffusionXLPipeline(
             **parts,
             tokenizer_2=words,
             text_encoder_2=text_encoder(len(words), projected=True),
             unet=unet(cond_dim=64, w_dim=16 if kind == "sdxl-lcm" else None, sdxl=True),
-            scheduler=lcm_scheduler(),
+            scheduler=scheduler,
             add_watermarker=False,
         )
     raise ValueError(kind)

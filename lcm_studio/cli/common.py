@@ -48,6 +48,12 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         "--timesteps", metavar="T,T,...", help="explicit falling levels instead of --steps"
     )
     parser.add_argument(
+        "--model-kind",
+        default="auto",
+        metavar="NAME",
+        help="what the weights are (docs/kinds.md), where the file does not say; default: by the model and its LoRAs",
+    )
+    parser.add_argument(
         "--sampler", choices=NAMES, default="auto", metavar="NAME", help=f"{', '.join(NAMES)}"
     )
     add_set_argument(parser)
@@ -98,7 +104,8 @@ def make_engine(args: argparse.Namespace) -> Engine:
 
 def sampling(args: argparse.Namespace, engine: Engine) -> dict[str, Any]:
     """The fields of spec.requests.Sampling from the arguments."""
-    info = engine.info(args.model)
+    loras = tuple(parse_lora(text) for text in args.lora)
+    info = engine.info_as(args.model, loras=loras, kind=args.model_kind)
     timesteps = parse_timesteps(args.timesteps)
     steps = args.steps if args.steps is not None else min(info.steps_default, info.max_steps)
     return {
@@ -108,10 +115,11 @@ def sampling(args: argparse.Namespace, engine: Engine) -> dict[str, Any]:
         "seed": args.seed,
         "count": args.count,
         "negative": args.negative,
-        "loras": tuple(parse_lora(text) for text in args.lora),
+        "loras": loras,
         "decoder": args.decoder,
         "timesteps": timesteps,
         "sampler": args.sampler,
+        "kind": args.model_kind,
         "sampler_settings": parse_settings(args.set),
     }
 

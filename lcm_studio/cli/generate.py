@@ -22,6 +22,9 @@ def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("--width", type=int, help="pixels (default: the model's)")
     parser.add_argument("--height", type=int, help="pixels (default: the model's)")
     parser.add_argument("--class-label", type=int, help="of a class-conditional model")
+    parser.add_argument(
+        "--eta", type=float, help="share of fresh noise, 0 to 1, of kinds that have one (TCD)"
+    )
     add_sampling_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -34,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
             width=args.width,
             height=args.height,
             class_label=args.class_label,
+            eta=args.eta,
             **sampling(args, engine),
         )
         done = execute(engine, request, progress=not args.json)

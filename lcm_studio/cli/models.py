@@ -34,10 +34,12 @@ def run(args: argparse.Namespace) -> int:
     for info in infos:
         size = f"{info.width}x{info.height}"
         print(
-            f"{info.id:24} {info.kind:5} {size:10} guidance {info.guidance:9} "
+            f"{info.id:24} {info.sampling or info.kind:13} {size:10} guidance {info.guidance:9} "
             f"{info.parameters / 1e6:8.1f} M parameters  {info.bytes / 2**20:8.1f} MB"
         )
         print(f"    numbers of edits: {info.fitted.source if info.fitted else 'textbook'}")
+        if args.model and info.why:
+            print(f"    {info.why}")
         for name, phrases in info.vocabulary:
             print(f"    {name}: {', '.join(phrases)}")
     for name, reason in broken.items():

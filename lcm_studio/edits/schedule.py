@@ -177,7 +177,7 @@ def on_grid(levels: Sequence[float], model: Model) -> list[float]:
     """
     if not model.latent:
         return [float(v) for v in dict.fromkeys(model.schedule.nearest_timestep(v) for v in levels)]
-    grid = model.grid(model.info.max_steps) if model.info.consistency else _every(model)
+    grid = model.levels()
 
     def height(i: int) -> float:
         return _log(model.schedule.ve_sigma(grid[i]))
@@ -197,10 +197,6 @@ def on_grid(levels: Sequence[float], model: Model) -> list[float]:
             break
         chosen.append(index)
     return [grid[i] for i in chosen]
-
-
-def _every(model: Model) -> list[float]:
-    return [float(t) for t in range(len(model.schedule) - 1, -1, -1)]
 
 
 def _log(sigma: float) -> float:
@@ -229,7 +225,7 @@ def from_strength(strength: float, model: Model) -> float:
     """
     if not (math.isfinite(strength) and 0 < strength <= 1):
         raise BadRequest(f"strength={strength} is out of range; use more than 0 up to 1")
-    grid = model.grid(model.info.max_steps)
+    grid = model.levels()
     index = min(len(grid) - 1, round((1 - strength) * len(grid)))
     sigma = min(model.schedule.ve_sigma(grid[index]), 1e4)
     return sigma / (1.0 if model.latent else PIXEL_SPREAD)

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from lcm_studio.engine.line import Places
 from lcm_studio.engine.registry import Registry
-from lcm_studio.engine.validate import check_request
+from lcm_studio.engine.validate import check_request, check_texts
 from lcm_studio.engine.workers import Workers
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.events import Event, Failed, Loading
 from lcm_studio.spec.models import LoadState, ModelInfo
 from lcm_studio.spec.owners import Owner
-from lcm_studio.spec.requests import Edit, Generate, Request
+from lcm_studio.spec.requests import Edit, Generate, LoraSpec, Request
 
 if TYPE_CHECKING:
     from lcm_studio.device import Placement
@@ -86,6 +86,25 @@ class Engine:
         """What a model is, without loading it. Raises ModelError with the remedy."""
         return self.registry.info(model_id)
 
+    def info_as(
+        self, model_id: str, *, loras: tuple[LoraSpec, ...] = (), kind: str = "auto"
+    ) -> ModelInfo:
+        """What `info` says, sampled by a chosen kind, or by that of its LoRAs. Raises BadRequest or ModelError."""
+        return self.resolved(Generate(model=model_id, loras=loras, kind=kind))[1]
+
+    def resolved(self, request: Request) -> tuple[Request, ModelInfo]:
+        """`request` with its kind named, and the model as that kind is sampled. Raises BadRequest or ModelError.
+
+        A kind that the user names for a file which does not say is remembered for that file.
+        """
+        from lcm_studio.models.kinds.recognise import resolve
+
+        own = self.info(request.model)
+        info = resolve(request, own, self.registry.memory)
+        if request.kind != "auto":
+            self.registry.remember(request, own)
+        return replace(request, kind=info.sampling or "auto"), info
+
     def decoders(self) -> tuple[str, ...]:
         """Names for `decoder` of a request."""
         return self.registry.decoders()
@@ -118,7 +137,8 @@ class Engine:
 
     def validate(self, request: Request) -> tuple[str, ...]:
         """Warnings for the user. Raises BadRequest or ModelError with one sentence."""
-        info = self.info(request.model)
+        check_texts(request)
+        _, info = self.resolved(request)
         warnings = check_request(request, info)
         if isinstance(request, Edit):
             edits = importlib.import_module("lcm_studio.edits")
@@ -145,6 +165,7 @@ class Engine:
             if not self._has(request.model):
                 yield Loading(message=f"Loading {request.model} ...")
             lane = self._lane(request.model)
+            request, _ = self.resolved(request)
         except StudioError as error:
             yield Failed(message=str(error))
             return
@@ -223,7 +244,7 @@ class Engine:
         from lcm_studio.models.load import load_folder
 
         path = Path(info.path)
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             from lcm_studio.models.single import load_single
 
             model = load_single(

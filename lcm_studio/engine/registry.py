@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from lcm_studio.models.catalog import read_info, scan
-from lcm_studio.spec.errors import ModelError
+from lcm_studio.models.kinds.memory import KindMemory
+from lcm_studio.spec.errors import BadRequest, ModelError
 from lcm_studio.spec.models import ModelInfo
+from lcm_studio.spec.requests import Sampling
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
@@ -20,6 +22,7 @@ class Registry:
     def __init__(self, folders: tuple[Path, ...], *, offline: bool = True) -> None:
         self.folders = folders
         self.offline = offline
+        self.memory = KindMemory()
         self._kept: dict[str, tuple[int, ModelInfo]] = {}
         self._fetched: dict[str, Path] = {}
         self._lock = threading.Lock()
@@ -36,10 +39,12 @@ class Registry:
     def info(self, model_id: str) -> ModelInfo:
         """What `model_id` is. Raises ModelError with the remedy where it is unknown or unusable."""
         folder = self.folder(model_id)
-        if folder.suffix == ".safetensors":
+        if folder.suffix.lower() == ".safetensors":
             from lcm_studio.models.single import single_info
 
-            info: ModelInfo = replace(single_info(folder, self.model_folders()), id=model_id)
+            info: ModelInfo = replace(
+                single_info(folder, self.model_folders(), self.memory), id=model_id
+            )
             return info
         stamp = (folder / "model_index.json").stat().st_mtime_ns
         with self._lock:
@@ -50,6 +55,19 @@ class Registry:
         with self._lock:
             self._kept[model_id] = (stamp, info)
         return info
+
+    def remember(self, request: Sampling, info: ModelInfo) -> None:
+        """Keeps the kind that a user names for files which do not say what they are."""
+        from lcm_studio.models.kinds.recognise import of_lora
+
+        for lora in request.loras:
+            try:
+                of_lora(Path(lora.path), info.kind, self.memory)
+            except BadRequest:
+                self.memory.remember(Path(lora.path), request.kind)
+                return
+        if info.path.lower().endswith(".safetensors") and "told by its configs" in info.why:
+            self.memory.remember(Path(info.path), request.kind)
 
     def folder(self, model_id: str) -> Path:
         """The folder (or single .safetensors file) of a name, path or hub id."""
@@ -75,7 +93,7 @@ class Registry:
         if (path / "model_index.json").is_file():
             return path
         if path.is_file():
-            if path.suffix != ".safetensors":
+            if path.suffix.lower() != ".safetensors":
                 raise ModelError(
                     f"{path.name} is no .safetensors file; pickled checkpoints can run code and are not loaded"
                 )

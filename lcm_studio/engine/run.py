@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lcm_studio.engine.lane import Lane, Session, Setup
 from lcm_studio.engine.session import session
 from lcm_studio.maths.pixels import to_pixels
+from lcm_studio.models.kinds.recognise import resolve
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.events import Done, Event, Failed, Queued, Step, Stopped, Working
 from lcm_studio.spec.limits import MAX_COUNT
@@ -146,7 +147,9 @@ class _Run:
         return Done(
             images=outcome.images,
             seeds=outcome.seeds,
-            settings=to_settings(self.request, self.lane.model.info, **extra),
+            settings=to_settings(
+                self.request, resolve(self.request, self.lane.model.info), **extra
+            ),
             timing=self._timing(),
             fidelity=dict(outcome.fidelity),
             warnings=self._warnings(),
@@ -162,10 +165,10 @@ class _Run:
         return {**parts, "total": total, "evaluations": float(self.session.evaluations)}
 
     def _warnings(self) -> tuple[str, ...]:
-        cut = self.lane.model.truncated(self.request.prompt)
-        if not cut:
-            return self.warnings
-        return (*self.warnings, f"the model reads only the start of the prompt; cut off: {cut}")
+        warnings = [*self.warnings, *self.lane.model.notes(self.request.loras)]
+        if cut := self.lane.model.truncated(self.request.prompt):
+            warnings.append(f"the model reads only the start of the prompt; cut off: {cut}")
+        return tuple(warnings)
 
 
 def _sentence(error: Exception) -> str:

@@ -27,6 +27,7 @@ from lcm_studio.sampling import (
     Finished,
     Plan,
     SeededNoise,
+    by_seed,
     plan,
     steps_of,
 )
@@ -136,7 +137,9 @@ class Seeds:
         noise = SeededNoise(
             [self.seeds[i] for i in part], self.planned.shape, device=self.model.device
         )
-        cond, first = self.cond.repeat(len(part)), self.first.repeat(len(part))
+        seeds = [self.seeds[i] for i in part]
+        cond = yield from by_seed(self.cond, self.planned, self.model, seeds)
+        first = yield from by_seed(self.first, self.planned, self.model, seeds)
         if self.problem.start is not None:
             return (
                 yield from solve(
@@ -152,7 +155,7 @@ class Seeds:
         planned, warnings = self.planned, list(self.warnings)
         latents = yield from steps_of(
             planned.sampler,
-            self.model.schedule.prior(noise.draw()),
+            planned.way.start(noise.draw(), self.model.schedule, planned.levels[0]),
             planned.levels,
             cond,
             schedule=self.model.schedule,
@@ -160,6 +163,7 @@ class Seeds:
             settings=planned.settings,
             evaluations=planned.evaluations,
             warnings=warnings,
+            way=planned.way,
         )
         self.warnings = tuple(dict.fromkeys(warnings))
         return (yield Decode(latents))
@@ -188,7 +192,10 @@ class Frames:
             self.x_a, self.x_b = x_t.chunk(2)
         else:
             other = SeededNoise((self.path.seed_b,), self.planned.shape, device=model.device)
-            self.x_a, self.x_b = (model.schedule.prior(end) for end in (z, other.draw()))
+            self.x_a, self.x_b = (
+                self.planned.way.start(end, model.schedule, schedule.levels[0])
+                for end in (z, other.draw())
+            )
         self.draws = [noise.draw() for _ in schedule.levels[1:]]
 
     def sample(self, part: range) -> Asks:

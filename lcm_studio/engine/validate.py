@@ -15,15 +15,13 @@ from lcm_studio.models.files import read_header
 from lcm_studio.spec import limits
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
-from lcm_studio.spec.requests import Edit, Generate, LoraSpec, Sampling, lcm_lora
+from lcm_studio.spec.requests import Edit, Generate, LoraSpec, Sampling
 from lcm_studio.spec.samplers import SAMPLERS, check_sampler, sampler_info
 
 
 def check_request(request: Sampling, info: ModelInfo) -> tuple[str, ...]:
     """Raises BadRequest with one sentence, else returns warnings for the user."""
-    if not isinstance(request, Generate | Edit):
-        raise BadRequest(f"{type(request).__name__} is no request; send a Generate or an Edit")
-    _texts(request)
+    check_texts(request)
     _named(request.sampler)
     _whole("steps", request.steps, 1, _most_steps(request, info))
     _whole("count", request.count, 1, limits.MAX_COUNT)
@@ -33,12 +31,23 @@ def check_request(request: Sampling, info: ModelInfo) -> tuple[str, ...]:
     if request.priority not in ("live", "normal"):
         raise BadRequest(f"priority={request.priority!r}: use live or normal")
     _sampler(request, info)
+    if request.eta is not None:
+        _finite("eta", request.eta, 0.0, 1.0)
     _timesteps(request, info)
     _class_label(request, info)
-    _loras(request.loras)
     if isinstance(request, Generate):
         check_size(request.width, request.height, info)
     return _warnings(request, info)
+
+
+def check_texts(request: Sampling) -> None:
+    """What must hold before a model or a file is looked up. Raises BadRequest."""
+    if not isinstance(request, Generate | Edit):
+        raise BadRequest(f"{type(request).__name__} is no request; send a Generate or an Edit")
+    _texts(request)
+    _loras(request.loras)
+    if not isinstance(request.kind, str):
+        raise BadRequest(f"kind={request.kind!r} must be a name; use auto")
 
 
 def check_size(width: Any, height: Any, info: ModelInfo) -> None:
@@ -108,7 +117,7 @@ def _sampler(request: Sampling, info: ModelInfo) -> None:
         request.sampler_settings,
         request.steps,
         info,
-        consistency=info.consistency or lcm_lora(request.loras),
+        consistency=info.consistency,
         timesteps=request.timesteps is not None,
     )
 
@@ -121,7 +130,8 @@ def _timesteps(request: Sampling, info: ModelInfo) -> None:
         raise BadRequest("timesteps is empty; leave it out or give a falling list such as 999,499")
     if len(values) > limits.MAX_STEPS:
         raise BadRequest(f"timesteps has {len(values)} entries; use at most {limits.MAX_STEPS}")
-    top = (info.max_steps if info.kind == "cm" else 1000) - 1
+    tops = {"cm": info.max_steps - 1, "sana": 1571, "flux": 1000, "sd3": 1000, "z-image": 1000}
+    top = tops.get(info.kind, 999)
     for value in values:
         _whole("timesteps", value, 0, top)
     if any(b >= a for a, b in itertools.pairwise(values)):
@@ -168,14 +178,46 @@ def _warnings(request: Sampling, info: ModelInfo) -> tuple[str, ...]:
         warnings.append(
             f"guidance={request.guidance:g} is outside what {info.id} was trained with ({low:g} to {high:g})"
         )
+    if request.guidance is not None and request.guidance > 1 and info.guidance == "none":
+        warnings.append(
+            f"guidance={request.guidance:g} is ignored: {info.title or info.id} has it built in"
+        )
+    if request.eta is not None and info.eta is None:
+        warnings.append(f"eta={request.eta:g} is ignored: {info.title or info.id} has none")
     if request.negative and not info.takes_negative:
         warnings.append(f"{info.id} ignores negative prompts")
     if request.prompt and not info.takes_prompt:
         warnings.append(f"{info.id} takes no prompt; it is ignored")
+    syntax = foreign_syntax(f"{request.prompt}\n{request.negative}") if info.takes_prompt else ()
+    if syntax:
+        warnings.append(
+            f"read as plain words, for the studio has no such syntax: {', '.join(syntax)}"
+        )
     unknown = unknown_words(request.prompt, info)
     if unknown:
         warnings.append(f"{info.id} does not know: {', '.join(unknown)}")
     return tuple(warnings)
+
+
+SYNTAX = (
+    (re.compile(r"\([^()]*:\s*[\d.]+\s*\)"), "{}"),
+    (re.compile(r"<(?:lora|lyco|hypernet):[^>]*>"), "{} (choose the file as a LoRA instead)"),
+    (re.compile(r"\bBREAK\b"), "{}"),
+    (re.compile(r"\bAND\b"), "{}"),
+    (re.compile(r"__[\w/-]+__"), "{} (a wildcard)"),
+    (re.compile(r"\{[^{}|]*\|[^{}]*\}"), "{} (a choice)"),
+    (re.compile(r"\[[^\[\]]*:[^\[\]]*:\s*[\d.]+\s*\]"), "{} (a change of prompt)"),
+    (re.compile(r"\bembedding:\S+"), "{}"),
+)
+
+
+def foreign_syntax(prompt: str) -> tuple[str, ...]:
+    """What of a prompt other programs read as more than words, as it stands there, once each."""
+    found: dict[str, None] = {}
+    for pattern, text in SYNTAX:
+        for match in pattern.finditer(prompt):
+            found[text.format(match.group(0)[:60])] = None
+    return tuple(found)
 
 
 def unknown_words(prompt: str, info: ModelInfo) -> tuple[str, ...]:

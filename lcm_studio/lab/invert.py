@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lcm_studio.lab.film import Camera, generate_of, never
 from lcm_studio.lab.lanes import Show, check_frames, events, on_lane
+from lcm_studio.models.kinds import kind_of
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.lab import Inversion, Inverted, System
 from lcm_studio.spec.samplers import sampler_info
@@ -102,7 +103,7 @@ def _session(
         label=request.class_label,
         width=width,
         height=height,
-        consistency=False,
+        kind="plain",
     )
     cond = yield Embed((prompt,))
     levels = grid_for(
@@ -110,7 +111,7 @@ def _session(
         model.schedule,
         evaluations=request.evaluations,
         settings=settings,
-        model_grid=lambda count: model.grid(count, consistency=False),
+        model_grid=lambda count: model.grid(count, kind=kind_of("plain")),
     )
     if math.isinf(model.schedule.ve_sigma(levels[0])):
         levels = levels[

@@ -92,7 +92,7 @@ def _teacher(request: Trace) -> System:
 def _levels(student: LoadedModel, request: Trace) -> list[float]:
     """The path's noise per unit of signal: levels that the student was trained at."""
     count = (request.evaluations + 1) // 2
-    return [student.schedule.ve_sigma(level) for level in student.grid(count, consistency=True)]
+    return [student.schedule.ve_sigma(level) for level in student.grid(count)]
 
 
 def _same_space(student: LoadedModel, teacher: LoadedModel) -> None:
@@ -127,7 +127,6 @@ def _prompt(request: Trace, model: LoadedModel, *, guidance: float | None) -> Pr
         label=request.class_label,
         width=request.width or model.info.width,
         height=request.height or model.info.height,
-        consistency=model.info.consistency,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from lcm_studio.models.files import (
     read_json,
     weight_files,
 )
+from lcm_studio.models.kinds.names import name_parts
+from lcm_studio.models.kinds.recognise import as_kind, of_folder
+from lcm_studio.models.kinds.table import kind_of
 from lcm_studio.models.words import with_words
 from lcm_studio.spec.errors import ModelError
-from lcm_studio.spec.models import GuidanceKind, ModelInfo, ModelKind
+from lcm_studio.spec.models import ModelInfo, ModelKind
 
 PIPELINES = {
     "LatentConsistencyModelPipeline": "sd",
@@ -27,26 +31,71 @@ PIPELINES = {
     "StableDiffusionXLPipeline": "sdxl",
     "StableDiffusionXLImg2ImgPipeline": "sdxl",
     "ConsistencyModelPipeline": "cm",
+    "SanaSprintPipeline": "sana",
+    "FluxPipeline": "flux",
+    "StableDiffusion3Pipeline": "sd3",
+    "ZImagePipeline": "z-image",
 }
+_TOKENIZERS = (
+    "CLIPTokenizer", "CLIPTokenizerFast", "T5Tokenizer", "T5TokenizerFast", "GemmaTokenizer", "GemmaTokenizerFast",
+    "Qwen2Tokenizer", "Qwen2TokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend",
+)  # fmt: skip
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "unet": ("UNet2DConditionModel", "UNet2DModel"),
+    "transformer": (
+        "SanaTransformer2DModel",
+        "FluxTransformer2DModel",
+        "SD3Transformer2DModel",
+        "ZImageTransformer2DModel",
+    ),
     "vae": ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC"),
-    "text_encoder": ("CLIPTextModel",),
-    "text_encoder_2": ("CLIPTextModelWithProjection",),
-    "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
-    "tokenizer_2": ("CLIPTokenizer", "CLIPTokenizerFast"),
+    "text_encoder": ("CLIPTextModel", "CLIPTextModelWithProjection", "Gemma2Model", "Qwen3Model"),
+    "text_encoder_2": ("CLIPTextModelWithProjection", "T5EncoderModel"),
+    "text_encoder_3": ("T5EncoderModel",),
+    "tokenizer": _TOKENIZERS,
+    "tokenizer_2": _TOKENIZERS,
+    "tokenizer_3": _TOKENIZERS,
     "safety_checker": ("StableDiffusionSafetyChecker",),
     "feature_extractor": ("CLIPImageProcessor", "CLIPFeatureExtractor", "CLIPImageProcessorPil"),
     "image_encoder": ("CLIPVisionModelWithProjection",),
 }
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
-WEIGHTLESS = ("scheduler", "tokenizer", "tokenizer_2", "feature_extractor")
+WEIGHTLESS = ("scheduler", "tokenizer", "tokenizer_2", "tokenizer_3", "feature_extractor")
 SCHEDULER = re.compile(r"[A-Z][A-Za-z0-9]{2,60}Scheduler")
 NEEDED = {
     "sd": ("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
-    "sdxl": ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"),
+    "sdxl": (
+        "unet",
+        "vae",
+        "text_encoder",
+        "text_encoder_2",
+        "tokenizer",
+        "tokenizer_2",
+        "scheduler",
+    ),
     "cm": ("unet", "scheduler"),
-}  # fmt: skip
+    "sana": ("transformer", "vae", "text_encoder", "tokenizer", "scheduler"),
+    "flux": (
+        "transformer",
+        "vae",
+        "text_encoder",
+        "text_encoder_2",
+        "tokenizer",
+        "tokenizer_2",
+        "scheduler",
+    ),
+    "sd3": (
+        "transformer",
+        "vae",
+        "text_encoder",
+        "text_encoder_2",
+        "tokenizer",
+        "tokenizer_2",
+        "scheduler",
+    ),
+    "z-image": ("transformer", "vae", "text_encoder", "tokenizer", "scheduler"),
+}
+FLOWS = ("sana", "flux", "sd3", "z-image")  # fmt: skip
 
 
 def check_index(folder: Path) -> tuple[str, dict[str, str]]:
@@ -80,6 +129,10 @@ def check_index(folder: Path) -> tuple[str, dict[str, str]]:
             )
         classes[name] = class_name
     family = PIPELINES[pipeline]
+    if family == "sdxl" and "text_encoder" not in classes and "text_encoder_2" in classes:
+        raise ModelError(
+            f"{called(folder)} is the SDXL refiner, which goes over pictures of the base model; use the base model"
+        )
     missing = [name for name in NEEDED[family] if name not in classes]
     if missing:
         raise ModelError(f"{called(folder)} lacks {', '.join(missing)}; copy the whole folder")
@@ -124,14 +177,16 @@ def describe(folder: Path, model_id: str, *, parameters: int, size: int) -> Mode
 
 def _describe(folder: Path, model_id: str, *, parameters: int, size: int) -> ModelInfo:
     family, classes = check_index(folder)
-    unet = component_config(folder, "unet")
     scheduler = component_config(folder, "scheduler")
+    common = {"id": model_id, "path": str(folder), "parameters": parameters, "bytes": size}
+    if family in FLOWS:
+        return with_words(folder, _flow_info(common, family, scheduler))
+    unet = component_config(folder, "unet")
     if classes["scheduler"].startswith("FlowMatch"):
         raise ModelError(
-            f"{called(folder)} is a flow-matching model, which has no consistency sampler here; "
-            "use an LCM, Stable Diffusion, SDXL or consistency model"
+            f"{called(folder)} is a UNet with a flow-matching scheduler, which the studio does not know; "
+            "use the folder as its makers published it"
         )
-    common = {"id": model_id, "path": str(folder), "parameters": parameters, "bytes": size}
     if family == "cm":
         info = _pixel_info(common, unet, scheduler, classes)
     else:
@@ -149,18 +204,18 @@ def _pixel_info(
             "to be a consistency model"
         )
     width, height = _sides(unet.get("sample_size"), 64)
-    return ModelInfo(
+    info = ModelInfo(
         **common,
         kind="cm",
         width=width,
         height=height,
         multiple=2 ** (len(unet.get("block_out_channels", (1,))) - 1),
         guidance="none",
-        steps_default=2,
-        max_steps=int(scheduler.get("num_train_timesteps", 40)),
         takes_prompt=False,
         classes=int(unet.get("num_class_embeds") or 0),
     )
+    info = as_kind(info, kind_of("cm"), by="its network")
+    return replace(info, max_steps=int(scheduler.get("num_train_timesteps", 40)))
 
 
 def _latent_info(
@@ -180,29 +235,80 @@ def _latent_info(
     factor = vae_factor(vae)
     width, height = (side * factor for side in _sides(unet.get("sample_size"), 64))
     embedded = unet.get("time_cond_proj_dim") is not None
-    consistency = embedded or classes["scheduler"] in ("LCMScheduler", "TCDScheduler")
     kind: ModelKind = "sdxl" if family == "sdxl" else ("lcm" if embedded else "sd")
-    guidance: GuidanceKind = "embedded" if embedded else "cfg"
-    if embedded:
-        default, span = 8.0, (1.0, 16.0)
-    elif consistency:
-        default, span = 1.5, (1.0, 4.0)
-    else:
-        default, span = 5.0, (1.0, 16.0)
-    return ModelInfo(
+    folder = Path(common["path"])
+    told = of_folder(
+        kind,
+        scheduler,
+        embedded=embedded,
+        names=(*name_parts(folder), *_origins(folder, unet)),
+        said=_said_kind(folder),
+        path=folder,
+    )
+    info = ModelInfo(
         **common,
         kind=kind,
         width=width,
         height=height,
         multiple=factor,
-        guidance=guidance,
-        guidance_default=default,
-        guidance_range=span,
-        steps_default=4 if consistency else 20,
-        max_steps=int(scheduler.get("original_inference_steps", 50)) if consistency else 50,
-        takes_negative=not embedded,
-        consistency=consistency,
+        guidance=told.kind.guidance,
     )
+    info = as_kind(info, told.kind, by=told.by, steps=told.steps)
+    if told.kind.spacing == "lcm" and not told.kind.levels:
+        info = replace(info, max_steps=min(info.max_steps, original_steps(scheduler)))
+    return info
+
+
+def _flow_info(common: dict[str, Any], family: str, scheduler: dict[str, Any]) -> ModelInfo:
+    folder = Path(common["path"])
+    transformer = component_config(folder, "transformer")
+    vae = component_config(folder, "vae")
+    wanted = "SCMScheduler" if family == "sana" else "FlowMatchEulerDiscreteScheduler"
+    if scheduler.get("_class_name") != wanted:
+        raise ModelError(
+            f"{called(folder)} comes with {scheduler.get('_class_name')}, its family is sampled by {wanted}; "
+            "use the folder as its makers published it"
+        )
+    factor = vae_factor(vae)
+    side = {"sana": 32, "flux": 128, "sd3": 128, "z-image": 128}[family]
+    width, height = (n * factor for n in _sides(transformer.get("sample_size"), side))
+    told = of_folder(
+        family,
+        scheduler,
+        embedded=bool(transformer.get("guidance_embeds")),
+        names=(*name_parts(folder), *_origins(folder, transformer)),
+        said=_said_kind(folder),
+        path=folder,
+    )
+    info = ModelInfo(
+        **common,
+        kind=family,  # type: ignore[arg-type]
+        width=width,
+        height=height,
+        multiple=factor if family == "sana" else 2 * factor,
+        guidance=told.kind.guidance,
+    )
+    return as_kind(info, told.kind, by=told.by, steps=told.steps)
+
+
+def _origins(folder: Path, *configs: Mapping[str, Any]) -> list[str]:
+    """What the configs say that the model was made from."""
+    index = folder / "model_index.json"
+    found = [config.get("_name_or_path") for config in configs]
+    found.append(read_json(index).get("_name_or_path") if index.is_file() else None)
+    return [Path(str(name)).name for name in found if isinstance(name, str) and name]
+
+
+def _said_kind(folder: Path) -> str | None:
+    file = folder / "studio.json"
+    said = read_json(file).get("kind") if file.is_file() else None
+    return said if isinstance(said, str) else None
+
+
+def original_steps(scheduler: Mapping[str, Any]) -> int:
+    """Levels of the grid that a consistency model was distilled on; diffusers' default where the config has none."""
+    value = scheduler.get("original_inference_steps")
+    return 50 if value is None else int(value)
 
 
 def vae_factor(vae: Mapping[str, Any]) -> int:

@@ -66,7 +66,9 @@ class LatentCodec:
         out = vae.encode(images.to(self.placement.device, vae.dtype))
         if upcast:
             vae.to(torch.float16)
-        z = out.latents if hasattr(out, "latents") else out.latent_dist.mode()
+        z = next((out[name] for name in ("latents", "latent") if name in out), None)
+        if z is None:
+            z = out.latent_dist.mode()
         return self._scale(z.float(), vae)
 
     @staticmethod

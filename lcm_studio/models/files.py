@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ MOST = {
     "hidden_size": 65_536,
     "heads": 4096,
 }
+LFS = b"version https://git-lfs"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -56,7 +58,10 @@ def _count(shape: tuple[int, ...]) -> int:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a model folder. Raises ModelError where it is missing, huge or not an object."""
     try:
-        value = json.loads(read_regular(path, MAX_JSON).decode("utf-8"))
+        text = read_regular(path, MAX_JSON).decode("utf-8")
+        if text.startswith(LFS.decode()):
+            raise _pointer(path)
+        value = json.loads(text)
     except FileNotFoundError as error:
         raise ModelError(
             f"{path.name} is missing in {path.parent}; copy the whole folder"
@@ -109,6 +114,8 @@ def read_header(path: Path) -> Header:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             start = file.read(8)
+            if start == LFS[:8]:
+                raise _pointer(path)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
             if not 2 <= length <= min(MAX_HEADER, size - 8):
                 raise _broken(path)
@@ -123,6 +130,12 @@ def read_header(path: Path) -> Header:
         return _check_entries(path, entries, metadata, size - 8 - length, size)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _broken(path) from error
+
+
+def _pointer(path: Path) -> ModelError:
+    return ModelError(
+        f"{path.name} in {path.parent} is a pointer of git-lfs in place of the file; run git lfs pull there"
+    )
 
 
 def _broken(path: Path) -> ModelError:
@@ -190,9 +203,20 @@ def called(folder: Path) -> str:
     return name
 
 
+VARIANTS: tuple[str | None, ...] = (None, "fp16", "bf16", "fp32", "ema_only", "ema", "non_ema")
+VARIANT = re.compile(
+    r"(?:diffusion_pytorch_model|model)(?:\.safetensors\.index)?\.(\w+)(?:\.safetensors(?:\.index)?)?"
+    r"(?:\.json|(?<=\.safetensors))"
+)
+
+
 def choose_weights(names: Collection[str]) -> tuple[str, str | None] | None:
-    """(file, variant) that diffusers would load among the `names` of a component folder; the file may be an index."""
-    for variant in (None, "fp16"):
+    """(file, variant) that diffusers would load among the `names` of a component folder; the file may be an index.
+
+    Without a variant first, then by `VARIANTS`, then any other that is there.
+    """
+    others = sorted(m.group(1) for name in names if (m := VARIANT.fullmatch(name)))
+    for variant in dict.fromkeys((*VARIANTS, *others)):
         for stem in ("diffusion_pytorch_model", "model"):
             middle = f".{variant}" if variant else ""
             for name in (
@@ -224,6 +248,12 @@ def weight_files(folder: Path) -> tuple[list[Path], str | None]:
         raise ModelError(
             f"{folder} holds only pickled weights, which can run code; "
             "use the .safetensors version of this model"
+        )
+    if any(
+        path.name.endswith((".incomplete", ".part", ".crdownload")) for path in folder.iterdir()
+    ):
+        raise ModelError(
+            f"a download into {folder} broke off before its end; start it again, it goes on where it stopped"
         )
     raise ModelError(f"{folder} holds no .safetensors weights; copy the whole folder")
 

@@ -25,7 +25,11 @@ CONFIGS = (
     "vocabulary.json",
     "studio.json",
     "edits.yaml",
-    *(f"{part}/*.{suffix}" for part in (*COMPONENTS, "scheduler") for suffix in ("json", "txt")),
+    *(
+        f"{part}/*.{suffix}"
+        for part in (*COMPONENTS, "scheduler")
+        for suffix in ("json", "txt", "jinja")
+    ),
 )
 
 

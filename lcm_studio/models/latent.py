@@ -15,7 +15,9 @@ from lcm_studio.maths.grids import ddim_timesteps, lcm_timesteps
 from lcm_studio.maths.guidance import cfg, guidance_embedding
 from lcm_studio.maths.parameterization import dynamic_threshold, to_x0
 from lcm_studio.maths.schedule import NoiseSchedule
+from lcm_studio.models.catalog import original_steps
 from lcm_studio.models.codec import LatentCodec
+from lcm_studio.models.kinds import Kind, kind_of, row_of
 from lcm_studio.models.protocol import Cond, Prompt
 from lcm_studio.models.text import TextEncoders
 from lcm_studio.models.weights import LoraSwitch
@@ -80,33 +82,47 @@ class LatentModel:
         factor = self.codec.factor
         return self._channels, height // factor, width // factor
 
+    def levels(self) -> list[float]:
+        """The grid that a latent consistency model was distilled on, else every timestep, falling."""
+        if row_of(self.info).boundary:
+            return self.grid(self._original_steps)
+        return [float(t) for t in range(len(self.schedule) - 1, -1, -1)]
+
     def grid(
-        self, steps: int, timesteps: Sequence[int] | None = None, *, consistency: bool | None = None
+        self,
+        steps: int,
+        timesteps: Sequence[int] | None = None,
+        *,
+        kind: Kind | None = None,
+        size: tuple[int, int] | None = None,
     ) -> list[float]:
-        """Falling timesteps: the LCM grid, or the DDIM grid of a plain diffusion model.
+        """Falling timesteps, spaced as the kind has them.
 
         Raises BadRequest where the grid has fewer levels than asked for, or a timestep is none of the model's.
         """
+        kind = kind or row_of(self.info)
+        most = len(self.schedule)
         if timesteps is not None:
-            bad = [t for t in timesteps if not 0 <= t < len(self.schedule)]
+            bad = [t for t in timesteps if not 0 <= t < most]
             if bad:
                 raise BadRequest(
-                    f"timesteps={list(timesteps)}: {bad[0]} is no level of this model; "
-                    f"use 0 to {len(self.schedule) - 1}"
+                    f"timesteps={list(timesteps)}: {bad[0]} is no level of this model; use 0 to {most - 1}"
                 )
             return [float(t) for t in timesteps]
-        if self.info.consistency if consistency is None else consistency:
-            original = int(self.scheduler.get("original_inference_steps", 50))
-            return [float(t) for t in lcm_timesteps(steps, original, len(self.schedule))]
-        return [
-            float(t)
-            for t in ddim_timesteps(
-                steps,
-                len(self.schedule),
-                spacing=self.scheduler.get("timestep_spacing", "leading"),
-                offset=int(self.scheduler.get("steps_offset", 0)),
-            )
-        ]
+        if steps in kind.levels:
+            return [float(t) for t in kind.levels[steps]]
+        if kind.spacing == "lcm":
+            return [float(t) for t in lcm_timesteps(steps, self._original_steps, most)]
+        spacing, offset = self.scheduler.get("timestep_spacing", "leading"), 0
+        if kind.spacing != "scheduler":
+            spacing = kind.spacing
+        if spacing == "leading":
+            offset = int(self.scheduler.get("steps_offset", 0))
+        return [float(t) for t in ddim_timesteps(steps, most, spacing=spacing, offset=offset)]
+
+    @property
+    def _original_steps(self) -> int:
+        return original_steps(self.scheduler)
 
     def embed(self, prompts: Sequence[Prompt]) -> Cond:
         """The conditioning of one image per prompt; texts are encoded once and kept."""
@@ -130,16 +146,20 @@ class LatentModel:
             h, w_ = prompt.height or self.info.height, prompt.width or self.info.width
             size = [h, w_, 0, 0, h, w_]
             tensors["time_ids"] = torch.tensor([size], dtype=torch.float32, device=self.device)
-        return Cond(tensors=tensors, batch=1, group=(guided, prompt.consistency))
+        return Cond(tensors=tensors, batch=1, group=(guided, prompt.kind))
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
         """x0_hat `(B, C, H, W)`, float32: one network call, doubled inside for classifier-free guidance."""
-        guided, consistency = _unpack(cond.group)
+        guided, name = _unpack(cond.group)
+        kind = kind_of(name) if name else row_of(self.info)
         pred = self._network(x_t, t, cond, guided=guided).float()
         alpha, sigma = self.schedule.alpha_sigma(t, x_t)
-        x0 = to_x0(pred, x_t, alpha, sigma, self.schedule.prediction_type)
-        x0 = self._clip(x0)
-        if not consistency:
+        x0 = to_x0(pred, x_t, alpha, sigma, kind.predicts or self.schedule.prediction_type)
+        if kind.way in ("renoise", "ddim"):
+            x0 = self._clip(
+                x0
+            )  # of diffusers' schedulers LCM and DDIM clip, TCD's and Euler's do not
+        if not kind.boundary:
             return x0
         c_skip, c_out = lcm_scalings(
             t, timestep_scaling=float(self.scheduler.get("timestep_scaling", 10.0))
@@ -203,6 +223,10 @@ class LatentModel:
             return (False,) * len(images)
         return self.safety(images)  # type: ignore[no-any-return]
 
+    def notes(self, loras: tuple[LoraSpec, ...]) -> tuple[str, ...]:
+        """What of LoRA files in use is not applied."""
+        return self.loras.notes(loras)
+
     def truncated(self, text: str) -> str:
         """The part of `text` that the tokenizer cuts off, or nothing."""
         return self.text.truncated(text)
@@ -212,7 +236,7 @@ class LatentModel:
         self.info = replace(self.info, **changes)
 
 
-def _unpack(group: Hashable) -> tuple[bool, bool]:
-    """(guided, consistency) of a group that `embed` made."""
-    guided, consistency = group if isinstance(group, tuple) else (False, True)
-    return bool(guided), bool(consistency)
+def _unpack(group: Hashable) -> tuple[bool, str]:
+    """(guided, kind) of a group that `embed` made."""
+    guided, kind = group if isinstance(group, tuple) else (False, "")
+    return bool(guided), str(kind)

@@ -11,13 +11,15 @@ from typing import Any, TypeAlias
 
 from lcm_studio.device import Placement, prepare
 from lcm_studio.models.catalog import check_index, component_config, read_info
+from lcm_studio.models.families import FAMILIES
 from lcm_studio.models.files import called, one_sentence, read_header, read_json, weight_files
 from lcm_studio.models.latent import LatentModel
 from lcm_studio.models.pixel import PixelModel
+from lcm_studio.models.transformer import TransformerModel
 from lcm_studio.spec.errors import ModelError
 from lcm_studio.spec.models import ModelInfo
 
-LoadedModel: TypeAlias = LatentModel | PixelModel
+LoadedModel: TypeAlias = LatentModel | PixelModel | TransformerModel
 FindDecoder: TypeAlias = Callable[[str], Path]
 MAX_TOKENS = 100_000
 
@@ -63,6 +65,20 @@ def assemble(
     from lcm_studio.models.text import TextEncoders
     from lcm_studio.models.weights import LoraSwitch
 
+    def load_decoder(name: str) -> Any:
+        path = find_decoder(name) if find_decoder is not None else Path(name)
+        return load_autoencoder(path, placement)
+
+    codec = LatentCodec(parts["vae"], placement, load_decoder)
+    if info.kind in FAMILIES:
+        return TransformerModel(
+            info=info,
+            parts=parts,
+            codec=codec,
+            scheduler=scheduler,
+            placement=placement,
+            loras=LoraSwitch(parts),
+        )
     pairs = [
         (parts[f"tokenizer{i}"], parts[f"text_encoder{i}"])
         for i in ("", "_2")
@@ -70,18 +86,14 @@ def assemble(
     ]
     zero = info.kind == "sdxl" and bool((options or {}).get("force_zeros_for_empty_prompt", True))
 
-    def load_decoder(name: str) -> Any:
-        path = find_decoder(name) if find_decoder is not None else Path(name)
-        return load_autoencoder(path, placement)
-
     return LatentModel(
         info=info,
         unet=parts["unet"],
         text=TextEncoders(pairs, placement, zero_negative=zero),
-        codec=LatentCodec(parts["vae"], placement, load_decoder),
+        codec=codec,
         scheduler=scheduler,
         placement=placement,
-        loras=LoraSwitch(lambda: _stock_pipeline(info, parts, scheduler)),
+        loras=LoraSwitch(parts),
         safety=safety_check(parts.get("safety_checker"), parts.get("feature_extractor"), placement),
         components=parts,
     )
@@ -150,37 +162,16 @@ def _class(name: str, class_name: str) -> Any:
         from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 
         return StableDiffusionSafetyChecker
-    if class_name.startswith("CLIP"):
-        import transformers
+    if name in ("unet", "transformer", "vae"):
+        import diffusers
 
-        if name == "feature_extractor":
-            return transformers.CLIPImageProcessor
-        return getattr(
-            transformers,
-            class_name.removesuffix("Fast") if "Tokenizer" in class_name else class_name,
-        )
-    import diffusers
+        return getattr(diffusers, class_name)
+    import transformers
 
-    return getattr(diffusers, class_name)
-
-
-def _stock_pipeline(info: ModelInfo, parts: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Any:
-    """The stock pipeline around the same components: its loader reads every LoRA format."""
-    from diffusers import (
-        LatentConsistencyModelPipeline,
-        LCMScheduler,
-        StableDiffusionXLPipeline,
-    )
-
-    sampler = LCMScheduler.from_config(dict(scheduler))
-    names = ("vae", "text_encoder", "tokenizer", "unet", "text_encoder_2", "tokenizer_2")
-    given = {name: parts[name] for name in names if name in parts}
-    if info.kind == "sdxl":
-        return StableDiffusionXLPipeline(**given, scheduler=sampler, add_watermarker=False)
-    return LatentConsistencyModelPipeline(
-        **given,
-        scheduler=sampler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+    if name == "feature_extractor":
+        return transformers.CLIPImageProcessor
+    if class_name in ("TokenizersBackend", "PreTrainedTokenizerFast"):  # one class, by two names
+        return transformers.PreTrainedTokenizerFast
+    return getattr(
+        transformers, class_name.removesuffix("Fast") if "Tokenizer" in class_name else class_name
     )

@@ -16,6 +16,7 @@ from lcm_studio.device import Placement
 from lcm_studio.maths.boundary import cm_scalings, edm_scalings
 from lcm_studio.maths.grids import cm_timesteps, karras_sigmas
 from lcm_studio.maths.karras import KarrasSchedule
+from lcm_studio.models.kinds import Kind
 from lcm_studio.models.protocol import Cond, Prompt
 from lcm_studio.spec.errors import BadRequest, ModelError
 from lcm_studio.spec.models import ModelInfo
@@ -37,6 +38,7 @@ class PixelModel:
     ) -> None:
         self.info = info
         self.unet = unet
+        self.scheduler = dict(scheduler)
         self.schedule = KarrasSchedule.from_config(scheduler)
         self.placement = placement
 
@@ -53,8 +55,17 @@ class PixelModel:
         """(C, H, W) of the picture itself."""
         return self.unet.config.in_channels, height, width
 
+    def levels(self) -> list[float]:
+        """All sigmas of the model's grid, falling."""
+        return [self.schedule.sigma_at(i) for i in range(len(self.schedule))]
+
     def grid(
-        self, steps: int, timesteps: Sequence[int] | None = None, *, consistency: bool | None = None
+        self,
+        steps: int,
+        timesteps: Sequence[int] | None = None,
+        *,
+        kind: Kind | None = None,
+        size: tuple[int, int] | None = None,
     ) -> list[float]:
         """Falling sigmas. `timesteps`: falling indices, which diffusers reads from the other end: [22, 0] of 40
         samples at level 0 (sigma_max) and then at level 22.
@@ -63,9 +74,7 @@ class PixelModel:
         Raises BadRequest for an index that is none of the model's.
         """
         levels = len(self.schedule)
-        if timesteps is None and not (
-            self.info.consistency if consistency is None else consistency
-        ):
+        if timesteps is None and not (self.info.consistency and (kind is None or kind.few)):
             s = self.schedule
             sigmas = karras_sigmas(steps, sigma_min=s.sigma_min, sigma_max=s.sigma_max, rho=s.rho)
             return [float(sigma) for sigma in sigmas]
@@ -114,6 +123,10 @@ class PixelModel:
     def check(self, images: Tensor) -> tuple[bool, ...]:
         """There is no safety checker in this family."""
         return (False,) * len(images)
+
+    def notes(self, loras: tuple[LoraSpec, ...]) -> tuple[str, ...]:
+        """What of LoRA files in use is not applied."""
+        return ()
 
     def truncated(self, text: str) -> str:
         """Nothing: no prompt is taken."""

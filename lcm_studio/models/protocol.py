@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from lcm_studio.models.kinds import Kind
 from lcm_studio.spec.models import ModelInfo
 
 
@@ -17,7 +18,7 @@ class Prompt:
     """What one image is conditioned on. `guidance` None = the model's default.
 
     `label`: class of a class-conditional model. `width`, `height`: pixels (SDXL is told its size).
-    `consistency`: False asks a plain diffusion model for its x0 without a consistency model's boundary scalings.
+    `kind`: the row of `models.kinds` that says what the network answers; "" = the model's own.
     """
 
     text: str = ""
@@ -26,7 +27,7 @@ class Prompt:
     label: int | None = None
     width: int = 0
     height: int = 0
-    consistency: bool = True
+    kind: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,11 +52,11 @@ class Cond:
         return Cond(tensors=part, batch=count, group=self.group)
 
     def lerp(self, other: Cond, weight: float) -> Cond:
-        """(1 - weight) self + weight other, for floating tensors of one group."""
+        """(1 - weight) self + weight other, for floating tensors of one group; others are those of the nearer."""
         part = {
             name: torch.lerp(value, other.tensors[name], weight)
             if value.is_floating_point()
-            else value
+            else (value if weight < 0.5 else other.tensors[name])
             for name, value in self.tensors.items()
         }
         return Cond(tensors=part, batch=self.batch, group=self.group)
@@ -125,7 +126,22 @@ class Model(Network, Protocol):
     def sample_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """(C, H, W) that a picture of `width` x `height` pixels is sampled in."""
 
+    @property
+    def scheduler(self) -> Mapping[str, Any]:
+        """The scheduler's config."""
+
     def grid(
-        self, steps: int, timesteps: Sequence[int] | None = None, *, consistency: bool | None = None
+        self,
+        steps: int,
+        timesteps: Sequence[int] | None = None,
+        *,
+        kind: Kind | None = None,
+        size: tuple[int, int] | None = None,
     ) -> list[float]:
-        """Falling levels of the schedule for `steps` steps, or those of an explicit list."""
+        """Falling levels of the schedule for `steps` steps, or those of an explicit list.
+
+        `kind`: whose spacing; None = the model's own. `size`: (width, height) in pixels, where levels depend on it.
+        """
+
+    def levels(self) -> list[float]:
+        """All falling levels that the network can be asked at: a consistency model's grid, else every level."""

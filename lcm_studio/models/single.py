@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from lcm_studio.models.catalog import check_index, component_config, describe
 from lcm_studio.models.files import Header, called, first_line, one_sentence, read_header, read_json
+from lcm_studio.models.kinds import row_of
+from lcm_studio.models.kinds.recognise import Memory, Told, as_kind, of_file
+from lcm_studio.models.lora_file import facts_of
 from lcm_studio.spec.errors import ModelError
 from lcm_studio.spec.models import ModelInfo
 
@@ -17,14 +20,27 @@ if TYPE_CHECKING:
     from lcm_studio.models.load import FindDecoder, LoadedModel
 
 ORIGINAL = "model.diffusion_model."
-DIFFUSERS_UNET = "down_blocks."
+PREFIXES = (ORIGINAL, "diffusion_model.", "model.", "unet.", "")
+OTHER_PARTS = ("first_stage_model.", "cond_stage_model.", "conditioner.")
+OTHERS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("double_blocks.0.img_attn.qkv.weight",), "FLUX"),
+    (("joint_blocks.0.x_block.attn.qkv.weight",), "Stable Diffusion 3"),
+    (("attention_y_norm.weight", "blocks.0.cross_attn.kv_linear.weight"), "SANA or PixArt"),
+    (("cap_embedder.0.weight",), "Z-Image or Lumina"),
+    (("down_blocks.0.motion_modules", "temporal_transformer"), "a video model"),
+)
 
 
-def single_info(path: Path, folders: Iterable[Path] = ()) -> ModelInfo:
+def single_info(
+    path: Path, folders: Iterable[Path] = (), memory: Memory | None = None
+) -> ModelInfo:
     """What the checkpoint is. Raises ModelError where it is none, or no folder with its configs is there."""
     header = read_header(path)
     folder = config_folder(path, header, folders)
     info = describe(folder, path.stem, parameters=header.parameters, size=header.bytes)
+    folder_told = Told(kind=row_of(info), by="its configs")
+    told = of_file(info.kind, header, path, folder_told, memory)
+    info = as_kind(info, told.kind, by=told.by, steps=told.steps)
     return replace(info, path=str(path))
 
 
@@ -33,10 +49,7 @@ def config_folder(path: Path, header: Header, folders: Iterable[Path] = ()) -> P
 
     Raises ModelError with the remedy where there is none.
     """
-    if not any(_is_unet(name) for name in header.shapes):
-        raise ModelError(
-            f"{path.name} holds no diffusion network; a LoRA goes into --lora, a decoder into --decoder"
-        )
+    _refuse_others(path, header)
     nearby = [path.with_suffix(""), path.parent / "config"]
     for folder in (*nearby, *folders):
         if (folder / "model_index.json").is_file() and _fits(header, folder):
@@ -63,7 +76,7 @@ def load_single(
     info = single_info(path, folders)
     _, classes = check_index(folder)
     with quiet(), one_sentence("a config", called(folder)):
-        if any(name.startswith(DIFFUSERS_UNET) for name in header.shapes):
+        if not any(name.startswith(OTHER_PARTS) for name in header.shapes):
             parts = {
                 name: load_component(folder, name, class_name, placement)
                 for name, class_name in classes.items()
@@ -82,8 +95,27 @@ def load_single(
         )
 
 
-def _is_unet(name: str) -> bool:
-    return name.startswith((ORIGINAL, DIFFUSERS_UNET))
+def layout_of(names: Iterable[str]) -> tuple[str, bool] | None:
+    """(prefix, whether in diffusers' names) of a UNet's tensors among `names`; None where there is none."""
+    for name in names:
+        for entry, diffusers in (("input_blocks.0.0.weight", False), ("conv_in.weight", True)):
+            prefix = name.removesuffix(entry)
+            if name.endswith(entry) and prefix in PREFIXES:
+                return prefix, diffusers
+    return None
+
+
+def _shapes(header: Header) -> dict[str, tuple[int, ...]]:
+    """The shapes of the UNet's tensors, without their prefix."""
+    layout = layout_of(header.shapes)
+    if layout is None:
+        return {}
+    prefix = layout[0]
+    return {
+        name.removeprefix(prefix): shape
+        for name, shape in header.shapes.items()
+        if name.startswith(prefix) and not name.startswith(OTHER_PARTS)
+    }
 
 
 def _fits(header: Header, folder: Path) -> bool:
@@ -92,39 +124,89 @@ def _fits(header: Header, folder: Path) -> bool:
         config = component_config(folder, "unet")
     except ModelError:
         return False
-    names = {name: shape for name, shape in header.shapes.items() if _is_unet_part(name)}
-    entry = next(
-        (
-            shape
-            for name, shape in names.items()
-            if name in (f"{ORIGINAL}input_blocks.0.0.weight", "conv_in.weight")
-        ),
-        None,
-    )
-    text = next((s for n, s in names.items() if n.endswith("attn2.to_k.weight")), None)
-    embedded = any(name.endswith("cond_proj.weight") for name in names)
+    shapes = _shapes(header)
+    entry = shapes.get("conv_in.weight") or shapes.get("input_blocks.0.0.weight")
+    text = _text_width(shapes)
+    embedded = any(name.endswith("cond_proj.weight") for name in shapes)
     if entry is None or text is None:
         return False
     first = config.get("block_out_channels", (0,))[0]
     return (
         tuple(entry[:2]) == (first, config.get("in_channels"))
-        and text[-1] == config.get("cross_attention_dim")
+        and text == config.get("cross_attention_dim")
         and embedded == (config.get("time_cond_proj_dim") is not None)
     )
 
 
-def _is_unet_part(name: str) -> bool:
-    return not name.startswith(("first_stage_model.", "cond_stage_model.", "conditioner."))
+def _text_width(shapes: dict[str, tuple[int, ...]]) -> int | None:
+    return next((s[-1] for n, s in shapes.items() if n.endswith("attn2.to_k.weight")), None)
+
+
+def _refuse_others(path: Path, header: Header) -> None:
+    """Raises ModelError, by the name of what it is, for networks that the studio does not load from one file."""
+    shapes = _shapes(header)
+    entry = shapes.get("conv_in.weight") or shapes.get("input_blocks.0.0.weight")
+    if entry is not None and len(entry) == 4 and entry[1] == 9:
+        raise ModelError(
+            f"{path.name} is an inpainting variant (9 input channels); use the text-to-image model, "
+            "the studio inpaints with it"
+        )
+    if entry is not None and len(entry) == 4 and entry[1] == 8:
+        raise ModelError(
+            f"{path.name} takes a second picture as input (8 channels, as InstructPix2Pix); use a text-to-image model"
+        )
+    if _text_width(shapes) == 1280:
+        raise ModelError(
+            f"{path.name} is the SDXL refiner, which goes over pictures of the base model; use the base model"
+        )
+    for marks, what in OTHERS:
+        if any(name.endswith(mark) or mark in name for name in header.shapes for mark in marks):
+            raise ModelError(
+                f"{path.name} is a single file of {what}; use its diffusers folder (model_index.json and all)"
+            )
+    try:
+        facts_of(header, path.name)
+    except ModelError as error:
+        if not shapes:
+            text = str(error).replace(", no LoRA;", ";")
+            if "holds no LoRA layers" in text:
+                text = f"{path.name} holds no diffusion network; a LoRA goes into --lora, a decoder into --decoder"
+            raise ModelError(text) from error
+        return
+    raise ModelError(f"{path.name} holds a LoRA, no whole network; it goes into --lora")
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """The UNet's tensors without their prefix."""
+    from safetensors.torch import load_file
+
+    state = load_file(path)
+    layout = layout_of(state)
+    prefix = layout[0] if layout else ""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in state.items()
+        if name.startswith(prefix) and not name.startswith(OTHER_PARTS)
+    }
 
 
 def _unet(path: Path, folder: Path, placement: Placement) -> Any:
+    """A UNet alone, in diffusers' names or in those of the original code."""
     from diffusers import UNet2DConditionModel
-    from safetensors.torch import load_file
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
-    unet = UNet2DConditionModel.from_config(component_config(folder, "unet"))
+    config = component_config(folder, "unet")
+    unet = UNet2DConditionModel.from_config(config)
     try:
-        unet.load_state_dict(load_file(path))
-    except RuntimeError as error:
+        state = _state(path)
+        if "conv_in.weight" not in state:
+            projection = [v for n, v in state.items() if n.endswith("cond_proj.weight")]
+            original = {f"{ORIGINAL}{name}": value for name, value in state.items()}
+            state = convert_ldm_unet_checkpoint(original, config)
+            if projection:  # diffusers' conversion leaves it out
+                state["time_embedding.cond_proj.weight"] = projection[0]
+        unet.load_state_dict(state)
+    except (RuntimeError, KeyError, IndexError) as error:
         raise ModelError(
             f"{path.name} does not fit the configs in {folder.name}; use those it was trained with"
         ) from error
@@ -161,17 +243,6 @@ def _original(path: Path, folder: Path, placement: Placement) -> dict[str, Any]:
 
 def _embedded_unet(path: Path, folder: Path, placement: Placement) -> dict[str, Any]:
     """The UNet of a w-embedded checkpoint: diffusers' conversion leaves its guidance projection out."""
-    config = component_config(folder, "unet")
-    if config.get("time_cond_proj_dim") is None:
+    if component_config(folder, "unet").get("time_cond_proj_dim") is None:
         return {}
-    from diffusers import UNet2DConditionModel
-    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
-    from safetensors.torch import load_file
-
-    state = load_file(path)
-    name = next(name for name in state if name.endswith("cond_proj.weight"))
-    projection = state[name]
-    unet = UNet2DConditionModel.from_config(config)
-    converted = convert_ldm_unet_checkpoint(state, config)
-    unet.load_state_dict({**converted, "time_embedding.cond_proj.weight": projection})
-    return {"unet": unet.to(placement.torch_dtype())}
+    return {"unet": _unet(path, folder, placement)}

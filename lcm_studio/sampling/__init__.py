@@ -17,7 +17,7 @@ from lcm_studio.sampling.asks import (
 from lcm_studio.sampling.drive import answer, drive
 from lcm_studio.sampling.loop import Noise, Refine, Steps, multistep
 from lcm_studio.sampling.noise import SeededNoise
-from lcm_studio.sampling.plan import Plan, plan, uses_consistency
+from lcm_studio.sampling.plan import Plan, by_seed, kind_way, plan
 from lcm_studio.sampling.recorded import Point, recorded
 from lcm_studio.sampling.samplers import grid_for, steps_of
 from lcm_studio.sampling.ways import Ancestral, Ode, Tcd, Way, way_of
@@ -44,12 +44,13 @@ __all__ = [
     "Tcd",
     "Way",
     "answer",
+    "by_seed",
     "drive",
     "grid_for",
+    "kind_way",
     "multistep",
     "plan",
     "recorded",
     "steps_of",
-    "uses_consistency",
     "way_of",
 ]

@@ -3,66 +3,72 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from lcm_studio.models.protocol import Model, Prompt
+from lcm_studio.models.kinds import Kind, kind_of, row_of
+from lcm_studio.models.kinds.recognise import resolve
+from lcm_studio.models.protocol import Cond, Model, Prompt
+from lcm_studio.sampling.asks import Ask, Embed
 from lcm_studio.sampling.samplers import grid_for
-from lcm_studio.sampling.ways import Way, way_of
-from lcm_studio.spec.requests import Edit, Sampling, lcm_lora
+from lcm_studio.sampling.ways import Ancestral, Ode, Tcd, Way
+from lcm_studio.spec.requests import Edit, Sampling
 from lcm_studio.spec.samplers import SAMPLERS
-
-if TYPE_CHECKING:
-    from lcm_studio.spec.models import ModelInfo
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What `multistep` and `steps_of` need: falling levels, the prompt, the sample's shape, the sampler and its way."""
+    """What `multistep` and `steps_of` need: falling levels, the prompt, the sample's shape, the sampler.
+
+    `way`: to the next level, where the sampler leaves that to the kind of model.
+    """
 
     levels: tuple[float, ...]
     prompt: Prompt
     shape: tuple[int, int, int]
     way: Way
+    kind: Kind
     sampler: str
     settings: Mapping[str, Any]
     evaluations: int
 
 
-def uses_consistency(request: Sampling, info: ModelInfo) -> bool:
-    """Whether f is a consistency function here: by the model, or by an LCM-LoRA (its file name says lcm)."""
-    if request.sampler != "auto":
-        return request.sampler == "consistency"
-    return info.consistency or lcm_lora(request.loras)
-
-
 def plan(request: Sampling, model: Model, width: int, height: int) -> Plan:
-    """Resolves steps, guidance and sampler of `request` for pictures of `width` x `height` pixels.
+    """Resolves kind, steps, guidance and sampler of `request` for pictures of `width` x `height` pixels.
 
     Raises BadRequest where the model's grid does not have these steps.
     """
-    consistency = uses_consistency(request, model.info)
+    info = resolve(request, model.info)
+    kind = row_of(info)
     guidance = request.guidance
     if guidance is None:
-        guidance = model.info.guidance_for(request.task if isinstance(request, Edit) else "")
+        guidance = info.guidance_for(request.task if isinstance(request, Edit) else "")
     shape = model.sample_shape(width, height)
     sampler = request.sampler
     if sampler == "auto":
-        sampler = "consistency" if consistency else "ddim"
+        sampler = "consistency" if info.consistency else "ddim"
+    if SAMPLERS[sampler].score:
+        way = Way()
+    elif sampler == "ddim" and kind.way == "renoise":
+        way = Ode(end=None if model.schedule.ends_clean else 0)
+    else:
+        spaced = request.timesteps is None and not kind.levels
+        way = kind_way(kind, model, steps=request.steps if spaced else None, eta=request.eta)
     return Plan(
-        levels=_levels(sampler, request, model, shape, consistency=consistency),
+        levels=_levels(sampler, request, model, shape, kind, (width, height)),
         prompt=Prompt(
             text=request.prompt,
             negative=request.negative,
-            guidance=guidance,
+            guidance=1.0 if info.guidance == "none" else guidance,
             label=request.class_label,
             width=width,
             height=height,
-            consistency=consistency,
+            kind=kind.name,
         ),
         shape=shape,
-        way=way_of(model.schedule, consistency),
+        way=way,
+        kind=kind,
         sampler=sampler,
         settings=dict(request.sampler_settings),
         evaluations=request.steps,
@@ -74,17 +80,56 @@ def _levels(
     request: Sampling,
     model: Model,
     shape: tuple[int, int, int],
-    *,
-    consistency: bool,
+    kind: Kind,
+    size: tuple[int, int],
 ) -> tuple[float, ...]:
     """The levels of the model's own grid, or those that a sampler which follows the score wants for its evaluations."""
     if request.timesteps is not None or not SAMPLERS[sampler].score:
-        return tuple(model.grid(request.steps, request.timesteps, consistency=consistency))
+        if sampler == "ddim" and kind.way == "renoise":
+            kind = kind_of("plain")
+        return tuple(model.grid(request.steps, request.timesteps, kind=kind, size=size))
     return grid_for(
         sampler,
         model.schedule,
         evaluations=request.steps,
         settings=request.sampler_settings,
-        model_grid=lambda count: model.grid(count, consistency=False),
+        model_grid=lambda count: model.grid(count, kind=kind_of("plain")),
         dimensions=math.prod(shape),
     )
+
+
+def by_seed(
+    one: Cond, settled: Plan, model: Model, seeds: Sequence[int]
+) -> Generator[Ask, Any, Cond]:
+    """`one`, the conditioning of a single picture, for each of `seeds`.
+
+    Where a class-conditional model is told no class, each seed draws its own, so that picture i stays that of its seed.
+    """
+    classes = model.info.classes
+    if not classes or settled.prompt.label is not None:
+        return one.repeat(len(seeds))
+    prompts = tuple(replace(settled.prompt, label=seed % classes) for seed in seeds)
+    each: Cond = yield Embed(prompts)
+    return each
+
+
+def kind_way(
+    kind: Kind, model: Model, *, steps: int | None = None, eta: float | None = None
+) -> Way:
+    """The way to the next level that a kind has in stock diffusers.
+
+    `steps`: how many the levels were spaced for, None where they were listed. `eta`: instead of the kind's own.
+    """
+    if kind.eta is not None and eta is None:
+        eta = kind.eta
+    if kind.way == "tcd":
+        return Tcd(eta=0.3 if eta is None else eta)
+    if kind.way == "ancestral":
+        return Ancestral(unit_start=False)
+    if kind.way == "renoise":
+        return Way()
+    if kind.way == "euler":
+        return Ode(unit_start=not kind.level_start)
+    clean = bool(model.scheduler.get("set_alpha_to_one", True))
+    stride = None if steps is None else float(len(model.schedule) // steps)
+    return Ode(stride=stride, end=None if clean else 0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from lcm_studio.device import Placement
 from lcm_studio.maths.grids import lcm_timesteps
 from lcm_studio.maths.karras import KarrasSchedule
 from lcm_studio.maths.schedule import NoiseSchedule
+from lcm_studio.models.kinds import Kind
 from lcm_studio.models.protocol import Cond, Prompt
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import LoraSpec
@@ -49,8 +52,19 @@ class GaussianToy:
         """(3, H, W): the toy lives in pixels."""
         return 3, height, width
 
+    scheduler: Mapping[str, Any] = MappingProxyType({})
+
+    def levels(self) -> list[float]:
+        """The whole grid."""
+        return self.grid(self.info.max_steps)
+
     def grid(
-        self, steps: int, timesteps: Sequence[int] | None = None, *, consistency: bool | None = None
+        self,
+        steps: int,
+        timesteps: Sequence[int] | None = None,
+        *,
+        kind: Kind | None = None,
+        size: tuple[int, int] | None = None,
     ) -> list[float]:
         """The LCM grid for VP, evenly spaced indices for VE."""
         if isinstance(self.schedule, KarrasSchedule):
@@ -81,6 +95,10 @@ class GaussianToy:
     def check(self, images: Tensor) -> tuple[bool, ...]:
         """Nothing to object to."""
         return (False,) * len(images)
+
+    def notes(self, loras: tuple[LoraSpec, ...]) -> tuple[str, ...]:
+        """Nothing is left out."""
+        return ()
 
     def truncated(self, text: str) -> str:
         """Nothing is cut."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from lcm_studio.spec.fitted import Fitted
 
-ModelKind = Literal["lcm", "sd", "sdxl", "cm"]
+ModelKind = Literal["lcm", "sd", "sdxl", "cm", "sana", "flux", "sd3", "z-image"]
 GuidanceKind = Literal["embedded", "cfg", "none"]
 
 
@@ -15,8 +15,11 @@ GuidanceKind = Literal["embedded", "cfg", "none"]
 class ModelInfo:
     """A model that can be chosen.
 
-    `kind`: lcm = w-embedded latent consistency model; sd, sdxl = Stable Diffusion (with LCM weights or
-    LCM-LoRA, by classifier-free guidance); cm = pixel-space consistency model.
+    `kind`: the family of its network. lcm = Stable Diffusion that takes the guidance scale as an input; sd, sdxl = Stable
+    Diffusion; cm = pixel-space consistency model; sana, flux, sd3, z-image = transformers.
+    `sampling`: the row of `models.kinds` by which it is sampled; "" = that of its family. `title`, `why`: of that row, for the
+    user. `licence`: what must be said of its use. `kinds`: the rows that can be chosen for it.
+    `eta`: the default share of fresh noise, None where it has no effect.
     `guidance`: embedded = fed to the network; cfg = two evaluations and a negative prompt; none.
     `guidance_edit`: the default of edits, where it is another than that of new pictures; `guidance_tasks`: those of
     single tasks, as (task, scale). See `guidance_for`. `emphasis_tasks`: of the prompt at an edit's first level, likewise.
@@ -50,6 +53,12 @@ class ModelInfo:
     parameters: int = 0
     bytes: int = 0
     consistency: bool = True
+    sampling: str = ""
+    title: str = ""
+    why: str = ""
+    licence: str = ""
+    kinds: tuple[str, ...] = ()
+    eta: float | None = None
     note: str = ""
 
     def guidance_for(self, task: str = "") -> float:

@@ -28,11 +28,6 @@ class LoraSpec:
     weight: float = 1.0
 
 
-def lcm_lora(loras: tuple[LoraSpec, ...]) -> bool:
-    """Whether one of them is an LCM-LoRA, which makes a diffusion model a consistency model: its file name says lcm."""
-    return any("lcm" in lora.path.replace("\\", "/").rsplit("/", 1)[-1].lower() for lora in loras)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """What generation and editing share.
@@ -42,6 +37,8 @@ class Sampling:
     `timesteps`: an explicit falling list of the model's own levels; overrides `steps`.
     `sampler`: consistency = fresh noise at every step; ddim = plain diffusion models and teachers; others follow the
     score of a diffusion model (spec.samplers); auto = by the model and its LoRAs. `sampler_settings`: its own settings.
+    `kind`: a row of `models.kinds`; auto = by the model and its LoRAs.
+    `eta` in [0, 1]: share of fresh noise where the kind has one, None = its default.
     `priority`: "live" previews overtake "normal" requests. `previews`: send each step's clean estimate.
     """
 
@@ -58,6 +55,8 @@ class Sampling:
     class_label: int | None = None
     sampler: Sampler = "auto"
     sampler_settings: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+    kind: str = "auto"
+    eta: float | None = None
     previews: bool = False
     priority: Priority = "normal"
 

@@ -25,6 +25,9 @@ def to_settings(request: Sampling, info: ModelInfo | None = None, **extra: Any) 
     said["sampler"] = request.sampler
     if request.sampler_settings:
         said["sampler_settings"] = _jsonable(dict(request.sampler_settings))
+    said["kind"] = request.kind
+    if request.eta is not None:
+        said["eta"] = request.eta
     if isinstance(request, Generate):
         said |= {"width": request.width, "height": request.height}
     if isinstance(request, Edit):
@@ -59,6 +62,8 @@ def from_settings(said: Mapping[str, Any]) -> Generate:
             class_label=None if said.get("class_label") is None else int(said["class_label"]),
             sampler=said.get("sampler", "auto"),
             sampler_settings=dict(said.get("sampler_settings") or {}),
+            kind=str(said.get("kind") or "auto"),
+            eta=_number(said.get("eta")),
             width=None if said.get("width") is None else int(said["width"]),
             height=None if said.get("height") is None else int(said["height"]),
         )

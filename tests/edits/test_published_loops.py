@@ -35,7 +35,7 @@ SIZE, COUNT = 24, 1500
 class World(GaussianModel):
     """The exact consistency function, with a grid of levels."""
 
-    def grid(self, steps, timesteps=None, *, consistency=None):
+    def grid(self, steps, timesteps=None, *, kind=None, size=None):
         return karras_sigmas(steps, sigma_min=0.02, sigma_max=80.0).tolist()
 
 

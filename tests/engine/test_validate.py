@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lcm_studio.engine.registry import Registry
-from lcm_studio.engine.validate import check_request, unknown_words
+from lcm_studio.engine.validate import check_request, foreign_syntax, unknown_words
 from lcm_studio.spec.errors import BadRequest, ModelError, StudioError
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import Generate, LoraSpec
@@ -160,3 +160,29 @@ def test_pickled_checkpoints_are_named_as_such(tmp_path: Path) -> None:
     path.write_bytes(b"\x80\x04")
     with pytest.raises(ModelError, match="pickled"):
         Registry((tmp_path,)).info(str(path))
+
+
+def test_half_a_character_is_refused() -> None:
+    for text in ("\ud83d", "lake \udc00"):
+        for field in ("prompt", "negative"):
+            with pytest.raises(BadRequest, match="surrogate"):
+                check_request(Generate(**{field: text}), LCM)
+    check_request(Generate(prompt="\U0001f600"), SD)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "parts"),
+    [
+        ("a (red:1.3) house", ("(red:1.3)",)),
+        ("a BREAK b", ("BREAK",)),
+        ("lake <lora:style:0.8>", ("<lora:style:0.8> (choose the file as a LoRA instead)",)),
+        ("__colour__ house", ("__colour__ (a wildcard)",)),
+        ("{red|blue} house", ("{red|blue} (a choice)",)),
+        ("[red:blue:0.5] house", ("[red:blue:0.5] (a change of prompt)",)),
+        ("a (small) house, 16:9, in the break", ()),
+    ],
+)
+def test_syntax_of_other_programs_is_named(prompt: str, parts: tuple[str, ...]) -> None:
+    assert foreign_syntax(prompt) == parts
+    warnings = check_request(Generate(prompt=prompt), SD)
+    assert bool(parts) == any("plain words" in w for w in warnings)

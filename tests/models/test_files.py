@@ -14,7 +14,7 @@ import pytest
 
 from lcm_studio.device import choose
 from lcm_studio.models.catalog import check_index, read_info, scan
-from lcm_studio.models.files import called, read_header, weight_files
+from lcm_studio.models.files import called, choose_weights, read_header, weight_files
 from lcm_studio.models.load import load_folder
 from lcm_studio.spec.errors import ModelError
 
@@ -245,8 +245,58 @@ def test_kinds(tiny_models: Path) -> None:
         "lcm": ("lcm", "embedded", True),
         "lcm-v": ("lcm", "embedded", True),
         "sd": ("sd", "cfg", True),
+        "sd-15": ("sd", "cfg", False),
         "sd-plain": ("sd", "cfg", False),
+        "sdxl-base": ("sdxl", "cfg", False),
         "sdxl": ("sdxl", "cfg", True),
         "sdxl-lcm": ("sdxl", "embedded", True),
     }
     assert check_index(tiny_models / "sdxl")[0] == "sdxl"
+
+
+@pytest.mark.parametrize("variant", ["fp16", "bf16", "fp32", "non_ema", "ema_only", "mine"])
+def test_folders_with_one_variant_only(tiny_models: Path, tmp_path: Path, variant: str) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(tiny_models / "lcm", folder)
+    for path in list(folder.glob("*/*.safetensors")):
+        path.rename(path.with_name(f"{path.stem}.{variant}.safetensors"))
+    model = load_folder(folder, choose("cpu"))
+    plain = load_folder(tiny_models / "lcm", choose("cpu"))
+    for mine, own in zip(model.unet.parameters(), plain.unet.parameters(), strict=True):
+        assert mine.equal(own)
+
+
+def test_a_plain_file_beside_a_variant_is_taken() -> None:
+    names = ["diffusion_pytorch_model.non_ema.safetensors", "diffusion_pytorch_model.safetensors"]
+    assert choose_weights(names) == ("diffusion_pytorch_model.safetensors", None)
+
+
+@pytest.mark.parametrize(
+    "file", ["unet/diffusion_pytorch_model.safetensors", "unet/config.json", "model_index.json"]
+)
+def test_pointers_of_git_lfs_say_what_to_do(tiny_models: Path, tmp_path: Path, file: str) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(tiny_models / "lcm", folder)
+    (folder / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(ModelError, match="git lfs pull"):
+        load_folder(folder, choose("cpu"))
+
+
+def test_a_download_that_broke_off_is_named(tiny_models: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(tiny_models / "lcm", folder)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".safetensors.incomplete"))
+    with pytest.raises(ModelError, match="broke off"):
+        load_folder(folder, choose("cpu"))
+
+
+def test_the_refiner_is_refused_by_its_name(tiny_models: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(tiny_models / "sdxl", folder)
+    edit_json(
+        folder / "model_index.json",
+        lambda v: v.update(text_encoder=[None, None], tokenizer=[None, None]),
+    )
+    with pytest.raises(ModelError, match="refiner"):
+        read_info(folder)

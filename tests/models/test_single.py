@@ -150,3 +150,62 @@ def test_without_configs_the_remedy_is_named(tiny_models: Path, tmp_path: Path) 
         other = last(engine, model=str(vae))
         assert isinstance(other, Failed)
         assert "no diffusion network" in other.message
+
+
+@pytest.mark.parametrize("kind", ["sd", "lcm"])
+@pytest.mark.parametrize("prefix", ["model.diffusion_model.", "diffusion_model.", "", "unet."])
+def test_a_unet_alone_under_every_prefix(
+    tiny_models: Path, tmp_path: Path, kind: str, prefix: str
+) -> None:
+    shutil.copytree(tiny_models / kind, tmp_path / "mine")
+    state = tiny.pipeline(kind).unet.state_dict()
+    if prefix == "unet.":  # diffusers' own names
+        state = {f"unet.{name}": value for name, value in state.items()}
+    else:
+        state = {
+            name.replace("model.diffusion_model.", prefix): value
+            for name, value in original_unet(state).items()
+        }
+    path = tmp_path / "mine.SAFETENSORS"
+    save_file({name: value.clone().contiguous() for name, value in state.items()}, path)
+    with Engine(EngineConfig(models_dirs=(tmp_path,), device="cpu")) as engine:
+        whole = pixels(last(engine, model="mine"))
+        assert np.abs(pixels(last(engine, model=str(path))) - whole).max() <= 1
+
+
+def test_names_propose_the_kind_of_a_checkpoint(tiny_models: Path, tmp_path: Path) -> None:
+    weights = tiny_models / "sd-plain" / "unet" / "diffusion_pytorch_model.safetensors"
+    with Engine(EngineConfig(models_dirs=(tiny_models,), device="cpu")) as engine:
+        for name, kind in (("dreamshaper_8LCM", "lcm-lora"), ("sdxl_lightning_4step", "lightning")):
+            shutil.copytree(tiny_models / "sd-plain", tmp_path / name)
+            path = tmp_path / f"{name}.safetensors"
+            shutil.copy(weights, path)
+            info = engine.info(str(path))
+            assert info.sampling == kind
+            assert "its name" in info.why
+
+
+OTHERS = {
+    "inpainting": ({"conv_in.weight": torch.zeros(4, 9, 3, 3)}, "inpainting"),
+    "refiner": (
+        {
+            "conv_in.weight": torch.zeros(4, 4, 3, 3),
+            "x.attn2.to_k.weight": torch.zeros(4, 1280),
+        },
+        "refiner",
+    ),
+    "flux": ({"double_blocks.0.img_attn.qkv.weight": torch.zeros(2, 2)}, "FLUX"),
+    "sd3": ({"joint_blocks.0.x_block.attn.qkv.weight": torch.zeros(2, 2)}, "Stable Diffusion 3"),
+    "lora": ({"lora_unet_x.lora_down.weight": torch.zeros(2, 2)}, "--lora"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_files_are_refused_by_their_name(tmp_path: Path, name: str) -> None:
+    state, word = OTHERS[name]
+    path = tmp_path / "x.safetensors"
+    save_file(state, path)
+    with Engine(EngineConfig(models_dirs=(tmp_path,), device="cpu")) as engine:
+        end = last(engine, model=str(path))
+        assert isinstance(end, Failed)
+        assert word in end.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +60,9 @@ class FakeEngine:
 
     def decoders(self) -> tuple[str, ...]:
         return ("default", "tiny")
+
+    def info_as(self, model_id: str, *, loras: Any = (), kind: str = "auto") -> ModelInfo:
+        return self.info(model_id)
 
     def info(self, model_id: str) -> ModelInfo:
         if model_id not in self.models:

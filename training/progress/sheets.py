@@ -11,9 +11,10 @@ import torch
 
 from lcm_studio.device import Placement
 from lcm_studio.maths.pixels import to_pixels
+from lcm_studio.models.kinds import row_of
 from lcm_studio.models.load import LoadedModel, assemble
 from lcm_studio.models.protocol import Prompt
-from lcm_studio.sampling import Ask, Decode, Embed, SeededNoise, drive, multistep, way_of
+from lcm_studio.sampling import Ask, Decode, Embed, SeededNoise, drive, kind_way, multistep
 from lcm_studio.spec.models import ModelInfo
 
 _LABEL = 16  # pixels above a block of rows for its name
@@ -60,13 +61,14 @@ def _session(
     shape = model.sample_shape(info.width, info.height)
     noise = SeededNoise(range(len(prompts)), shape, device=model.device)
     cond = yield Embed(tuple(prompts))
+    levels, way = model.grid(steps), kind_way(row_of(info), model, steps=steps)
     latents = yield from multistep(
-        model.schedule.prior(noise.draw()),
-        model.grid(steps),
+        way.start(noise.draw(), model.schedule, levels[0]),
+        levels,
         cond,
         schedule=model.schedule,
         noise=noise,
-        way=way_of(model.schedule, info.consistency),
+        way=way,
     )
     images: torch.Tensor = yield Decode(latents)
     return images
@@ -90,7 +92,6 @@ def sheet(
             guidance=guidance,
             width=model.info.width,
             height=model.info.height,
-            consistency=model.info.consistency,
         )
         for text in prompts
     ]

@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from lcm_studio.models.kinds.recognise import METADATA
 from training.config import TrainConfig
 from training.objectives.latent import lcd_loss
 from training.recipes.distillation import Distillation, DistillationConfig
@@ -103,4 +104,15 @@ class LoraDistillation(Distillation):
         half = {k: v.to(torch.float16).contiguous() for k, v in layers.items()}
         pipe = self.make_pipeline(self.unet, guided=False)
         type(pipe).save_lora_weights(folder, unet_lora_layers=half, safe_serialization=True)
+        say_kind(folder / "pytorch_lora_weights.safetensors", "lcm-lora")
         self.lcm_scheduler().save_pretrained(folder / "scheduler")
+
+
+def say_kind(path: Path, kind: str) -> None:
+    """Writes into a safetensors file's metadata which row of `models.kinds` it is, whatever its name will be."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    with safe_open(path, "pt") as file:
+        metadata = dict(file.metadata() or {})
+    save_file(load_file(path), path, metadata={**metadata, "format": "pt", METADATA: kind})

@@ -11,6 +11,8 @@ from lcm_studio.spec.limits import MAX_SEED
 from lcm_studio.spec.schema import choice, number, text, whole
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from lcm_studio.edits.geometry import Frame
     from lcm_studio.edits.problem import Problem, Results
     from lcm_studio.models.protocol import Model
-    from lcm_studio.sampling import Report
+    from lcm_studio.sampling import Plan, Report, Way
     from lcm_studio.spec.requests import Edit, Pixels
 
 KINDS = ("pictures", "prompts", "seeds")
@@ -55,7 +57,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     from lcm_studio.edits.pixels import fitting, frame_for, split, tensor
     from lcm_studio.edits.problem import Path, Problem
     from lcm_studio.edits.schedule import from_strength, schedule_for
-    from lcm_studio.sampling import Ode, plan
+    from lcm_studio.sampling import plan
 
     rgb_a, _ = split(request.image)
     check_size(*rgb_a.shape[:2])
@@ -96,9 +98,20 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
             prompt_b=settings.prompt_b or request.prompt,
             seed_b=seed_b if settings.seed_b is None else settings.seed_b,
         ),
-        way=planned.way if isinstance(planned.way, Ode) else None,
+        way=_way(planned, schedule.levels),
         warnings=warnings,
     )
+
+
+def _way(planned: Plan, levels: Sequence[float]) -> Way | None:
+    """That of the model's kind; None where all noise is fresh, whose share can be chosen."""
+    from lcm_studio.sampling import Ode
+
+    if planned.kind.way == "renoise" and not isinstance(planned.way, Ode):
+        return None
+    if tuple(levels) == planned.levels:
+        return planned.way
+    return Ode() if isinstance(planned.way, Ode) else None
 
 
 def _frames(

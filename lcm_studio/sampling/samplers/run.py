@@ -15,7 +15,7 @@ from lcm_studio.sampling.loop import Noise, Steps, multistep
 from lcm_studio.sampling.samplers import langevin, ode, rk45, sde
 from lcm_studio.sampling.samplers.grids import cost
 from lcm_studio.sampling.samplers.walk import Sampler, Walk
-from lcm_studio.sampling.ways import way_of
+from lcm_studio.sampling.ways import Way, way_of
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.samplers import SAMPLERS, sampler_info
 
@@ -44,11 +44,12 @@ def steps_of(
     evaluations: int | None = None,
     together: bool = False,
     warnings: list[str] | None = None,
+    way: Way | None = None,
 ) -> Steps:
     """Samples from `x_t` `(B, ...)` at `levels[0]` by the sampler `name` of spec.samplers; returns x_0.
 
     `levels` fall (`grid_for`). `evaluations`: at most so many of the network; None = as the levels need. `together`: see
-    `Walk`. `warnings` gets sentences for the user.
+    `Walk`. `warnings` gets sentences for the user. `way`: of `multistep`, where no score is followed.
     Raises BadRequest for levels that do not fall, unknown names and wrong settings.
     """
     chosen = sampler_info(name).checked(settings or {})
@@ -60,7 +61,7 @@ def steps_of(
                 cond,
                 schedule=schedule,
                 noise=noise,
-                way=way_of(schedule, name != "ddim"),
+                way=way or way_of(schedule, name != "ddim"),
             )
         )
     if not levels or any(b >= a for a, b in itertools.pairwise(levels)):

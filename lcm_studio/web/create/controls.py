@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from lcm_studio.models.kinds import kind_of
 from lcm_studio.spec import limits
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.models import ModelInfo
@@ -40,6 +41,18 @@ GUIDANCE = {
     ),
     "none": ("Guidance", "This model has none."),
 }
+
+
+ETA = "Share of fresh noise, 0 to 1: less keeps detail, more corrects. Empty = the kind's own."
+
+
+def kind_choices(info: ModelInfo) -> list[tuple[str, str]]:
+    """(title, name) of the kinds that this model may be."""
+    return [("auto", "auto"), *((kind_of(name).title, name) for name in info.kinds)]
+
+
+def eta_default(info: ModelInfo) -> str:
+    return "" if info.eta is None else f"{info.eta:g}"
 
 
 def fallback(model: str) -> ModelInfo:
@@ -151,6 +164,15 @@ def build_advanced(studio: Studio, info: ModelInfo) -> Controls:
         parts.mount(
             "lora", TAB, value={"limit": studio.options.lora_limit, "instead": studio.loras.instead}
         )
+        c["kind"] = gr.Dropdown(
+            choices=kind_choices(info), value="auto", label="Kind", visible=len(info.kinds) > 1,
+            info="How it is sampled. auto goes by the model and its LoRAs; a choice for a file that does not say is remembered.",
+            elem_id=f"{TAB}-kind",
+        )  # fmt: skip
+        c["eta"] = gr.Textbox(
+            label="Eta", info=ETA, placeholder=eta_default(info), max_lines=1, visible=info.eta is not None,
+            elem_id=f"{TAB}-eta",
+        )  # fmt: skip
         c["sampler"] = gr.Dropdown(
             choices=list(NAMES), value="auto", label="Sampler",
             info="auto goes by the model; all but consistency are for plain diffusion models.", elem_id=f"{TAB}-sampler",
@@ -181,16 +203,24 @@ def chips(info: ModelInfo) -> dict[str, Any]:
 def about(info: ModelInfo) -> dict[str, str]:
     """The model's card: what it is, in a line."""
     kinds = {
-        "lcm": "latent consistency model",
+        "lcm": "Stable Diffusion",
         "sd": "Stable Diffusion",
         "sdxl": "Stable Diffusion XL",
-        "cm": "pixel consistency model",
+        "cm": "pixels",
+        "sana": "SANA",
+        "flux": "FLUX.1",
+        "sd3": "Stable Diffusion 3",
+        "z-image": "Z-Image",
     }
     size = f"{info.parameters / 1e6:.1f} M parameters" if info.parameters else ""
     line = ", ".join(
         part for part in (kinds[info.kind], f"{info.width} x {info.height}", size) if part
     )
-    return {"text": line, "note": info.note}
+    licence = f"Licence: {info.licence}." if info.licence not in ("", "the model's own") else ""
+    note = " ".join(
+        part for part in (f"{info.why}." if info.why else "", info.note, licence) if part
+    )
+    return {"text": line, "note": note}
 
 
 def follow(info: ModelInfo, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -219,6 +249,8 @@ def follow(info: ModelInfo, values: Mapping[str, Any] | None = None) -> dict[str
         "class_label": gr.update(visible=info.classes > 0, info=f"0 to {max(0, info.classes - 1)}; empty = any."),
         "chips": chips(info),
         "about": about(info),
+        "kind": gr.update(choices=kind_choices(info), value=values.get("kind", "auto"), visible=len(info.kinds) > 1),
+        "eta": gr.update(visible=info.eta is not None, placeholder=eta_default(info)),
         "model": gr.update(value=info.id),
     }  # fmt: skip
     for side in ("width", "height"):
@@ -233,6 +265,7 @@ def follow(info: ModelInfo, values: Mapping[str, Any] | None = None) -> dict[str
         "live",
         "count",
         "decoder",
+        "eta",
         "sampler",
         "timesteps",
         "class_label",

@@ -92,7 +92,11 @@ class Live:
         values = said.get("form")
         if not isinstance(values, Mapping):
             raise BadRequest("the form is missing; send {form: {...}}")
-        info = self.studio.engine.info(self.studio.allowed_model(form.text(values, "model")))
+        info = self.studio.engine.info_as(
+            self.studio.allowed_model(form.text(values, "model")),
+            loras=self.studio.loras.resolve(form.loras(values)),
+            kind=form.text(values, "kind") or "auto",
+        )
         whole = form.to_request(
             values, info, previews=True, priority="live", find=self.studio.loras.resolve
         )

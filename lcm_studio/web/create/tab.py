@@ -40,6 +40,7 @@ def build(studio: Studio) -> None:
     wire_live(c)
     wire_seed(studio, c, current)
     wire_loras(c)
+    wire_kind(studio, c)
     wire_model(studio, c, current)
     wire_restore(studio, c, current)
     parts.keep_form(TAB, {name: c[name] for name in form.NAMES})
@@ -64,9 +65,8 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
         return said
 
     def request_of(said: Mapping[str, Any]) -> Generate:
-        model = allowed_model(studio, said)
         return form.to_request(
-            said, studio.engine.info(model), previews=form.whole(said, "steps") > 1,
+            said, info_of(studio, said), previews=form.whole(said, "steps") > 1,
             find=studio.loras.resolve,
         )  # fmt: skip
 
@@ -177,6 +177,35 @@ def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
     )  # fmt: skip
 
 
+def info_of(studio: Studio, said: Mapping[str, Any]) -> ModelInfo:
+    """The model of a form as it will be sampled: by the kind that is chosen, else by its LoRAs."""
+    return studio.engine.info_as(
+        allowed_model(studio, said),
+        loras=studio.loras.resolve(form.loras(said)),
+        kind=form.text(said, "kind") or "auto",
+    )
+
+
+def wire_kind(studio: Studio, c: Controls) -> None:
+    """Steps, guidance, negative prompt and eta follow the kind that is chosen, and the LoRAs."""
+    names = ["negative", "steps", "more", "guidance", "eta", "about"]
+    rows = [c[f"lora{i}"] for i in range(form.LORA_ROWS)]
+
+    def choose(data: Mapping[Any, Any]) -> list[Any]:
+        said = values(c, data)
+        try:
+            info = info_of(studio, said)
+        except StudioError as error:
+            return [*([gr.skip()] * len(names)), views.note(str(error))]
+        updates = create_form.follow(info)
+        return [*(updates[name] for name in names), views.note(f"{info.why}.", "info")]
+
+    gr.on(
+        [c["kind"].input, *(row.blur for row in rows), *(row.submit for row in rows)], choose,
+        inputs=inputs(c), outputs=[*(c[name] for name in names), c["note"]], queue=False, **parts.PRIVATE,
+    )  # fmt: skip
+
+
 def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
     """Settings of a picture fill the whole form; the model is chosen too where it is at hand."""
     blank = create_form.fallback("x")
@@ -190,7 +219,13 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
                     "These settings are not the studio's; drop a PNG that it has written."
                 )
             info, remark = model_of(said)
-            values, notes = fit(form.from_settings({**said, "model": info.id}, info), info)
+            kind = str(said.get("kind") or "auto")
+            if kind in info.kinds:
+                info = studio.engine.info_as(info.id, kind=kind)
+            else:
+                kind = "auto"
+            known = form.from_settings({**said, "model": info.id, "kind": kind}, info)
+            values, notes = fit(known, info)
             for i in range(form.LORA_ROWS):
                 values[f"lora{i}"] = studio.loras.shown(values[f"lora{i}"])
         except (StudioError, ValueError, TypeError, OverflowError, AttributeError) as error:
@@ -198,8 +233,8 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
             return {c["note"]: views.note(text)}
         updates = {c[name]: update for name, update in create_form.follow(info, values).items()}
         text = " ".join(("Settings restored.", *([remark] if remark else []), *notes))
-        kind = "warning" if remark or notes else "info"
-        return updates | {current: info.id, c["note"]: views.note(text, kind)}
+        tone = "warning" if remark or notes else "info"
+        return updates | {current: info.id, c["note"]: views.note(text, tone)}
 
     def model_of(said: Mapping[str, Any]) -> tuple[ModelInfo, str]:
         """The model that made the picture, or the studio's own where it is not at hand, with a remark."""

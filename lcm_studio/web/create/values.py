@@ -19,7 +19,7 @@ from lcm_studio.spec.requests import Generate, LoraSpec, Priority
 LORA_ROWS = 3
 NAMES = (
     "prompt", "negative", "model", "steps", "guidance", "seed", "randomize", "count", "width", "height",
-    "decoder", "sampler", "timesteps", "class_label", "live", "more",
+    "decoder", "kind", "eta", "sampler", "timesteps", "class_label", "live", "more",
     *(f"{kind}{i}" for i in range(LORA_ROWS) for kind in ("lora", "weight")),
 )  # fmt: skip
 
@@ -45,6 +45,10 @@ def to_request(
         count=whole(form, "count"),
         model=text(form, "model") or info.id,
         decoder=text(form, "decoder") or "default",
+        kind=text(form, "kind") or "auto",
+        eta=None
+        if info.eta is None or not filled(form.get("eta"))
+        else number({"eta": typed(form["eta"])}, "eta", "Eta"),
         sampler=form.get("sampler") or "auto",
         loras=find(loras(form)),
         timesteps=timesteps(text(form, "timesteps")),
@@ -143,6 +147,8 @@ def from_settings(said: Mapping[str, Any], info: ModelInfo) -> dict[str, Any]:
         "width": int(said.get("width") or info.width),
         "height": int(said.get("height") or info.height),
         "decoder": str(said.get("decoder") or "default"),
+        "kind": str(said.get("kind") or "auto"),
+        "eta": "" if said.get("eta") is None else str(said["eta"]),
         "sampler": str(said.get("sampler") or "auto"),
         "timesteps": ",".join(str(t) for t in said.get("timesteps") or ()),
         "class_label": said.get("class_label"),

@@ -118,14 +118,12 @@ def clean(name: str) -> str:
 
 
 def check(path: Path, title: str) -> int:
-    """Layers of a LoRA file. Raises ModelError where it is broken or something else."""
+    """Layers of a LoRA file. Raises ModelError where it is broken or something else, by the name of what it is."""
     from lcm_studio.models.files import read_header
+    from lcm_studio.models.lora_file import facts_of
 
     try:
-        names = read_header(path).shapes
+        header = read_header(path)
     except ModelError as error:
         raise ModelError(str(error).replace(path.name, title)) from error
-    layers = sum("lora_down" in name or "lora_A" in name or "lora.down" in name for name in names)
-    if not layers:
-        raise ModelError(f"{title} holds no LoRA layers; a whole model goes into Model")
-    return layers
+    return len(facts_of(header, title).layers)

@@ -55,7 +55,7 @@ def test_a_lora_file_gets_a_name_that_the_form_can_use(client: Any, fake: Any) -
         ("a.safetensors", pickle.dumps({"lora_A": 1}), "not a whole safetensors file"),
         ("a.safetensors", LORA[:-3], "not a whole safetensors file"),
         ("a.safetensors", b"", "not a whole safetensors file"),
-        ("a.safetensors", safetensors("conv_in.weight"), "no LoRA layers"),
+        ("a.safetensors", safetensors("conv_in.weight"), "no LoRA"),
         ("a.txt", LORA, "choose a .safetensors file"),
         ("", LORA, "choose a .safetensors file"),
     ],

@@ -1,0 +1,8 @@
+"""What people hand over, one row per kind, and how a file or folder is told to be one. No torch."""
+
+from __future__ import annotations
+
+from lcm_studio.models.kinds.kind import Kind
+from lcm_studio.models.kinds.table import KINDS, kind_of, kinds_for, row_of
+
+__all__ = ["KINDS", "Kind", "kind_of", "kinds_for", "row_of"]
