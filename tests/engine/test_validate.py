@@ -22,6 +22,7 @@ LCM = ModelInfo(
     id="scenery-lcm", path="", kind="lcm", width=128, height=128, multiple=8, guidance="embedded",
     guidance_default=8.0, guidance_range=(6.0, 16.0),
     vocabulary=(("sky", ("starry night", "sunset")), ("ground", ("snowy mountains",))),
+    glue=("a", "over"),
 )  # fmt: skip
 CM = ModelInfo(
     id="cm", path="", kind="cm", width=64, height=64, multiple=4, guidance="none",
@@ -102,6 +103,7 @@ def test_warnings_name_what_has_no_effect() -> None:
 def test_unknown_words_are_named_with_the_nearest_known() -> None:
     assert unknown_words("a sunset over Snowy mountains", LCM) == ()
     assert unknown_words("sunsett, zebra, zebra", LCM) == ("sunsett (sunset?)", "zebra")
+    assert unknown_words("sunset under mountains", LCM) == ("under",)
     assert unknown_words("zebra", SD) == ()
 
 
