@@ -146,7 +146,9 @@ def test_each_remark_is_made_once(files: dict[str, str], tmp_path: Path, capsys:
     whole = write_png(tmp_path / "whole.png", np.full((30, 40), 255, np.uint8))
     out = str(tmp_path / "x.png")
     said = edit(capsys, "inpaint", "--image", files["a"], "--mask", str(whole), "--out", out)
-    assert len(said["warnings"]) == len(set(said["warnings"])) == 3  # no numbers of its own; resized; covers everything
+    assert (
+        len(said["warnings"]) == len(set(said["warnings"])) == 3
+    )  # no numbers of its own; resized; covers everything
 
 
 @pytest.mark.parametrize(
