@@ -7,10 +7,13 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")
+# networks that are converted beside a test would take its cores; tests of backends name theirs
+os.environ.setdefault("LCM_STUDIO_BACKEND", "torch")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # threads of processes that share the cores only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     config.option.loadscopereorder = False
     return LoadFileScheduling(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is converted stays with the tests: nothing comes from the user's folder, and nothing goes there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LCM_STUDIO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

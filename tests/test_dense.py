@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 
 from lcm_studio import dense
-from lcm_studio.device import Placement, prepare
 from tests.linears import linears
 
 
@@ -53,13 +52,6 @@ def test_what_is_not_float32_or_wants_gradients_is_left_to_pytorch() -> None:
     for dtype in (torch.float64, torch.bfloat16):
         with torch.inference_mode():
             assert torch.equal(own.to(dtype)(x.to(dtype)), other.to(dtype)(x.to(dtype)))
-
-
-def test_networks_of_the_studio_take_it_on_the_cpu_in_float32() -> None:
-    ours = dense.Linear if dense.available() else nn.Linear
-    for dtype, wanted in (("fp32", ours), ("bf16", nn.Linear)):
-        network = prepare(nn.Sequential(nn.Linear(4, 4)), Placement(dtype=dtype))
-        assert type(network[0]) is wanted
 
 
 def test_where_onednn_is_not_there_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:

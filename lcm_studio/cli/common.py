@@ -76,9 +76,15 @@ def add_set_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """--device, --dtype, --models-dir, --online."""
+    """--device, --dtype, --backend, --models-dir, --online."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--dtype", default="auto", choices=("auto", "fp32", "fp16", "bf16"))
+    parser.add_argument(
+        "--backend",
+        default="auto",
+        choices=("auto", "torch", "openvino", "compile"),
+        help="what runs the networks; a named one is waited for (default: torch for one command)",
+    )
     parser.add_argument(
         "--models-dir",
         action="append",
@@ -89,15 +95,20 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--online", action="store_true", help="allow downloads from the hub")
 
 
-def make_engine(args: argparse.Namespace) -> Engine:
-    """The engine that the arguments ask for."""
+def make_engine(args: argparse.Namespace, *, once: bool = True) -> Engine:
+    """The engine that the arguments ask for; `once`: for one command."""
     from lcm_studio.engine import Engine, EngineConfig
     from lcm_studio.engine.engine import default_folders
 
     folders = (*default_folders(), *(Path(d) for d in args.models_dir))
     return Engine(
         EngineConfig(
-            device=args.device, dtype=args.dtype, models_dirs=folders, offline=not args.online
+            device=args.device,
+            dtype=args.dtype,
+            backend=args.backend,
+            once=once,
+            models_dirs=folders,
+            offline=not args.online,
         )
     )
 

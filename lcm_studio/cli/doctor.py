@@ -18,6 +18,7 @@ PACKAGES = (
     "gradio",
     "pillow",
     "numpy",
+    "openvino",
     "xformers",
 )
 
@@ -49,8 +50,9 @@ def findings(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from lcm_studio.device import xformers_loads
+    from lcm_studio.models.backends.cache import Cache
 
-    with make_engine(args) as engine:
+    with make_engine(args, once=False) as engine:
         placement = engine.placement
         models = {i.id: f"({i.kind}, {i.width}x{i.height})" for i in engine.catalog()}
     said: dict[str, Any] = {
@@ -58,11 +60,13 @@ def findings(args: argparse.Namespace) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "device": placement.device,
         "dtype": placement.dtype,
+        "backend": f"{placement.backend}: {placement.reason}",
         "attention": placement.attention,
         "xformers": "loads" if xformers_loads() else "not used",
         "cpu": f"{psutil.cpu_count()} cores, {torch.get_num_threads()} threads",
         "memory": f"{psutil.virtual_memory().available / 2**30:.1f} GB free",
         "batch": f"up to {placement.rows(512, 512)} pictures of 512x512 in one call",
+        "converted": f"{Cache().bytes() / 2**20:.0f} MB in {Cache().folder}",
         "models": models or "none found",
     }
     if torch.cuda.is_available():

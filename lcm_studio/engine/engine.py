@@ -45,7 +45,8 @@ def default_folders() -> tuple[Path, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
-    """`device`: auto, cpu, cuda, mps. `dtype`: auto, fp32, fp16, bf16.
+    """`device`: auto, cpu, cuda, mps. `dtype`: auto, fp32, fp16, bf16. `backend`: auto, torch, openvino, compile.
+    `once`: for one request and then the end: auto is torch, and a backend that is named is built before the first call.
 
     `models_dirs`: folders that hold model folders. `keep`: models in memory at once.
     `max_rows`: pictures in one network call. `queue_size`: requests that may wait, for all models together.
@@ -53,6 +54,8 @@ class EngineConfig:
 
     device: str = "auto"
     dtype: str = "auto"
+    backend: str = "auto"
+    once: bool = False
     models_dirs: tuple[Path, ...] = ()
     offline: bool = True
     keep: int = 2
@@ -120,7 +123,8 @@ class Engine:
         if self._placement is None:
             from lcm_studio.device import choose
 
-            self._placement = choose(self.config.device, self.config.dtype)
+            c = self.config
+            self._placement = choose(c.device, c.dtype, c.backend, once=c.once)
         return self._placement
 
     def load(self, model_id: str) -> None:
@@ -144,7 +148,7 @@ class Engine:
             edits = importlib.import_module("lcm_studio.edits")
             warnings = (*warnings, *edits.check(request, info))
         if request.decoder != "default":
-            self.registry.decoder(request.decoder)
+            self.registry.decoder(request.decoder, info)
         return warnings
 
     def run(
@@ -234,8 +238,10 @@ class Engine:
         """One step, so that the user's first picture does not pay for lazy set-up; not where a step is slow."""
         from lcm_studio.engine.run import run_request
 
-        if lane.model.info.parameters < WARM_PARAMETERS or lane.model.device != "cpu":
-            for _ in run_request(Generate(model=lane.model.info.id, steps=1), lane, (), never):
+        model = lane.model
+        quick = model.info.parameters < WARM_PARAMETERS or model.device != "cpu"
+        if quick or model.placement.wait:
+            for _ in run_request(Generate(model=model.info.id, steps=1), lane, (), never):
                 pass
 
     def _open(self, model_id: str) -> Lane:
@@ -244,6 +250,10 @@ class Engine:
         from lcm_studio.models.load import load_folder
 
         path = Path(info.path)
+
+        def find_decoder(name: str) -> Path:
+            return self.registry.decoder(name, info)
+
         if path.suffix.lower() == ".safetensors":
             from lcm_studio.models.single import load_single
 
@@ -251,13 +261,11 @@ class Engine:
                 path,
                 self.placement,
                 folders=self.registry.model_folders(),
-                find_decoder=self.registry.decoder,
+                find_decoder=find_decoder,
             )
             model.info = replace(model.info, id=model_id)
         else:
-            model = load_folder(
-                path, self.placement, model_id=model_id, find_decoder=self.registry.decoder
-            )
+            model = load_folder(path, self.placement, model_id=model_id, find_decoder=find_decoder)
         return Lane(
             model,
             max_rows=self.config.max_rows,

@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Generator, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -146,6 +146,7 @@ class Lane:
             self._thread.join()
             with self._wake:
                 self._wake.wait_for(lambda: not self._computing)
+        self.model.close()
 
     def _main(self) -> None:
         with torch.inference_mode():
@@ -267,7 +268,8 @@ class Lane:
         try:
             with self._device:
                 started = time.perf_counter()
-                self.model.use(loras=lead.setup.loras, decoder=lead.setup.decoder)
+                setup = self._setup(lead)
+                self.model.use(loras=setup.loras, decoder=setup.decoder)
                 owners = [s.owner for s in mates]
                 taken = run_batch(self.model, works, self._limit(lead.work), owners)
         except torch.OutOfMemoryError as error:
@@ -307,7 +309,14 @@ class Lane:
 
     def _group(self, session: Session) -> Hashable:
         assert session.work is not None
-        return (session.work.group, session.setup)
+        return (session.work.group, self._setup(session))
+
+    def _setup(self, session: Session) -> Setup:
+        """What the session's work wants: a preview takes the model's tiny decoder, where there is one."""
+        tiny = self.model.preview_decoder
+        if session.previewing and tiny != "default":
+            return replace(session.setup, decoder=tiny)
+        return session.setup
 
     def _limit(self, work: Work) -> int:
         return min(

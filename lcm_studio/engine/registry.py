@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lcm_studio.models.catalog import read_info, scan
 from lcm_studio.models.kinds.memory import KindMemory
+from lcm_studio.models.tiny import FAST, tiny_folder
 from lcm_studio.spec.errors import BadRequest, ModelError
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import Sampling
@@ -111,8 +112,15 @@ class Registry:
         """The folders of the catalog."""
         return tuple(Path(info.path) for info in self.catalog())
 
-    def decoder(self, name: str) -> Path:
-        """The folder of a decoder by name or path."""
+    def decoder(self, name: str, info: ModelInfo | None = None) -> Path:
+        """The folder of a decoder by name or path; `fast` is the tiny one for the latents of `info`."""
+        if name == FAST:
+            tiny = info and tiny_folder(info.kind, self.folders, Path(info.path))
+            if tiny:
+                return tiny
+            raise ModelError(
+                "there is no tiny decoder for this model; put taesd/ or taesdxl/ beside the models, or vae_tiny/ into its folder"
+            )
         for path in (*(root / name for root in self.folders), Path(name).expanduser()):
             if (path / "config.json").is_file():
                 return path
@@ -129,7 +137,8 @@ class Registry:
             for path in sorted(root.iterdir())
             if (path / "config.json").is_file() and not (path / "model_index.json").is_file()
         ]
-        return ("default", *found)
+        tiny = any(tiny_folder(i.kind, self.folders, Path(i.path)) for i in self.catalog())
+        return ("default", *((FAST,) if tiny else ()), *found)
 
     def _hub(self, model_id: str) -> Path:
         """The folder of a hub id, asked for once: every request looks its model up, and none should wait for that."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -9,19 +10,31 @@ import torch
 from torch import Tensor
 
 from lcm_studio.device import Placement
+from lcm_studio.models.backends import Backend, Runner
+from lcm_studio.models.backends.call import Function
 from lcm_studio.models.catalog import vae_factor
 from lcm_studio.spec.errors import ModelError
+
+log = logging.getLogger(__name__)
 
 
 class LatentCodec:
     """The autoencoder of a latent model. `load` brings another one in by name or path."""
 
-    def __init__(self, vae: Any, placement: Placement, load: Callable[[str], Any]) -> None:
+    def __init__(
+        self,
+        vae: Any,
+        placement: Placement,
+        load: Callable[[str], Any],
+        backend: Backend | None = None,
+    ) -> None:
         self.vae = vae
         self.placement = placement
+        self.backend = backend
         self.factor = vae_factor(vae.config)
         self._load = load
         self._decoders: dict[str, Any] = {"default": vae}
+        self._runners: dict[str, Runner] = {}
         self._current = "default"
 
     @property
@@ -42,17 +55,29 @@ class LatentCodec:
             self._decoders[name] = other
         self._current = name
 
+    def offer(self, name: str) -> bool:
+        """Whether `name` can be used from now on; it is then in memory. What is in use stays."""
+        current = self._current
+        try:
+            self.use(name)
+        except ModelError as error:
+            log.info("decoder %s: %s", name, error)
+            return False
+        finally:
+            self._current = current
+        return True
+
     def decode(self, latents: Tensor) -> Tensor:
         """Images `(B, 3, H, W)` of scaled latents, nominally in [-1, 1], float32."""
         vae = self._decoders[self._current]
         z = self._unscale(latents, vae)
-        upcast = vae.dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
+        upcast = _upcast(vae)
         if upcast:
             vae.to(torch.float32)
         z = z.to(vae.dtype)
         if self.placement.channels_last:
             z = z.contiguous(memory_format=torch.channels_last)
-        images: Tensor = vae.decode(z, return_dict=False)[0].float()
+        images = self._runner(f"decoder {self._current}", vae, decoded)(z).float()
         if upcast:
             vae.to(torch.float16)
         return images
@@ -60,16 +85,21 @@ class LatentCodec:
     def encode(self, images: Tensor) -> Tensor:
         """Scaled latents of images `(B, 3, H, W)` in [-1, 1]: the posterior's mean, float32."""
         vae = self.vae
-        upcast = vae.dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
+        upcast = _upcast(vae)
         if upcast:
             vae.to(torch.float32)
-        out = vae.encode(images.to(self.placement.device, vae.dtype))
+        encode = self._runner("the encoder", vae, encoded)
+        z = encode(images.to(self.placement.device, vae.dtype))
         if upcast:
             vae.to(torch.float16)
-        z = next((out[name] for name in ("latents", "latent") if name in out), None)
-        if z is None:
-            z = out.latent_dist.mode()
         return self._scale(z.float(), vae)
+
+    def _runner(self, name: str, vae: Any, function: Function) -> Runner:
+        if name not in self._runners:
+            # weights that change their precision between calls are none that a backend could take in
+            backend = None if _upcast(vae) else self.backend
+            self._runners[name] = Runner(vae, function, name, backend=backend)
+        return self._runners[name]
 
     @staticmethod
     def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -100,3 +130,20 @@ class LatentCodec:
         shift = getattr(vae.config, "shift_factor", None) or 0.0
         shifted: Tensor = (z - shift) * vae.config.scaling_factor
         return shifted
+
+
+def decoded(vae: Any, z: Tensor) -> Tensor:
+    """Images of unscaled latents."""
+    images: Tensor = vae.decode(z, return_dict=False)[0]
+    return images
+
+
+def encoded(vae: Any, images: Tensor) -> Tensor:
+    """Unscaled latents: the posterior's mean, where there is a posterior."""
+    out = vae.encode(images)
+    z: Tensor | None = next((out[name] for name in ("latents", "latent") if name in out), None)
+    return out.latent_dist.mode() if z is None else z  # type: ignore[no-any-return]
+
+
+def _upcast(vae: Any) -> bool:
+    return vae.dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))

@@ -15,11 +15,13 @@ from lcm_studio.maths.grids import ddim_timesteps, lcm_timesteps
 from lcm_studio.maths.guidance import cfg, guidance_embedding
 from lcm_studio.maths.parameterization import dynamic_threshold, to_x0
 from lcm_studio.maths.schedule import NoiseSchedule
+from lcm_studio.models.backends import Backend, Runner, first_output
 from lcm_studio.models.catalog import original_steps
 from lcm_studio.models.codec import LatentCodec
 from lcm_studio.models.kinds import Kind, kind_of, row_of
 from lcm_studio.models.protocol import Cond, Prompt
 from lcm_studio.models.text import TextEncoders
+from lcm_studio.models.tiny import FAST
 from lcm_studio.models.weights import LoraSwitch
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
@@ -46,6 +48,7 @@ class LatentModel:
         loras: LoraSwitch,
         safety: Any = None,
         components: Mapping[str, Any] | None = None,
+        backend: Backend | None = None,
     ) -> None:
         self.info = info
         self.unet = unet
@@ -57,8 +60,12 @@ class LatentModel:
         self.loras = loras
         self.safety = safety
         self.components = dict(components or {})
+        self.backend = backend
+        self._run = Runner(unet, first_output, "the UNet", backend=backend)
         self._w_dim: int | None = unet.config.time_cond_proj_dim
         self._channels: int = unet.config.in_channels
+
+        self.preview_decoder = FAST if codec.offer(FAST) else "default"
 
     @property
     def device(self) -> str:
@@ -74,8 +81,16 @@ class LatentModel:
 
         Raises ModelError where a file does not fit; the previous state then stays.
         """
-        self.loras.use(loras)
+        try:
+            self.loras.use(loras)
+        finally:
+            self._run.variant = self.loras.state
         self.codec.use(decoder)
+
+    def close(self) -> None:
+        """Ends what a backend does beside the calls."""
+        if self.backend is not None:
+            self.backend.close()
 
     def sample_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """(C, H, W) of the latents of a picture."""
@@ -196,14 +211,13 @@ class LatentModel:
         x = x_t.to(dtype)
         if self.placement.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        pred: Tensor = self.unet(
+        pred = self._run(
             x.repeat(twice, 1, 1, 1) if guided else x,
             t.to(x.device).repeat(twice),
             encoder_hidden_states=hidden.to(dtype),
             timestep_cond=c["w"].to(dtype).repeat(twice, 1) if "w" in c else None,
             added_cond_kwargs=added,
-            return_dict=False,
-        )[0]
+        )
         if guided:
             uncond, with_text = pred.float().chunk(2)
             pred = cfg(uncond, with_text, c["scale"].reshape(-1, 1, 1, 1))

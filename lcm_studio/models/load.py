@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lcm_studio.device import Placement, prepare
+from lcm_studio.models.backends import open_backend
+from lcm_studio.models.backends.memory import fitting, quantizer
 from lcm_studio.models.catalog import check_index, component_config, read_info
 from lcm_studio.models.families import FAMILIES
 from lcm_studio.models.files import called, one_sentence, read_header, read_json, weight_files
@@ -36,7 +38,13 @@ def load_folder(
     _, classes = check_index(folder)
     with quiet():
         parts = {
-            name: load_component(folder, name, class_name, placement)
+            name: load_component(
+                folder,
+                name,
+                class_name,
+                placement,
+                quantize=info.quantize if name == "unet" else "",
+            )
             for name, class_name in classes.items()
             if name not in ("scheduler", "image_encoder")
         }
@@ -58,8 +66,15 @@ def assemble(
     find_decoder: FindDecoder | None = None,
 ) -> LoadedModel:
     """A model of components that are in memory already (training validates with this)."""
+    backend = open_backend(placement)
     if info.kind == "cm":
-        return PixelModel(info=info, unet=parts["unet"], scheduler=scheduler, placement=placement)
+        return PixelModel(
+            info=info,
+            unet=parts["unet"],
+            scheduler=scheduler,
+            placement=placement,
+            backend=backend,
+        )
     from lcm_studio.models.codec import LatentCodec
     from lcm_studio.models.safety import safety_check
     from lcm_studio.models.text import TextEncoders
@@ -69,7 +84,7 @@ def assemble(
         path = find_decoder(name) if find_decoder is not None else Path(name)
         return load_autoencoder(path, placement)
 
-    codec = LatentCodec(parts["vae"], placement, load_decoder)
+    codec = LatentCodec(parts["vae"], placement, load_decoder, backend)
     if info.kind in FAMILIES:
         return TransformerModel(
             info=info,
@@ -96,6 +111,7 @@ def assemble(
         loras=LoraSwitch(parts),
         safety=safety_check(parts.get("safety_checker"), parts.get("feature_extractor"), placement),
         components=parts,
+        backend=backend,
     )
 
 
@@ -120,7 +136,9 @@ def quiet() -> Iterator[None]:
                 log.enable_progress_bar()
 
 
-def load_component(folder: Path, name: str, class_name: str, placement: Placement) -> Any:
+def load_component(
+    folder: Path, name: str, class_name: str, placement: Placement, *, quantize: str = ""
+) -> Any:
     """One component by its own `from_pretrained`, weights from safetensors only."""
     os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")
     path = folder / name
@@ -133,16 +151,21 @@ def load_component(folder: Path, name: str, class_name: str, placement: Placemen
             return part
     component_config(folder, name)
     files, variant = weight_files(path)
-    for file in files:
-        read_header(file)
+    parameters = sum(read_header(file).parameters for file in files)
+    more = fitting(parameters * placement.torch_dtype().itemsize, placement)
     with one_sentence(name, called(folder)):
+        if quantize:
+            more["quantization_config"] = quantizer(quantize)
         module = _class(name, class_name).from_pretrained(
             str(path),
             use_safetensors=True,
             variant=variant,
             local_files_only=True,
             dtype=placement.torch_dtype(),
+            **more,
         )
+        if "device_map" in more:  # accelerate has placed it
+            return module.eval().requires_grad_(False)
         return prepare(module, placement)
 
 

@@ -16,6 +16,7 @@ from lcm_studio.device import Placement
 from lcm_studio.maths.boundary import cm_scalings, edm_scalings
 from lcm_studio.maths.grids import cm_timesteps, karras_sigmas
 from lcm_studio.maths.karras import KarrasSchedule
+from lcm_studio.models.backends import Backend, Runner, first_output
 from lcm_studio.models.kinds import Kind
 from lcm_studio.models.protocol import Cond, Prompt
 from lcm_studio.spec.errors import BadRequest, ModelError
@@ -32,15 +33,24 @@ class PixelModel:
 
     latent = False
     local_decoder = True
+    preview_decoder = "default"
 
     def __init__(
-        self, *, info: ModelInfo, unet: Any, scheduler: Mapping[str, Any], placement: Placement
+        self,
+        *,
+        info: ModelInfo,
+        unet: Any,
+        scheduler: Mapping[str, Any],
+        placement: Placement,
+        backend: Backend | None = None,
     ) -> None:
         self.info = info
         self.unet = unet
         self.scheduler = dict(scheduler)
         self.schedule = KarrasSchedule.from_config(scheduler)
         self.placement = placement
+        self.backend = backend
+        self._run = Runner(unet, first_output, "the UNet", backend=backend)
 
     @property
     def device(self) -> str:
@@ -50,6 +60,11 @@ class PixelModel:
         """Pixel-space models have neither LoRAs nor decoders; raises ModelError where one is asked for."""
         if loras or decoder != "default":
             raise ModelError("pixel-space models take no LoRA and no decoder; remove them")
+
+    def close(self) -> None:
+        """Ends what a backend does beside the calls."""
+        if self.backend is not None:
+            self.backend.close()
 
     def sample_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """(C, H, W) of the picture itself."""
@@ -107,7 +122,7 @@ class PixelModel:
         if self.placement.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         time = (250.0 * t.double().log()).to(x.device, torch.float32)
-        pred = self.unet(x, time, class_labels=cond.tensors.get("labels"), return_dict=False)[0]
+        pred = self._run(x, time, class_labels=cond.tensors.get("labels"))
         x0 = c_out * pred.float() + c_skip * x_t
         clipped: Tensor = x0.clamp(-1, 1) if s.clip_denoised and self.info.consistency else x0
         return clipped

@@ -122,6 +122,11 @@ class Model(Network, Protocol):
     def local_decoder(self) -> bool: ...
     @property
     def device(self) -> str: ...
+    @property
+    def preview_decoder(self) -> str: ...
+
+    def close(self) -> None:
+        """Ends what runs beside the calls."""
 
     def sample_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """(C, H, W) that a picture of `width` x `height` pixels is sampled in."""

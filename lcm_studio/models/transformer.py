@@ -18,6 +18,7 @@ from lcm_studio.models.codec import LatentCodec
 from lcm_studio.models.families import FAMILIES, Family
 from lcm_studio.models.kinds import Kind, kind_of, row_of
 from lcm_studio.models.protocol import Cond, Prompt
+from lcm_studio.models.tiny import FAST
 from lcm_studio.models.weights import LoraSwitch
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
@@ -50,6 +51,7 @@ class TransformerModel:
         self.transformer = parts["transformer"]
         self.components = dict(parts)
         self.codec = codec
+        self.preview_decoder = FAST if codec.offer(FAST) else "default"
         self.scheduler = dict(scheduler)
         self.placement = placement
         self.loras = loras
@@ -76,6 +78,11 @@ class TransformerModel:
         """
         self.loras.use(loras)
         self.codec.use(decoder)
+
+    def close(self) -> None:
+        """Ends what a backend does beside the calls; it runs the codec alone."""
+        if self.codec.backend is not None:
+            self.codec.backend.close()
 
     def sample_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """(C, H, W) of the latents of a picture."""

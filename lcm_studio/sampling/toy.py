@@ -45,8 +45,13 @@ class GaussianToy:
             id="toy", path="", kind="cm", width=size, height=size, multiple=1, guidance="none"
         )
 
+    preview_decoder = "default"
+
     def use(self, *, loras: tuple[LoraSpec, ...] = (), decoder: str = "default") -> None:
         """Nothing to switch."""
+
+    def close(self) -> None:
+        """Nothing to end."""
 
     def sample_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """(3, H, W): the toy lives in pixels."""

@@ -26,6 +26,7 @@ class ModelInfo:
     `fitted`: the numbers of edits that were fitted to it (its edits.yaml). `examples`: prompts that it is good at. `glue`: words
     that its prompts may hold beside its vocabulary.
     `width`, `height`: native pixels; `multiple`: sizes are multiples of it.
+    `quantize`: the kind of number that the network's weights are kept in ("int8"), or as they are.
     `max_steps`: levels of its grid. `vocabulary`: groups of phrases that it was trained on, if it says so.
     """
 
@@ -60,6 +61,7 @@ class ModelInfo:
     kinds: tuple[str, ...] = ()
     eta: float | None = None
     note: str = ""
+    quantize: str = ""
 
     def guidance_for(self, task: str = "") -> float:
         """The guidance scale of a request that names none: of an edit by its task, of a new picture by ""."""
