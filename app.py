@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import ipaddress
 import os
+import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +28,12 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     p.add_argument("--dtype", default="auto", choices=("auto", "fp32", "fp16", "bf16"))
+    p.add_argument(
+        "--backend",
+        default="auto",
+        choices=("auto", "torch", "openvino", "compile"),
+        help="what runs the networks (default: OpenVINO on a CPU, torch.compile on a GPU, where installed)",
+    )
     p.add_argument(
         "--host", default="127.0.0.1", help="interface to listen on (default: this machine only)"
     )
@@ -76,6 +84,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of pictures that distillation jobs may read (repeatable)",
     )
+    p.add_argument(
+        "--mcp",
+        action="store_true",
+        help="offer tools to other programs by MCP, on this machine and with a token (LCM_STUDIO_MCP_TOKEN, else a fresh one)",
+    )
     net = p.add_mutually_exclusive_group()
     net.add_argument(
         "--offline",
@@ -116,13 +129,21 @@ def read_options(argv: list[str] | None = None) -> Options:
             ipaddress.ip_network(proxy, strict=False)
         except ValueError:
             p.error(f"--trusted-proxy {proxy}: give an address or a network, e.g. 10.0.0.0/8")
+    if args.mcp and importlib.util.find_spec("mcp") is None:
+        p.error("--mcp wants the package mcp; pip install -r requirements-mcp.txt")
+    token = os.environ.get("LCM_STUDIO_MCP_TOKEN") or secrets.token_urlsafe(32)
+    if args.mcp and not (len(token) >= 16 and token.isascii() and token.isprintable()):
+        p.error("LCM_STUDIO_MCP_TOKEN is too short or odd; use 16 plain characters or more")
     options = Options(
-        model=args.model, device=args.device, dtype=args.dtype, host=args.host, port=args.port,
+        model=args.model, device=args.device, dtype=args.dtype, backend=args.backend, host=args.host, port=args.port,
         users=users, allow_origins=tuple(args.allow_origin),
         trusted_proxies=tuple(args.trusted_proxy),
         queue_size=args.queue_size, outputs=args.outputs and args.outputs.expanduser().resolve(),
         data_dirs=tuple(folder.expanduser().resolve() for folder in args.data_dir), offline=args.offline,
+        mcp_token=token if args.mcp else None,
     )  # fmt: skip
+    if args.mcp and not options.local:
+        p.error(f"--mcp serves this machine only, and --host {args.host} others too; leave out one")
     if not options.local and not options.users and not args.insecure_no_auth:
         p.error(
             f"--host {args.host} lets other machines in: add --auth USER:PASS, "

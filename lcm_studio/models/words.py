@@ -76,6 +76,7 @@ def _overridden(info: ModelInfo, given: dict[str, Any]) -> ModelInfo:
         steps_default=int(given.get("steps", info.steps_default)),
         consistency=given.get("consistency", info.consistency) is True,
         note=str(given.get("note", info.note))[:500],
+        quantize=str(given.get("quantize", info.quantize))[:40],
     )
 
 

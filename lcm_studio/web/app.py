@@ -18,6 +18,7 @@ from lcm_studio.web.server.stops import Stops
 from lcm_studio.web.studio import Studio
 
 if TYPE_CHECKING:
+    import fastapi
     from starlette.types import ASGIApp
 
     from lcm_studio.engine import Engine
@@ -48,7 +49,6 @@ def build_app(engine_factory: Callable[[Options], Engine], options: Options) -> 
 def assemble(studio: Studio, lock: IO[str]) -> ASGIApp:
     """FastAPI with our routes in front, Gradio behind, and the guard around both."""
     import fastapi
-    import gradio as gr
 
     from lcm_studio.web.create.routes import live_routes
     from lcm_studio.web.distil.routes import job_routes
@@ -59,6 +59,7 @@ def assemble(studio: Studio, lock: IO[str]) -> ASGIApp:
     from lcm_studio.web.server.boundary import Boundary
     from lcm_studio.web.server.guard import Guard
     from lcm_studio.web.server.index import Index
+    from lcm_studio.web.server.mounting import mount, no_server_yet
     from lcm_studio.web.server.routes import STATIC, routes
     from lcm_studio.web.theme import theme
 
@@ -76,15 +77,28 @@ def assemble(studio: Studio, lock: IO[str]) -> ASGIApp:
     index = Index(api, STATIC)
     tabs = (*live_routes(studio), *edit_routes(studio), *job_routes(studio), *lab_routes(studio))
     api.router.routes.extend(routes(studio, tabs))
-    blocks = build_page(studio)
-    gr.mount_gradio_app(
-        api, blocks, path="/", server_name=studio.options.host, server_port=studio.options.port,
-        theme=theme(), footer_links=[], run_history=False,
-        show_error=True, max_file_size=studio.options.body_limit, ssr_mode=False, enable_monitoring=False,
-        pwa=False, mcp_server=False, favicon_path=str(STATIC / "icon.svg"),
+    if studio.options.mcp_token is not None:
+        mount_tools(api, studio)
+    with no_server_yet():
+        blocks = build_page(studio)
+    mount(
+        api, blocks, "/", server_name=studio.options.host, server_port=studio.options.port,
+        theme=theme(), max_file_size=studio.options.body_limit,
+        mcp_server=False, favicon_path=str(STATIC / "icon.svg"),
     )  # fmt: skip
     settle(blocks)
     return Guard(Boundary(index, studio.stops), studio.options)
+
+
+def mount_tools(api: fastapi.FastAPI, studio: Studio) -> None:
+    """Gradio's MCP server for the tools, apart from the page; in front of it, which takes every other path."""
+    from lcm_studio.web.server.guard import MCP_PATH
+    from lcm_studio.web.server.mounting import mount, no_server_yet
+    from lcm_studio.web.tools import build_tools
+
+    with no_server_yet():
+        tools = build_tools(studio)
+    mount(api, tools, MCP_PATH, mcp_server=True, max_file_size=studio.options.body_limit)
 
 
 def preload(studio: Studio, index: Index) -> None:
@@ -103,7 +117,7 @@ def engine_for(options: Options) -> Engine:
     from lcm_studio.engine import Engine, EngineConfig
 
     config = EngineConfig(
-        device=options.device, dtype=options.dtype, offline=options.offline,
+        device=options.device, dtype=options.dtype, backend=options.backend, offline=options.offline,
         queue_size=options.queue_size,
     )  # fmt: skip
     return Engine(config)

@@ -19,12 +19,13 @@ class Options:
     `users`: names and password hashes (`spec.passwords`); none: nobody signs in. `allow_origins`: further origins the page may be served under,
     e.g. https://studio.example. `trusted_proxies`: addresses or networks of reverse proxies whose
     X-Forwarded-For is believed. `body_limit`: bytes of one upload; `lora_limit`: of one LoRA file.
-    `data_dirs`: folders that jobs may read.
+    `data_dirs`: folders that jobs may read. `mcp_token`: opens /mcp to other programs; None = there is no /mcp.
     """
 
     model: str = BUNDLED_MODEL
     device: str = "auto"
     dtype: str = "auto"
+    backend: str = "auto"
     host: str = "127.0.0.1"
     port: int = 7860
     users: Mapping[str, str] = field(default_factory=dict)
@@ -37,6 +38,7 @@ class Options:
     body_limit: int = 64 * 1024 * 1024
     lora_limit: int = 1024 * 1024 * 1024
     preload: bool = True
+    mcp_token: str | None = None
 
     @property
     def local(self) -> bool:

@@ -6,6 +6,7 @@ routes open; so the guard is the outermost ASGI layer and knows nothing of route
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 import json
 import re
@@ -40,6 +41,7 @@ HEADERS = {
 DEVELOPERS = re.compile(r"/gradio_api/(dev/|(undo-)?vibe-|deep_link|monitoring|run-history/|runs)")
 SAFE = ("GET", "HEAD", "OPTIONS")
 LORA_PATH = "/studio/lora"
+MCP_PATH = "/mcp"
 RATE, BURST = 60.0, 240.0  # changing requests per second and at once, per client address
 
 
@@ -62,6 +64,7 @@ class Guard:
         self.limit = options.body_limit
         self.buckets = Buckets(rate=RATE, burst=BURST)
         self.login = Login(options.users) if options.users else None
+        self.mcp_token = options.mcp_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -74,13 +77,16 @@ class Guard:
             self.hosts.check(scope, headers)
             self.check_rate(scope)
             check_length(headers, limit)
-            if (
+            tools = scope["path"] == MCP_PATH or scope["path"].startswith(f"{MCP_PATH}/")
+            if tools:
+                self.check_token(headers)  # in place of signing in
+            elif (
                 scope["type"] == "http"
                 and self.login
                 and await self.login.answer(scope, receive, with_headers(send), headers)
             ):
                 return
-            if self.login:
+            if self.login and not tools:
                 user = self.login.known(headers, client(scope))
                 if not user:
                     raise Refusal(401, "Sign in first.")
@@ -93,6 +99,14 @@ class Guard:
             await self.pass_on(scope, receive, with_headers(send), limit)
         else:
             await self.app(scope, receive, send)
+
+    def check_token(self, headers: Mapping[str, str]) -> None:
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        if self.mcp_token is None:
+            raise Refusal(404, "There are no tools here; start the studio with --mcp.")
+        right = hmac.compare_digest(token.strip().encode(), self.mcp_token.encode())
+        if kind.lower() != "bearer" or not right:
+            raise Refusal(401, "The tools want the header Authorization: Bearer TOKEN.")
 
     def check_rate(self, scope: Scope) -> None:
         if scope.get("method") not in SAFE and not self.buckets.take(client(scope)):

@@ -31,6 +31,12 @@ def serve(options: Options) -> int:
     )  # fmt: skip
     server = uvicorn.Server(config)
     print(f"LCM Studio: http://{shown}:{options.port}  (Ctrl+C ends it)", flush=True)
+    if options.mcp_token is not None:
+        print(
+            f"MCP: http://{shown}:{options.port}/mcp/gradio_api/mcp/  "
+            f"with the header Authorization: Bearer {options.mcp_token}",
+            flush=True,
+        )
     server.run(sockets=[sock])
     return 0
 
