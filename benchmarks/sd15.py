@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,9 @@ def write_teacher(folder: Path, like: Path) -> Path:
     torch.manual_seed(0)
     shutil.copytree(like / "tokenizer", folder / "tokenizer")
     shutil.copytree(like / "scheduler", folder / "scheduler")
-    shutil.copy(like / "model_index.json", folder / "model_index.json")
+    index = json.loads((like / "model_index.json").read_text())
+    index["vae"] = ["diffusers", "AutoencoderKL"]
+    (folder / "model_index.json").write_text(json.dumps(index))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = CLIPTokenizer.from_pretrained(like / "tokenizer")
     with torch.device(device):

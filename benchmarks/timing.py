@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import platform
@@ -13,16 +14,19 @@ from typing import Any
 
 
 def alternate(
-    calls: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 1
+    calls: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    warmup: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of each call, `rounds` times in turn, so that a drifting machine hits all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(warmup + rounds):
         for name, call in calls.items():
-            started = time.perf_counter()
+            started = clock()
             call()
             if turn >= warmup:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
     return seconds
 
 
@@ -42,10 +46,18 @@ def machine() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "cpus_allowed": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "load": [round(value, 2) for value in os.getloadavg()],
-        "device": torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else platform.processor() or "cpu",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
     }
+
+
+def processor() -> str:
+    """The processor's name, and whether it multiplies bfloat16 matrices by itself."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or "cpu"
+    lines = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
+    return (lines or ["cpu"])[0] + (", amx_bf16" if "amx_bf16" in text else "")
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -58,14 +70,21 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def write(path: Path, title: str, parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def write(
+    path: Path, title: str, parts: Mapping[str, Sequence[Mapping[str, Any]]], *, command: str = ""
+) -> str:
     """Writes `path`.json and `path`.md, and returns the markdown."""
     said = {
         "title": title,
+        "command": command,
+        "date": datetime.date.today().isoformat(),
         "machine": machine(),
         **{k: list(map(dict, v)) for k, v in parts.items()},
     }
-    text = f"# {title}\n\n{json.dumps(said['machine'])}\n"
+    text = f"# {title}\n\n"
+    if command:
+        text += f"`{command}`, {said['date']}\n\n"
+    text += f"{json.dumps(said['machine'])}\n"
     for name, rows in parts.items():
         if rows:
             text += f"\n## {name}\n\n{table(rows)}\n"
