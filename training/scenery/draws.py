@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 
@@ -21,7 +23,7 @@ class Draws:
     def chance(self, p: float) -> bool:
         return bool(self.rng.random() < p)
 
-    def pick(self, weights: dict[str, float]) -> str:
+    def pick(self, weights: Mapping[str, float]) -> str:
         share = np.asarray(list(weights.values()), dtype=np.float64)
         edge = np.cumsum(share / share.sum())
         index = int(np.searchsorted(edge, self.rng.random(), side="right"))

@@ -43,7 +43,7 @@ def _birds(d: Draws, scene: Scene, weather: str) -> tuple[Bird, ...]:
     if scene.time == "night" or weather in ("rain", "snowfall") or d.chance(0.68):
         return ()
     x, y = d.real(0.2, 0.8), d.real(0.12, max(0.16, scene.horizon - 0.20))
-    flock = []
+    flock: list[Bird] = []
     for _ in range(d.integer(3, 6)):
         bird = Bird(
             x=round(x + d.real(-0.16, 0.16), 4), y=round(y + d.real(-0.05, 0.05), 4),

@@ -177,6 +177,7 @@ def messages(run: Iterator[Any]) -> Generator[bytes, None, None]:
 
 
 def of_event(event: Any) -> bytes | None:
+    words: dict[str, Any]
     match event:
         case events.Queued(position=position):
             return message("progress", {"share": 0, "text": f"{position} before you"})
