@@ -185,7 +185,7 @@ def _class(name: str, class_name: str) -> Any:
         from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 
         return StableDiffusionSafetyChecker
-    if name in ("unet", "transformer", "vae"):
+    if name in ("unet", "transformer", "vae") or class_name.startswith("Autoencoder"):
         import diffusers
 
         return getattr(diffusers, class_name)
