@@ -64,13 +64,19 @@ def test_a_sound_header(tmp_path: Path) -> None:
         struct.pack("<Q", 4) + b"\xff\xfe\xfd\xfc",
         struct.pack("<Q", 60_000) + b"[" * 60_000,
         pickle.dumps([1, 2, 3]) * 50,
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
     ],
 )
 def test_damaged_headers_are_refused(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(raw)
     with pytest.raises(ModelError, match="whole safetensors"):
+        read_header(path)
+
+
+def test_a_pointer_of_git_lfs_is_named_with_its_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(ModelError, match="pointer of git-lfs .* run git lfs pull there"):
         read_header(path)
 
 
