@@ -76,7 +76,7 @@ def test_damaged_headers_are_refused(tmp_path: Path, raw: bytes) -> None:
 def test_a_pointer_of_git_lfs_is_named_with_its_remedy(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    with pytest.raises(ModelError, match="pointer of git-lfs .* run git lfs pull there"):
+    with pytest.raises(ModelError, match=r"pointer of git-lfs .* run git lfs pull there"):
         read_header(path)
 
 
