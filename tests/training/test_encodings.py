@@ -134,7 +134,7 @@ class TestPosterior:
             if again:
                 shutil.rmtree(folder / "checkpoints" / "step-00000006")
                 last = trainer("lcd", folder, teachers / "sd-plain", data)
-                assert last.resume() and last.step == 3 and last.run()
+                assert last.resume() and last.state.step == 3 and last.run()
             ends.append([p.detach().clone() for p in last.state.parameters])
         assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
 
@@ -163,7 +163,11 @@ class TestTexts:
             recipe: Any = made.recipe
             for encoder in recipe.prompts.encoders:
                 encoder.register_forward_hook(lambda *call, calls=calls: calls.append(1))
-            losses.append([made.optimizer_step().item() for made.step in range(3)])
+            found = []
+            for number in range(3):
+                found.append(made.micro_step(made.batch(number)).item())
+                made.state.advance()
+            losses.append(found)
             assert bool(calls) == (how == "online")
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
@@ -351,22 +355,25 @@ class TestViews:
     ) -> None:
         data = {"path": str(pictures), "cache": str(tmp_path), "crop": "random", "latents": how}
         made: Any = trainer("lcd", tmp_path, teachers / "sdxl", data).recipe
-        at = draw(epoch=1, count=6)
-        batch = made.batch(at)
+        told: dict[str, torch.Tensor] = {}
+        for name in ("teacher", "student"):
+            getattr(made, name).register_forward_pre_hook(
+                lambda net, args, kwargs, name=name: told.update(
+                    {name: kwargs["added_cond_kwargs"]["time_ids"]}
+                ),
+                with_kwargs=True,
+            )
+        batch = made.batch(draw(epoch=1, count=6))
         originals = [Image.open(path).size for path in sorted(pictures.glob("*.png"))]
         assert batch["sizes"][:, :2].tolist() == [[h, w] for w, h in originals]
         for (w, h), (top, left) in zip(originals, batch["sizes"][:, 2:].tolist(), strict=True):
             scale = SIZE / min(w, h)
             assert 0 <= top <= h * scale - SIZE + 0.5 and 0 <= left <= w * scale - SIZE + 0.5
         assert batch["sizes"][:, 2:].any()
-        told: list[torch.Tensor] = []
-        made.teacher.register_forward_pre_hook(
-            lambda net, args, kwargs: told.append(kwargs["added_cond_kwargs"]["time_ids"]),
-            with_kwargs=True,
-        )
         made.loss(batch)
         wanted = torch.cat([batch["sizes"], torch.full((6, 2), float(SIZE))], 1)
-        assert torch.equal(told[0], torch.cat([wanted, wanted]))
+        assert torch.equal(told["teacher"], torch.cat([wanted, wanted]))
+        assert torch.equal(told["student"], wanted)
 
     def test_without_sizes_sdxl_is_told_of_a_whole_square(self) -> None:
         conditions = {"context": torch.zeros(2, 3, 4), "pooled": torch.zeros(2, 5)}
