@@ -149,7 +149,7 @@ def test_without_configs_the_remedy_is_named(tiny_models: Path, tmp_path: Path) 
         assert "single/" in end.message
         other = last(engine, model=str(vae))
         assert isinstance(other, Failed)
-        assert "no diffusion network" in other.message
+        assert "is an autoencoder; it goes into --decoder" in other.message
 
 
 @pytest.mark.parametrize("kind", ["sd", "lcm"])
