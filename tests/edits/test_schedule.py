@@ -91,10 +91,11 @@ class Plain:
             consistency=True, fitted=fitted,
         )  # fmt: skip
 
-    def grid(self, steps, timesteps=None, *, consistency=None):
-        return [
-            float(t) for t in timesteps or map(self.schedule.sigma_at, range(len(self.schedule)))
-        ]
+    def levels(self):
+        return [float(self.schedule.sigma_at(i)) for i in range(len(self.schedule))]
+
+    def grid(self, steps, timesteps=None, *, kind=None, size=None):
+        return [float(t) for t in timesteps or self.levels()]
 
     def sample_shape(self, width, height):
         return 4, height // 8, width // 8
