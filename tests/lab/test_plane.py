@@ -122,7 +122,10 @@ def test_every_sampler_arrives_at_the_data(name: str) -> None:
     moved, arrived = run(
         plane_data.distribution("pair"), sampler=name, evaluations=SHOWN[name].usual
     )
-    assert moved[0].frame.t == T_MAX and np.array_equal(moved[0].frame.x, start(1500, 3))
+    assert moved[0].frame.t == T_MAX
+    np.testing.assert_allclose(
+        moved[0].frame.x, start(1500, 3), rtol=2e-6
+    )  # float32, scaled and back
     assert moved[-1].frame.t == T_MIN and moved[-1].frame.evaluations == arrived.evaluations
     assert arrived.evaluations <= SHOWN[name].usual
     assert [m.clock for m in moved] == sorted(m.clock for m in moved)
@@ -138,7 +141,7 @@ def test_more_evaluations_come_nearer_to_the_exact_ends_and_a_higher_order_neare
     euler, heun = errors("ode-euler", (20, 40, 80)), errors("ode-heun", (21, 41, 81))
     assert all(after < 0.6 * before for before, after in itertools.pairwise(euler))
     assert all(after < 0.35 * before for before, after in itertools.pairwise(heun))
-    assert heun[2] < 0.1 * euler[2]
+    assert heun[2] < 0.2 * euler[2]  # at equal evaluations Heun has half of the steps
     moons = plane_data.distribution("moons")
     strict = plane.System(sampler="rk45", evaluations=1000, settings={"tolerance": 1e-6})
     *_, arrived = plane.sample(moons, (strict,), particles=300, seed=3)

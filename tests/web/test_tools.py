@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import app
+from lcm_studio.spec.passwords import single
 from lcm_studio.web.app import build_app
 from lcm_studio.web.options import Options
 from tests.web.fake_engine import FakeEngine
@@ -32,7 +33,7 @@ OWN = {
 def served() -> Iterator[Any]:
     from starlette.testclient import TestClient
 
-    options = Options(preload=False, mcp_token=TOKEN, auth=("ann", "secret"))
+    options = Options(preload=False, mcp_token=TOKEN, users=single("ann", "secret"))
     engine = FakeEngine(pace=0.001)
     with TestClient(build_app(lambda _: engine, options), base_url=BASE) as client:  # type: ignore[arg-type,return-value]
         yield client
