@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -130,6 +130,10 @@ def _sample(
         function = answers(mixture, system, learned)
         steps = frames(system.sampler, function, x, system.evaluations, system.settings, seed + 1)
         for frame in steps:
+            if (
+                last is None
+            ):  # all panels show the very same start, whatever scale a sampler works in
+                frame = replace(frame, x=x)
             clock = on_clock(system.sampler, frame, last, clock)
             last = frame
             yield Moved(system=index, frame=frame, clock=clock)
