@@ -40,6 +40,11 @@ class TeacherConfig(TrainConfig):
         description="folder of a teacher of this recipe to go on from; its UNet may have fewer "
         "latent channels than the autoencoder",
     )
+    adapt: bool = Field(
+        False,
+        description="start_from is a teacher of another autoencoder or of fewer words: keep the "
+        "weights inside its UNet and the words that it knows, begin the rest anew",
+    )
     prediction_type: str = Field("v_prediction", description="epsilon, v_prediction or sample")
     channels: tuple[int, ...] = Field((64, 112, 160), description="UNet widths, fine to coarse")
     layers_per_block: int = Field(1, ge=1, description="residual layers of a UNet block")
@@ -107,6 +112,52 @@ def continue_unet(unet: Any, old: Any) -> None:
         there[tuple(slice(n) for n in value.shape)] = value
 
 
+def adapt_unet(unet: Any, old: Any) -> None:
+    """Gives `unet` the weights of `old` but for those that read or write latents, which stay untrained.
+
+    The layout of a picture and the way words act on it are learned again far sooner from there than from
+    nothing, even where latents mean something else.
+    """
+    inside = {
+        name: value
+        for name, value in old.state_dict().items()
+        if not name.startswith(("conv_in.", "conv_out."))
+    }
+    state = unet.state_dict()
+    for name, value in inside.items():
+        if name not in state or state[name].shape != value.shape:
+            here = tuple(state[name].shape) if name in state else "nothing"
+            raise TrainingFault(
+                "config",
+                f"start_from: {name} is {tuple(value.shape)} there and {here} here; "
+                "give the same channels, layers_per_block and text_width",
+            )
+    unet.load_state_dict({**state, **inside})
+
+
+def adapt_text_encoder(text: Any, tokenizer: Any, old: Any, old_tokenizer: Any) -> None:
+    """Gives `text` the weights of `old`: tokens are matched by name, positions by number; others stay untrained."""
+    tables = ("token_embedding.weight", "position_embedding.weight")
+    state = text.state_dict()
+    ids, old_ids = tokenizer.get_vocab(), old_tokenizer.get_vocab()
+    shared = [(ids[token], old_ids[token]) for token in ids if token in old_ids]
+    for name, value in old.state_dict().items():
+        if name.endswith(tables[0]):
+            here, there = (torch.tensor(column) for column in zip(*shared, strict=True))
+            state[name][here] = value[there].to(state[name])
+        elif name.endswith(tables[1]):
+            length = min(len(value), len(state[name]))
+            state[name][:length] = value[:length]
+        elif name in state and state[name].shape != value.shape:
+            raise TrainingFault(
+                "config",
+                f"start_from: {name} of the text encoder is {tuple(value.shape)} there and "
+                f"{tuple(state[name].shape)} here; give the same text_width and text_layers",
+            )
+        elif name in state:
+            state[name].copy_(value)
+
+
 def make_tokenizer(folder: Path, words: tuple[str, ...], length: int) -> Any:
     """A CLIPTokenizer over `words` and the comma, written to `folder`."""
     from transformers import CLIPTokenizer
@@ -120,6 +171,14 @@ def scheduler_config(prediction_type: str) -> dict[str, Any]:
     return {**SCHEDULER, "prediction_type": prediction_type}
 
 
+def _must_be_model(root: Path) -> None:
+    if not (root / "model_index.json").is_file():
+        raise TrainingFault(
+            "missing_weights",
+            f"start_from={root} holds no model_index.json; give the output of a teacher run",
+        )
+
+
 class Teacher(LatentRecipe):
     """UNet and text encoder trained together on cached latents."""
 
@@ -131,24 +190,30 @@ class Teacher(LatentRecipe):
         c = self.config
         self.vae = load_vae(c.autoencoder, self.device)
         self.open_data()
-        if c.start_from:
-            self._go_on(Path(c.start_from))
-        else:
+        if not c.start_from:
             self._start()
+        elif c.adapt:
+            self._adapt(Path(c.start_from))
+        else:
+            self._go_on(Path(c.start_from))
         self.tokens = Tokens(self.tokenizer)
         self.text.to(self.device)
         self.placed(self.unet)
         self.schedule = NoiseSchedule.from_config(scheduler_config(c.prediction_type))
         return {"unet": self.unet, "text_encoder": self.text}
 
+    def _adapt(self, root: Path) -> None:
+        _must_be_model(root)
+        self._start()
+        with torch.no_grad():
+            adapt_unet(self.unet, open_part(root, "unet"))
+            old = open_part(root, "text_encoder"), open_part(root, "tokenizer")
+            adapt_text_encoder(self.text, self.tokenizer, *old)
+
     def _go_on(self, root: Path) -> None:
         from diffusers import UNet2DConditionModel
 
-        if not (root / "model_index.json").is_file():
-            raise TrainingFault(
-                "missing_weights",
-                f"start_from={root} holds no model_index.json; give the output of a teacher run",
-            )
+        _must_be_model(root)
         self.tokenizer = open_part(root, "tokenizer")
         self.text = open_part(root, "text_encoder").requires_grad_(True)
         old = open_part(root, "unet")
