@@ -25,6 +25,8 @@ class EditTask:
 
     `settings`: the class of its settings. `build`: its problem. `by_strength`: the user's strength sets its levels, so that a
     model has no numbers for it.
+    `strokes`: it starts from what was drawn over the picture, whose place may be its mask.
+    `hint`: what to do with it, in one line for the page.
     `bound`: the largest error of the known part that the finished file may show, of 255; None = reported only.
     """
 
@@ -38,6 +40,13 @@ class EditTask:
     takes: tuple[str, ...] = ()
     by_strength: bool = False
     bound: float | None = None
+    strokes: bool = False
+    hint: str = ""
+
+    @property
+    def paints_mask(self) -> bool:
+        """Whether a mask is painted or uploaded for it."""
+        return "mask" in (*self.needs, *self.takes) and not self.strokes
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -69,7 +78,7 @@ class EditSettings:
     eta: float | None = number(
         None,
         title="Fresh noise",
-        help="share of fresh noise at each level",
+        help="share of fresh noise at each level; 0 keeps the noise of the first",
         low=0,
         high=1,
         advanced=True,
@@ -77,7 +86,7 @@ class EditSettings:
     noise_scale: float | None = number(
         None,
         title="Noise scale",
-        help="noise put in, of what a level is told",
+        help="noise put in, of what the network is told of; less keeps more",
         low=0.1,
         high=1,
         advanced=True,
@@ -118,11 +127,20 @@ class Masked(EditSettings):
         low=-MOST_GROW,
         high=MOST_GROW,
         unit="px",
+        slider=(-64, 64),
     )
     feather: int = whole(
-        0, title="Feather", help="pixels of soft edge inside the mask", low=0, high=128, unit="px"
+        0,
+        title="Soft edge",
+        help="pixels of soft edge inside the mask",
+        low=0,
+        high=128,
+        unit="px",
+        slider=(0, 64),
     )
-    invert: bool = switch(False, title="Invert", help="swap what may change and what stays")
+    invert: bool = switch(
+        False, title="Invert the mask", help="swap what may change and what stays"
+    )
     context: float = number(
         0.5,
         title="Context",

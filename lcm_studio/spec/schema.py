@@ -29,6 +29,8 @@ class Setting:
 
     `default` None: what the task finds for itself. `low`, `high`: bounds, included. `choices`: of a choice; of a number,
     words that stand beside it ("auto"). `example`: how several numbers are written.
+    For the page: `slider` is the part of the range that a slider spans, in steps of `step`; `offers` are values to choose
+    from; `parts` name the numbers of several, which get a slider each; `start` is what the control starts with.
     """
 
     name: str = ""
@@ -43,6 +45,11 @@ class Setting:
     count: tuple[int, int] = (1, 50)
     example: str = ""
     advanced: bool = False
+    slider: tuple[float, float] | None = None
+    step: float = 0
+    offers: tuple[Any, ...] = ()
+    parts: tuple[str, ...] = ()
+    start: Any = None
 
     def read(self, value: Any) -> Any:
         """`value` as the setting's own type. Raises BadRequest with one sentence."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,44 +12,22 @@ import pytest
 
 from lcm_studio.cli import parser
 from lcm_studio.edits import TASKS, check, describe
-from lcm_studio.edits.task import EditSettings, EditTask
+from lcm_studio.edits.task import EditTask
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import Edit
-from lcm_studio.spec.schema import choice, number, numbers, read, settings_of, switch, text, whole
+from lcm_studio.spec.schema import read, settings_of
 from lcm_studio.spec.settings import to_settings
+from tests.edits.made_up import TASK, Ripples
 
 ROOT = Path(__file__).resolve().parents[2]
 INFO = ModelInfo(id="m", path="", kind="cm", width=16, height=16, multiple=1, guidance="none")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ripples(EditSettings):
-    """One of each kind."""
-
-    height: float = number(0.5, title="Height", help="how high they go", low=0.1, high=2, unit="px")
-    rings: int = whole(3, title="Rings", help="how many", low=1, high=9)
-    colour: str = choice("blue", title="Colour", help="of the water", choices=("blue", "green"))
-    label: str = text("", title="Label", help="written on it")
-    mirrored: bool = switch(False, title="Mirrored", help="from both sides")
-    at: tuple[float, ...] | None = numbers(
-        None, title="At", help="where", low=0, high=1, count=(2, 2), example="0.2, 0.8"
-    )
-
-
 @pytest.fixture
 def made_up(monkeypatch: pytest.MonkeyPatch) -> EditTask:
-    task = EditTask(
-        name="ripples",
-        title="Ripples",
-        help="waves on water",
-        known="nothing",
-        settings=Ripples,
-        build=lambda request, settings, model: pytest.fail("not asked for"),
-        by_strength=True,
-    )
-    monkeypatch.setitem(TASKS, task.name, task)
-    return task
+    monkeypatch.setitem(TASKS, TASK.name, TASK)
+    return TASK
 
 
 def arguments(*given: str) -> argparse.Namespace:

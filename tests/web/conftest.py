@@ -51,16 +51,16 @@ def free_port() -> int:
 
 
 class Server:
-    """app.py in a process of its own."""
+    """app.py, or another script with its flags, in a process of its own."""
 
-    def __init__(self, *flags: str, log: Path) -> None:
+    def __init__(self, *flags: str, log: Path, script: str = "app.py") -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self.log = log
         self.started = time.perf_counter()
         environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
         self.process = subprocess.Popen(
-            [sys.executable, "app.py", "--port", str(self.port), *flags],
+            [sys.executable, script, "--port", str(self.port), *flags],
             cwd=ROOT, env=environment, stdout=log.open("w"), stderr=subprocess.STDOUT,
         )  # fmt: skip
 
@@ -123,6 +123,11 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture
 def open_page(chromium: Any, server: Server) -> Iterator[Callable[..., Any]]:
     """Opens the studio as a new user; errors in the page's scripts fail the test."""
+    yield from opening(chromium, server)
+
+
+def opening(chromium: Any, server: Server) -> Iterator[Callable[..., Any]]:
+    """What `open_page` yields, for any server."""
     contexts, errors = [], []
 
     def opened(*, init_script: str = "", **options: Any) -> Any:

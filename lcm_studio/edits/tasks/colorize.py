@@ -75,4 +75,5 @@ TASK = EditTask(
     settings=Settings,
     build=build,
     bound=1.0,
+    hint="Give a grey picture colours.",
 )

@@ -31,9 +31,10 @@ class Settings(Relaxed):
 
     kernel: str = text(
         "gaussian:2",
-        title="Kernel",
+        title="Blur to undo",
         help="the blur, in pixels of the picture",
         example="gaussian:SIGMA or motion:LENGTH,ANGLE",
+        offers=("gaussian:1", "gaussian:2", "gaussian:3", "motion:9,0", "motion:9,30"),
     )
 
 
@@ -92,4 +93,5 @@ TASK = EditTask(
     known="the blurred picture",
     settings=Settings,
     build=build,
+    hint="Undo a blur.",
 )

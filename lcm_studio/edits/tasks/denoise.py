@@ -114,4 +114,5 @@ TASK = EditTask(
     known="the noisy picture, up to its noise",
     settings=Settings,
     build=build,
+    hint="Take the noise out.",
 )

@@ -46,4 +46,5 @@ TASK = EditTask(
     build=build,
     needs=("mask",),
     bound=0.0,
+    hint="Paint over what should change.",
 )

@@ -31,10 +31,16 @@ PATHS = ("slerp", "linear")
 class Settings(EditSettings):
     """What the path runs between, and how."""
 
-    frames: int = whole(9, title="Frames", help="with both ends", low=2, high=64)
+    frames: int = whole(9, title="Frames", help="with both ends", low=2, high=64, slider=(2, 32))
     path: str = choice("slerp", title="Path", help="between two samples", choices=PATHS)
     strength: float = number(
-        0.5, title="Strength", help="how far it leaves the pictures", low=0, high=1
+        0.5,
+        title="Strength",
+        help="how far it leaves the pictures",
+        low=0,
+        high=1,
+        slider=(0.05, 1),
+        step=0.05,
     )
     kind: str = choice("pictures", title="Between", help="what the ends are", choices=KINDS)
     prompt_b: str = text("", title="Last prompt", help="the last frame's prompt")
@@ -172,4 +178,5 @@ TASK = EditTask(
     takes=("image_b",),
     by_strength=True,
     bound=0.0,
+    hint="Go from one picture to another.",
 )

@@ -31,6 +31,10 @@ class Settings(Masked):
         count=(4, 4),
         unit="px",
         example="0, 0, 64, 0",
+        parts=("left", "top", "right", "bottom"),
+        start=(0, 0, 32, 0),
+        slider=(0, 512),
+        step=8,
     )
 
 
@@ -80,4 +84,5 @@ TASK = EditTask(
     build=build,
     takes=("mask",),
     bound=0.0,
+    hint="Add picture at the borders.",
 )

@@ -19,7 +19,13 @@ class Settings(Masked):
     """Those of a mask, and how far the strokes may be left."""
 
     strength: float = number(
-        0.6, title="Strength", help="how far the strokes are left, 1 forgets them", low=0, high=1
+        0.6,
+        title="Strength",
+        help="how far the picture may be left, 1 forgets it",
+        low=0,
+        high=1,
+        slider=(0.05, 1),
+        step=0.05,
     )
 
 
@@ -60,4 +66,6 @@ TASK = EditTask(
     takes=("mask",),
     by_strength=True,
     bound=0.0,
+    strokes=True,
+    hint="Draw; the words turn it into a picture.",
 )

@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 class Settings(Relaxed):
     """By how much, and how the picture was shrunk."""
 
-    scale: int = whole(4, title="Scale", help="times larger", low=2, high=8)
+    scale: int = whole(4, title="Enlarge", help="times larger", low=2, high=8, offers=(2, 3, 4, 8))
     operator: str = text(
-        "area", title="Shrunk by", help="how it was shrunk", example="area, bicubic or blur:SIGMA"
+        "area",
+        title="It was shrunk by",
+        help="how it was shrunk",
+        example="area, bicubic or blur:SIGMA",
+        offers=("area", "bicubic", "blur:1.0"),
     )
 
 
@@ -136,4 +140,5 @@ TASK = EditTask(
     build=build,
     takes=("mask",),
     bound=1.0,
+    hint="Make it 2 to 8 times as large.",
 )

@@ -23,13 +23,19 @@ from lcm_studio.web.server.picture_store import png
 from lcm_studio.web.studio import Studio
 
 
+def of_tool(tool: str) -> dict[str, Any]:
+    """What the canvas knows of a tool: its name, and whether a mask is painted for it."""
+    return {"tool": tool, "masks": TASKS[tool].paints_mask}
+
+
 def sheet(now: Desk, tool: str) -> dict[str, Any]:
     """The canvas's value for a desk and a tool."""
     if now.picture is None:
-        return {"tool": tool}
+        return of_tool(tool)
     height, width = now.picture.shape[:2]
     src = png(now.picture)  # exact: Live sends back what the canvas shows
-    return {"tool": tool, "src": src, "id": str(now.sheet), "width": width, "height": height}
+    size = {"width": width, "height": height}
+    return of_tool(tool) | {"src": src, "id": str(now.sheet)} | size
 
 
 def masked(now: Desk, tool: str) -> dict[str, Any]:
@@ -144,7 +150,7 @@ def wire_channels(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) 
 
 def wire_restore(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) -> None:
     """Settings from the history or a dropped PNG fill the tool and all of its controls."""
-    names = [*edit_form.NAMES, "randomize"]
+    names = [*edit_form.names(), "randomize"]
 
     def restore(settings: Any, now: Desk, model: str) -> dict[Any, Any]:
         try:
@@ -187,7 +193,7 @@ def wire_form(
             if name in fitted and name != "model":
                 updates[component] = {**updates.get(component, gr.update()), "value": fitted[name]}
         return updates | {
-            canvas: {"tool": tool},
+            canvas: of_tool(tool),
             current: info.id,
             c["note"]: views.note(" ".join(notes), "warning"),
         }

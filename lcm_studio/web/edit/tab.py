@@ -63,7 +63,7 @@ def build(studio: Studio) -> None:
     arrivals.wire_blank(studio, c, board.desk, board.canvas)
     arrivals.wire_channels(studio, c, board.desk, board.canvas)
     arrivals.wire_restore(studio, c, board.desk, board.canvas)
-    kept = {name: c[name] for name in (*edit_form.NAMES, "randomize", "model")}
+    kept = {name: c[name] for name in (*edit_form.names(), "randomize", "model")}
     parts.keep_form(TAB, kept)
     arrivals.wire_form(studio, c, kept, current, board.canvas)
     edit_api.add_endpoints(studio)
@@ -84,7 +84,7 @@ def build_board() -> Board:
 def paint_canvas() -> gr.HTML:
     """The canvas; static/edit/desk.js draws it."""
     return gr.HTML(
-        value={"tool": "inpaint"},
+        value=arrivals.of_tool("inpaint"),
         html_template='<div class="lcm-mount"></div>',
         js_on_load=(
             "import(new URL('studio/static/edit/desk.js', document.baseURI)).then("
@@ -98,7 +98,7 @@ def paint_canvas() -> gr.HTML:
 
 def wire_go(studio: Studio, c: Controls, board: Board) -> None:
     """Apply, variations, and the same edit at several numbers of steps."""
-    names = list(edit_form.NAMES)
+    names = list(edit_form.names())
     inputs = [*(c[n] for n in names), c["randomize"], c["model"], board.desk, board.painted]
     outputs = [board.stage, c["seed"], board.kept, board.film]
 

@@ -13,29 +13,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lcm_studio.edits import task_of
-from lcm_studio.edits.task import METHODS
 from lcm_studio.images import read_image
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import Edit, Priority
-from lcm_studio.spec.schema import settings_of
 from lcm_studio.web.create import values as form
+from lcm_studio.web.edit import fields
 
 if TYPE_CHECKING:
     from lcm_studio.spec.requests import Pixels
 
-NAMES = (
-    "tool", "prompt", "steps", "guidance", "seed", "grow", "feather", "invert", "only_strokes", "left", "top",
-    "right", "bottom", "scale", "operator", "sigma", "kernel", "strength", "frames", "path", "kind", "prompt_b",
-    "seed_b", "levels", "method", "eta", "noise_scale", "relax", "emphasis",
-)  # fmt: skip
-PER_LEVEL = ("levels", "relax")  # written as 0, 0, 0.3
-NUMBERS = ("eta", "noise_scale", "emphasis")  # 0 is a value; empty is the tool's own
-BORDERS = ("left", "top", "right", "bottom")
+REQUEST = ("tool", "prompt", "steps", "guidance", "seed", "only_strokes")
 MOST_UNDO = 20
 KEPT_BYTES = 128 * 2**20
 _sheets = itertools.count(1)
 ROUND_STROKES = 6  # pixels around strokes that may change with them
+
+
+def names() -> tuple[str, ...]:
+    """Every value of the form: the request's own, then the settings of all tasks."""
+    return (*REQUEST, *fields.names())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,7 +138,8 @@ def to_request(
     priority: Priority = "normal",
 ) -> Edit:
     """The request of the tab. Raises BadRequest with one sentence."""
-    tool = task_of(str(said.get("tool"))).name
+    task = task_of(str(said.get("tool")))
+    tool = task.name
     layers = _layers(painted)
     if layers.get("sheet", desk.sheet) not in (0, desk.sheet):
         desk = desk.back_to(layers["sheet"])  # undo has shown it, and its message is on the way
@@ -154,9 +152,9 @@ def to_request(
         layers.get("mask") != "uploaded"
     ):  # the canvas shows the file as it is until somebody paints on it
         mask = None
-        if layers.get("mask") and tool in ("inpaint", "outpaint", "superres"):
+        if layers.get("mask") and task.paints_mask:
             mask = alpha_of(picture_of(layers["mask"]), *image.shape[:2])
-    if tool == "sketch" and layers.get("strokes"):
+    if task.strokes and layers.get("strokes"):
         strokes = picture_of(layers["strokes"])
         if strokes.shape[2] == 4:
             if said.get("only_strokes"):
@@ -166,7 +164,7 @@ def to_request(
         task=tool,
         image=image,
         image_b=desk.second if tool == "interpolate" else None,
-        mask=mask if tool in ("inpaint", "outpaint", "superres", "sketch") else None,
+        mask=mask if task.paints_mask or task.strokes else None,
         options=options(tool, said),
         prompt=form.text(said, "prompt"),
         steps=form.whole(said, "steps"),
@@ -197,23 +195,9 @@ def _layers(painted: str) -> dict[str, Any]:
 
 def options(tool: str, said: Mapping[str, Any]) -> dict[str, Any]:
     """The options of one tool, from a form that holds those of all."""
-    out: dict[str, Any] = {}
-    for name in task_of(tool).options:
-        if name in said and name not in PER_LEVEL and said[name] not in (None, "", False):
-            out[name] = said[name]
-    if tool == "outpaint":
-        out["borders"] = [form.whole(said, side) for side in BORDERS]
-    if tool == "sketch" and said.get("only_strokes"):
+    out = fields.options(tool, said)
+    if task_of(tool).strokes and said.get("only_strokes"):
         out.setdefault("grow", ROUND_STROKES)
-    if said.get("method") not in (None, "", "default"):
-        out["method"] = said["method"]
-    for name in NUMBERS:
-        if form.filled(said.get(name)):
-            out[name] = form.typed(said[name])
-    for name in PER_LEVEL:
-        words = form.filled(said.get(name)).replace(";", ",")
-        if words and name in (s.name for s in settings_of(task_of(tool).settings)):
-            out[name] = [part.strip() for part in words.split(",") if part.strip()]
     return out
 
 
@@ -223,31 +207,11 @@ def from_settings(said: object) -> dict[str, Any]:
         raise BadRequest("these settings are no edit's; drop a PNG that an edit has written")
     tool = task_of(said["task"]).name
     given = said.get("options")
-    given = given if isinstance(given, Mapping) else {}
-    known: dict[str, Any] = {"tool": tool, "randomize": False, "levels": "", "method": "default"}
-    known |= {
-        "eta": "",
-        "noise_scale": "",
-        "relax": "",
-        "emphasis": "",
-        "grow": 0,
-        "feather": 0,
-        "invert": False,
-        "only_strokes": False,
-    }
+    known: dict[str, Any] = {"tool": tool, "randomize": False, "only_strokes": False}
     for name in ("prompt", "steps", "guidance", "seed"):
         if said.get(name) is not None:
             known[name] = said[name]
-    known |= {name: value for name, value in given.items() if name in NAMES}
-    if known["method"] not in METHODS:  # one that there was once
-        known["method"] = "default"
-    for name in PER_LEVEL:
-        if isinstance(given.get(name), list | tuple):
-            known[name] = ", ".join(str(v) for v in given[name])
-    borders = given.get("borders")
-    if isinstance(borders, list | tuple) and len(borders) == len(BORDERS):
-        known |= dict(zip(BORDERS, borders, strict=True))
-    return known
+    return known | fields.from_options(given if isinstance(given, Mapping) else {})
 
 
 def read_out(fidelity: Mapping[str, Any], timing: Mapping[str, float], bound: float | None) -> str:

@@ -9,13 +9,13 @@ import { Result } from "./result.js";
 import { live } from "./sketch.js";
 import { View } from "./view.js";
 
-const MASKED = ["inpaint", "outpaint", "superres"];
 const GAP = 0.04; // between two pictures side by side, of the first one's width
 
 class Desk {
   constructor(tab, root) {
     this.tab = tab;
     this.tool = "inpaint";
+    this.masks = true;
     this.look_ = "picture";
     this.layers = new Layers(tab);
     this.pens = new Pens(this);
@@ -49,7 +49,7 @@ class Desk {
     addEventListener("pagehide", () => this.keep());
   }
 
-  // ---- what Gradio sends: {tool, id, src, width, height, mask} ----
+  // ---- what Gradio sends: {tool, masks, id, src, width, height, mask} ----
 
   async take(value) {
     if (!value) return;
@@ -58,6 +58,7 @@ class Desk {
       this.keepSoon();
       if (value.tool === "sketch" && this.look_ === "picture" && this.result.value) this.look("beside");
     }
+    if ("masks" in value) this.masks = value.masks;
     this.paper.dataset.tool = this.tool;
     if (value.src && value.id !== this.id) await this.open(value);
     if (value.mask && this.layers.uploaded !== value.mask.id) await this.takeMask(value.mask);
@@ -224,7 +225,7 @@ class Desk {
     result.node.style.height = `${place[1]}px`;
     result.node.style.left = beside ? `${size[0] * (1 + GAP)}px` : "0";
     if (!empty) this.view.show(...(beside ? [size[0] * (1 + GAP) + place[0], Math.max(size[1], place[1])] : alone ? place : size));
-    this.bar.follow({ paints: MASKED.includes(this.tool) || this.tool === "sketch", masks: MASKED.includes(this.tool), sketching: this.tool === "sketch", view: this.box.dataset.look, result: Boolean(result.value), empty });
+    this.bar.follow({ paints: this.masks || this.tool === "sketch", masks: this.masks, sketching: this.tool === "sketch", view: this.box.dataset.look, result: Boolean(result.value), empty });
     const what = { picture: "the picture", result: "the result", split: "picture and result, divided", beside: "picture and result side by side" }[this.box.dataset.look];
     this.box.ariaLabel = empty ? "Canvas: empty" : `Canvas: ${what}, ${shown[0]} by ${shown[1]} pixels`;
     this.outline();
@@ -353,7 +354,7 @@ class Desk {
   // What was painted, for the server: data URLs, empty where nothing was.
   sent() {
     const mask = this.layers.uploaded ? "uploaded" : this.layers.url(this.layers.mask);
-    return JSON.stringify({ sheet: Number(this.id) || 0, mask: MASKED.includes(this.tool) ? mask : "", strokes: this.tool === "sketch" ? this.layers.url(this.layers.strokes) : "" });
+    return JSON.stringify({ sheet: Number(this.id) || 0, mask: this.masks ? mask : "", strokes: this.tool === "sketch" ? this.layers.url(this.layers.strokes) : "" });
   }
 }
 

@@ -23,13 +23,15 @@ const PATHS = {
   interpolate: "M4 6h6v6H4zM14 12h6v6h-6zM10 9h4a3 3 0 0 1 3 3",
 };
 
+const PLAIN = "M12 7a5 5 0 1 0 0 10 5 5 0 0 0 0-10z"; // of a tool that brings no drawing
+
 export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
   svg.setAttribute("aria-hidden", "true");
   svg.classList.add("lcm-icon");
   const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  path.setAttribute("d", PATHS[name]);
+  path.setAttribute("d", PATHS[name] || PLAIN);
   svg.append(path);
   return svg;
 }
