@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lcm_studio import bundled
 from lcm_studio.jobs.config import load_config
 
 LR_SCHEDULES = (
@@ -189,4 +190,8 @@ def preset(recipe: str, name: str) -> dict[str, Any]:
     if name not in presets(recipe):
         there = ", ".join(presets(recipe)) or "none"
         raise ValueError(f"preset={name!r} of {recipe} is unknown; there are: {there}")
-    return load_config(PRESETS / f"{recipe}-{name}.yaml")
+    fields = load_config(PRESETS / f"{recipe}-{name}.yaml")
+    for field, value in fields.items():
+        if isinstance(value, str) and value.startswith("assets/"):
+            fields[field] = str(bundled.ASSETS / value.removeprefix("assets/"))
+    return fields

@@ -1,4 +1,4 @@
-"""python -m lcm_studio: the same requests from a shell."""
+"""`python -m lcm_studio`, or `lcm-studio` where it is installed: the same requests from a shell."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from lcm_studio import __version__
 from lcm_studio.spec.errors import StudioError
 
 COMMANDS = ("generate", "edit", "lab", "models", "doctor", "data", "jobs", "users")
+# The door beside this one; by name, since neither floor imports the other.
+PAGE = "lcm_studio.web.flags"
 
 
 def parser() -> argparse.ArgumentParser:
     """All subcommands that are there; `args.run` carries one out."""
     top = argparse.ArgumentParser(
-        prog="python -m lcm_studio",
+        prog="lcm-studio" if Path(sys.argv[0]).stem == "lcm-studio" else "python -m lcm_studio",
         description="A workbench for consistency models: generate, edit without training, distil.",
     )
     top.add_argument("--version", action="version", version=f"lcm_studio {__version__}")
     sub = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in COMMANDS:
-        module = f"lcm_studio.cli.{name}"
+    for module in (PAGE, *(f"lcm_studio.cli.{name}" for name in COMMANDS)):
         if importlib.util.find_spec(module) is not None:
             importlib.import_module(module).add_parser(sub)
     return top

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lcm_studio import bundled
 from lcm_studio.engine.line import Places
 from lcm_studio.engine.registry import Registry
 from lcm_studio.engine.validate import check_request, check_texts
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from lcm_studio.models.load import LoadedModel
 
 WARM_PARAMETERS = 100_000_000
-BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "models"
 
 
 def never() -> bool:
@@ -40,7 +40,7 @@ def never() -> bool:
 def default_folders() -> tuple[Path, ...]:
     """The bundled models, then the folders of LCM_STUDIO_MODELS (separated as in PATH)."""
     extra = os.environ.get("LCM_STUDIO_MODELS", "")
-    return (BUNDLED, *(Path(part).expanduser() for part in extra.split(os.pathsep) if part))
+    return (bundled.MODELS, *(Path(part).expanduser() for part in extra.split(os.pathsep) if part))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from lcm_studio import bundled
 from lcm_studio.jobs.layout import JobFolder
 from lcm_studio.spec.errors import BadRequest
 
@@ -126,11 +127,11 @@ def rooted(config: Mapping[str, Any], base: Path, cache: Path) -> dict[str, Any]
         value = place.get(key)
         if not isinstance(value, str) or not value or "\0" in value or Path(value).is_absolute():
             continue
-        bundled = project_root() / "assets" / "models" / value
+        shipped = bundled.MODELS / value.removeprefix("assets/models/")
         if (base / value).exists() or key == "cache" or "{" in value:
             place[key] = str(base / value)
-        elif key in WEIGHTS and bundled.is_dir():
-            place[key] = str(bundled)
+        elif key in WEIGHTS and shipped.is_dir():
+            place[key] = str(shipped)
     return found
 
 

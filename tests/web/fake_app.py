@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import app as flags
+from lcm_studio.web import flags
 from lcm_studio.web.server import serve as server
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import app
 from lcm_studio.edits import TASKS
+from lcm_studio.web import flags
 from tests.edits.made_up import TASK
 
 if __name__ == "__main__":
     TASKS[TASK.name] = TASK
-    sys.exit(app.main())
+    sys.exit(flags.main())

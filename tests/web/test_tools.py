@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import app
 from lcm_studio.spec.passwords import single
+from lcm_studio.web import flags
 from lcm_studio.web.app import build_app
 from lcm_studio.web.options import Options
 from tests.web.fake_engine import FakeEngine
@@ -151,22 +151,22 @@ def test_without_the_flag_there_is_nothing(client: Any) -> None:
 
 def test_the_flag(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("LCM_STUDIO_MCP_TOKEN", raising=False)
-    assert app.read_options([]).mcp_token is None
-    fresh = {app.read_options(["--mcp"]).mcp_token for _ in range(2)}
+    assert flags.read_options([]).mcp_token is None
+    fresh = {flags.read_options(["--mcp"]).mcp_token for _ in range(2)}
     assert len(fresh) == 2 and all(token and len(token) >= 40 for token in fresh)
     monkeypatch.setenv("LCM_STUDIO_MCP_TOKEN", TOKEN)
-    assert app.read_options(["--mcp"]).mcp_token == TOKEN
+    assert flags.read_options(["--mcp"]).mcp_token == TOKEN
     monkeypatch.setenv("LCM_STUDIO_MCP_TOKEN", "short")
-    for flags, words in (
+    for given, words in (
         (["--mcp"], "16 plain characters"),
         (["--mcp", "--host", "0.0.0.0", "--auth", "a:b"], "LCM_STUDIO_MCP_TOKEN"),
     ):
         with pytest.raises(SystemExit):
-            app.read_options(flags)
+            flags.read_options(given)
         assert words in capsys.readouterr().err
     monkeypatch.delenv("LCM_STUDIO_MCP_TOKEN")
     with pytest.raises(SystemExit):
-        app.read_options(["--mcp", "--host", "0.0.0.0", "--auth", "a:b"])
+        flags.read_options(["--mcp", "--host", "0.0.0.0", "--auth", "a:b"])
     assert "this machine only" in capsys.readouterr().err
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from lcm_studio import bundled
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.events import Done
 from lcm_studio.spec.requests import Edit
@@ -25,8 +25,6 @@ from lcm_studio.web.edit.controls import TAB, Controls
 from lcm_studio.web.edit.values import Desk
 from lcm_studio.web.server.stops import owner_of
 from lcm_studio.web.studio import Studio
-
-EXAMPLES = Path(__file__).resolve().parents[3] / "assets" / "examples"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +45,7 @@ def build(studio: Studio) -> None:
     catalog = [model.id for model in studio.engine.catalog()]
     with gr.Row(elem_classes="lcm-split lcm-edit"):
         with gr.Column(elem_classes="lcm-left", scale=3, min_width=320):
-            c = edit_controls.build_files(EXAMPLES)
+            c = edit_controls.build_files(bundled.EXAMPLES)
             board = build_board()
             parts.history(TAB)
         with gr.Column(elem_classes="lcm-right", scale=2, min_width=320):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import app
 from lcm_studio.spec.passwords import matches
+from lcm_studio.web import flags
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -27,7 +27,7 @@ def seconds(*command: str) -> float:
 
 
 def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
-    code = "import sys, app; app.parser().format_help(); print([m for m in ('gradio', 'torch', 'numpy') if m in sys.modules])"
+    code = "import sys; from lcm_studio.web import flags; flags.parser().format_help(); print([m for m in ('gradio', 'torch', 'numpy') if m in sys.modules])"
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -36,7 +36,7 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "flags, words",
+    "given, words",
     [
         (["--host", "0.0.0.0"], "--insecure-no-auth"),
         (["--auth", "ann"], "users' file"),
@@ -48,10 +48,10 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
     ],
 )
 def test_flags_that_do_not_fit_are_one_sentence(
-    flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
+    given: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        app.read_options(flags)
+        flags.read_options(given)
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert words in said and "Traceback" not in said
@@ -59,9 +59,9 @@ def test_flags_that_do_not_fit_are_one_sentence(
 
 def test_flags_become_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LCM_STUDIO_AUTH", raising=False)
-    plain = app.read_options([])
+    plain = flags.read_options([])
     assert plain.local and plain.offline and not plain.users and plain.free_paths
-    told = app.read_options(
+    told = flags.read_options(
         [
             "--host",
             "0.0.0.0",
@@ -79,7 +79,7 @@ def test_flags_become_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert matches("s:ecret", told.users["ann"]) and not told.offline and told.outputs == tmp_path
     assert not told.local and told.free_paths and told.queue_size == 3
     assert told.trusted_proxies == ("10.0.0.0/8",)
-    assert not app.read_options(["--host", "0.0.0.0", "--insecure-no-auth"]).free_paths
+    assert not flags.read_options(["--host", "0.0.0.0", "--insecure-no-auth"]).free_paths
 
 
 def test_a_taken_port_is_one_sentence() -> None:

@@ -63,7 +63,7 @@ def test_short_passwords_and_odd_names_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_flag_takes_a_pair_or_a_file(tmp_path: Path) -> None:
-    from app import users_of
+    from lcm_studio.web.flags import users_of
 
     add_user(tmp_path / "users", "ada", "a long one")
     assert list(users_of(str(tmp_path / "users"))) == ["ada"]
