@@ -65,8 +65,10 @@ def filmed(
 ) -> Generator[Any, None, Filmed]:
     """The events of one system, then what it made. Raises StudioError or lanes.Ended."""
     check_frames(frames)
-    request = generate_of(conditions, system)
-    warnings = engine.validate(request)
+    asked = generate_of(conditions, system)
+    warnings = engine.validate(asked)
+    request = engine.resolved(asked)[0]
+    assert isinstance(request, Generate)
 
     def make(model: LoadedModel, show: Show) -> Generator[Ask, Any, Any]:
         return _session(request, model, show, index, frames)
@@ -81,7 +83,7 @@ def filmed(
         evaluations=outcome.evaluations,
         seconds=outcome.seconds,
         frames=shown,
-        settings=to_settings(request, info, width=image.shape[1], height=image.shape[0]),
+        settings=to_settings(asked, info, width=image.shape[1], height=image.shape[0]),
         warnings=(*warnings, *more),
         flagged=flagged,
     )
@@ -93,16 +95,26 @@ def _session(
     """(picture, flagged, frames shown, warnings); frames are shown on the way."""
     from lcm_studio.engine.generate import blacken
     from lcm_studio.maths.pixels import to_pixels
-    from lcm_studio.sampling import Check, Decode, Embed, SeededNoise, plan, recorded, steps_of
+    from lcm_studio.sampling import (
+        Check,
+        Decode,
+        Embed,
+        SeededNoise,
+        by_seed,
+        plan,
+        recorded,
+        steps_of,
+    )
 
     width, height = request.width or model.info.width, request.height or model.info.height
     settled = plan(request, model, width, height)
     cond = yield Embed((settled.prompt,))
+    cond = yield from by_seed(cond, settled, model, (request.seed,))
     noise = SeededNoise((request.seed,), settled.shape, device=model.device)
     warnings: list[str] = []
     steps = steps_of(
         settled.sampler,
-        model.schedule.prior(noise.draw()),
+        settled.way.start(noise.draw(), model.schedule, settled.levels[0]),
         settled.levels,
         cond,
         schedule=model.schedule,
@@ -110,6 +122,7 @@ def _session(
         settings=settled.settings,
         evaluations=settled.evaluations,
         warnings=warnings,
+        way=settled.way,
     )
     camera = Camera(model, show, system=system, frames=frames, total=settled.evaluations)
     latents = yield from recorded(steps, camera)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,34 @@ from lcm_studio.spec.lab import (
     Traced,
     TracePoint,
 )
+from tests import tiny_flow
 
 TEACHER, STUDENT = "sd-plain", "lcm"
 COMMON: dict[str, Any] = {"prompt": "sunset", "seed": 5}
 
 
+# a folder's name says what kind of student it is; of each way to start and to go on one
+KINDS = {
+    "sd-lightning-4step": "sd-15", "sd-turbo": "sd-15", "tcd": "sd-15", "dmd2": "sd-15",
+    "flux-schnell": "flux", "sd3-turbo": "sd3", "sana": "sana",
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
-def engine(tiny_models: Path, bundled: Path) -> Iterator[Engine]:
-    with Engine(EngineConfig(models_dirs=(tiny_models, bundled), device="cpu", keep=4)) as engine:
+def kinds(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("kinds")
+    for name, kind in KINDS.items():
+        if kind == "sd-15":
+            shutil.copytree(tiny_models / kind, root / name)
+        else:
+            tiny_flow.save(kind, root / name)
+    return root
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_models: Path, kinds: Path, bundled: Path) -> Iterator[Engine]:
+    folders = (tiny_models, kinds, bundled)
+    with Engine(EngineConfig(models_dirs=folders, device="cpu", keep=4)) as engine:
         yield engine
 
 
@@ -68,6 +89,23 @@ def test_a_film_shows_the_way_to_the_picture_of_the_same_request(
     plain = list(engine.run(generate_of(Film(**COMMON), system)))[-1]
     assert np.array_equal(done.image, plain.images[0])
     assert done.evaluations == plain.timing["evaluations"]
+
+
+@pytest.mark.parametrize("sampler", ["auto", "consistency"])
+@pytest.mark.parametrize("model", ["lcm", "cm", "cm-class", *KINDS])
+def test_a_film_of_every_kind_of_model_ends_in_its_picture(
+    engine: Engine, model: str, sampler: str
+) -> None:
+    """Each starts from its own noise and goes to the next level in its own way."""
+    system = System(model=model, sampler=sampler, evaluations=4)
+    done = list(lab.film(engine, Film(**COMMON, system=system, frames=4)))[-1]
+    plain = list(engine.run(generate_of(Film(**COMMON), system)))[-1]
+    if isinstance(plain, Failed):
+        assert isinstance(done, Failed) and done.message == plain.message
+        assert model in ("flux-schnell", "sd3-turbo") and "straight" in done.message
+        return
+    assert isinstance(done, Filmed), done
+    assert np.array_equal(done.image, plain.images[0])
 
 
 def test_without_frames_there_are_none(engine: Engine) -> None:

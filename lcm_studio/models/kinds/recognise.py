@@ -158,7 +158,11 @@ def resolve(request: Sampling, info: ModelInfo, memory: Memory | None = None) ->
     own = row_of(info)
     if request.sampler == "ddim" and own.name != "plain" and "plain" in info.kinds:
         return as_kind(info, kind_of("plain"), by="your choice of a sampler")
-    if request.sampler == "consistency" and not own.boundary and own.name != "cm":
+    if request.sampler == "consistency" and own.way != "renoise":
+        if own.way == "euler" and own.spacing == "flow":
+            raise BadRequest(
+                f"sampler='consistency': {info.id} is a flow model, which follows straight paths; use sampler auto"
+            )
         return as_kind(info, kind_of("lcm-lora"), by="your choice of a sampler")
     if own.name in ("lcm", "cm", "sana-sprint"):
         return info
