@@ -30,6 +30,7 @@ class TextEncoders:
         self.keep = keep
         self._kept: OrderedDict[Hashable, dict[str, Tensor]] = OrderedDict()
         self._lock = threading.Lock()
+        self._tokenizing = threading.Lock()  # padding and truncation are state of a tokenizer
 
     def encode(
         self, text: str, *, state: Hashable = (), negative: bool = False
@@ -58,13 +59,14 @@ class TextEncoders:
         double = len(self.pairs) == 2
         hidden, pooled = [], None
         for tokenizer, encoder in self.pairs:
-            ids = tokenizer(
-                text,
-                padding="max_length",
-                max_length=tokenizer.model_max_length,
-                truncation=True,
-                return_tensors="pt",
-            )
+            with self._tokenizing:
+                ids = tokenizer(
+                    text,
+                    padding="max_length",
+                    max_length=tokenizer.model_max_length,
+                    truncation=True,
+                    return_tensors="pt",
+                )
             mask = None
             if getattr(encoder.config, "use_attention_mask", False):
                 mask = ids.attention_mask.to(self.placement.device)
@@ -87,6 +89,7 @@ class TextEncoders:
     def truncated(self, text: str) -> str:
         """What the tokenizer cuts off at its end, decoded; empty where the text fits."""
         tokenizer = self.pairs[0][0]
-        ids = tokenizer(text, truncation=False, verbose=False).input_ids
+        with self._tokenizing:
+            ids = tokenizer(text, truncation=False, verbose=False).input_ids
         most = tokenizer.model_max_length
         return "" if len(ids) <= most else str(tokenizer.decode(ids[most - 1 : -1])).strip()

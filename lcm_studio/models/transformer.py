@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +34,7 @@ MIDDLE = 1.3  # its second level, with two steps alone
 class TransformerModel:
     """f(x_t, t, cond) of a transformer between stock diffusers' text encoding and an autoencoder.
 
-    Not thread-safe by itself: the engine's lane is the only caller.
+    Not thread-safe by itself but for `truncated`: the engine's lane is the only caller.
     """
 
     latent = True
@@ -61,6 +63,9 @@ class TransformerModel:
         )
         self._pipe = self.family.pipeline(parts, scheduler)
         self._texts: OrderedDict[Hashable, dict[str, Tensor]] = OrderedDict()
+        # truncation is state of a tokenizer, and the lane encodes while requests are checked: these have their own
+        self._counter: Any = None
+        self._counting = threading.Lock()
 
     @property
     def device(self) -> str:
@@ -190,8 +195,11 @@ class TransformerModel:
 
     def truncated(self, text: str) -> str:
         """The part of `text` that the tokenizer cuts off, or nothing."""
-        tokenizer = self.family.tokenizer(self._pipe)
-        ids = tokenizer(text, truncation=False, verbose=False).input_ids
+        with self._counting:
+            if self._counter is None:
+                self._counter = copy.deepcopy(self.family.tokenizer(self._pipe))
+            tokenizer = self._counter
+            ids = tokenizer(text, truncation=False, verbose=False).input_ids
         most = self.family.tokens
         return "" if len(ids) <= most else str(tokenizer.decode(ids[most - 1 : -1])).strip()
 
