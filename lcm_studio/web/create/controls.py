@@ -11,8 +11,8 @@ from lcm_studio.models.kinds import kind_of
 from lcm_studio.spec import limits
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.models import ModelInfo
-from lcm_studio.spec.samplers import NAMES
 from lcm_studio.web import inputs, parts
+from lcm_studio.web.create import samplers
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.examples import examples
 from lcm_studio.web.create.fit import (
@@ -134,7 +134,7 @@ def build_main(info: ModelInfo) -> Controls:
 
 
 def build_advanced(studio: Studio, info: ModelInfo) -> Controls:
-    """Model, decoder, LoRAs, explicit timesteps."""
+    """Model, decoder, LoRAs, sampler with its settings, explicit timesteps."""
     c: Controls = {}
     catalog = [model.id for model in studio.engine.catalog()]
     more = (
@@ -145,7 +145,9 @@ def build_advanced(studio: Studio, info: ModelInfo) -> Controls:
         allow_custom_value=True, elem_id=f"{TAB}-model",
     )  # fmt: skip
     c["about"] = parts.mount("about", TAB, value=about(info))
-    with gr.Accordion("More: decoder, LoRAs, timesteps", open=False, elem_id=f"{TAB}-advanced"):
+    with gr.Accordion(
+        "More: decoder, LoRAs, sampler, timesteps", open=False, elem_id=f"{TAB}-advanced"
+    ):
         c["decoder"] = gr.Dropdown(
             choices=list(dict.fromkeys(("default", *studio.engine.decoders()))), value="default", label="Decoder",
             info="A tiny autoencoder decodes faster.", allow_custom_value=True, elem_id=f"{TAB}-decoder",
@@ -173,10 +175,7 @@ def build_advanced(studio: Studio, info: ModelInfo) -> Controls:
             label="Eta", info=ETA, placeholder=eta_default(info), max_lines=1, visible=info.eta is not None,
             elem_id=f"{TAB}-eta",
         )  # fmt: skip
-        c["sampler"] = gr.Dropdown(
-            choices=list(NAMES), value="auto", label="Sampler",
-            info="auto goes by the model; all but consistency are for plain diffusion models.", elem_id=f"{TAB}-sampler",
-        )  # fmt: skip
+        c |= samplers.build(TAB)
         c["timesteps"] = gr.Textbox(
             label="Timesteps", info="A falling list of the model's levels instead of a number of steps.",
             placeholder="999,499", max_lines=1, elem_id=f"{TAB}-timesteps",
@@ -266,12 +265,13 @@ def follow(info: ModelInfo, values: Mapping[str, Any] | None = None) -> dict[str
         "count",
         "decoder",
         "eta",
-        "sampler",
         "timesteps",
         "class_label",
     ):
         if name in values:
             updates[name] = {**updates.get(name, gr.update()), "value": values[name]}
+    if "sampler" in values:
+        updates |= samplers.updates(values["sampler"], values)
     for i in range(form.LORA_ROWS):
         for name in (f"lora{i}", f"weight{i}"):
             if name in values:

@@ -12,6 +12,7 @@ from typing import Any
 
 from lcm_studio.spec import limits, samplers
 from lcm_studio.spec.models import ModelInfo
+from lcm_studio.web.create.samplers import fitted
 
 FEW_STEPS = 8
 LORA_WEIGHT = 2.0
@@ -79,6 +80,9 @@ def fit(values: Mapping[str, Any], info: ModelInfo) -> tuple[dict[str, Any], lis
     if out.get("sampler") is not None and out["sampler"] not in samplers.NAMES:
         notes.append(f"The sampler {str(out['sampler'])[:40]!r} is unknown; auto is set.")
         out["sampler"] = "auto"
+    settings, remarks = fitted(out)
+    out |= settings
+    notes += remarks
     for name in [name for name in out if name.startswith("weight")]:
         bound(name, -LORA_WEIGHT, LORA_WEIGHT, "a LoRA's weight")
     return out, notes

@@ -13,6 +13,7 @@ from lcm_studio.spec.requests import Generate
 from lcm_studio.web import parts, views
 from lcm_studio.web.compare import compare
 from lcm_studio.web.create import controls as create_form
+from lcm_studio.web.create import samplers
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.controls import TAB, Controls
 from lcm_studio.web.create.fit import FEW_STEPS, fit, most_steps, short_name
@@ -39,6 +40,7 @@ def build(studio: Studio) -> None:
     wire_generate(studio, c, stage)
     wire_live(c)
     wire_seed(studio, c, current)
+    wire_sampler(c)
     wire_loras(c)
     wire_kind(studio, c)
     wire_model(studio, c, current)
@@ -123,6 +125,23 @@ def wire_seed(studio: Studio, c: Controls, current: gr.State) -> None:
         [c["more"].input, c["sampler"].input], widen, inputs=[c["more"], c["steps"], current, c["sampler"]],
         outputs=[c["steps"], c["more"]], queue=False, **parts.PRIVATE,
     )  # fmt: skip
+
+
+def wire_sampler(c: Controls) -> None:
+    """A chosen sampler shows its words and its own settings, at its defaults."""
+    names = list(samplers.updates("auto", {}))
+
+    def choose(sampler: Any) -> list[Any]:
+        updates = samplers.updates(sampler, {})
+        return [updates[name] for name in names]
+
+    c["sampler"].input(
+        choose,
+        inputs=[c["sampler"]],
+        outputs=[c[name] for name in names],
+        queue=False,
+        **parts.PRIVATE,
+    )
 
 
 def wire_loras(c: Controls) -> None:
@@ -226,6 +245,9 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
                 kind = "auto"
             known = form.from_settings({**said, "model": info.id, "kind": kind}, info)
             values, notes = fit(known, info)
+            notes += samplers.unknown(
+                str(values["sampler"]), dict(said.get("sampler_settings") or {})
+            )
             for i in range(form.LORA_ROWS):
                 values[f"lora{i}"] = studio.loras.shown(values[f"lora{i}"])
         except (StudioError, ValueError, TypeError, OverflowError, AttributeError) as error:

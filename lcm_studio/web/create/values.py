@@ -15,11 +15,13 @@ from lcm_studio.spec import limits
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import Generate, LoraSpec, Priority
+from lcm_studio.web.create import samplers
 
 LORA_ROWS = 3
 NAMES = (
     "prompt", "negative", "model", "steps", "guidance", "seed", "randomize", "count", "width", "height",
     "decoder", "kind", "eta", "sampler", "timesteps", "class_label", "live", "more",
+    *samplers.FIELDS,
     *(f"{kind}{i}" for i in range(LORA_ROWS) for kind in ("lora", "weight")),
 )  # fmt: skip
 
@@ -50,6 +52,7 @@ def to_request(
         if info.eta is None or not filled(form.get("eta"))
         else number({"eta": typed(form["eta"])}, "eta", "Eta"),
         sampler=form.get("sampler") or "auto",
+        sampler_settings=samplers.settings_of_form(form),
         loras=find(loras(form)),
         timesteps=timesteps(text(form, "timesteps")),
         class_label=whole({"class_label": typed(form.get("class_label"))}, "class_label")
@@ -134,6 +137,7 @@ def from_settings(said: Mapping[str, Any], info: ModelInfo) -> dict[str, Any]:
     steps = int(said.get("steps") or info.steps_default)
     rows = list(said.get("loras") or [])[:LORA_ROWS]
     guidance = said.get("guidance")
+    sampler = str(said.get("sampler") or "auto")
     form: dict[str, Any] = {
         "prompt": str(said.get("prompt") or ""),
         "negative": str(said.get("negative") or ""),
@@ -149,7 +153,8 @@ def from_settings(said: Mapping[str, Any], info: ModelInfo) -> dict[str, Any]:
         "decoder": str(said.get("decoder") or "default"),
         "kind": str(said.get("kind") or "auto"),
         "eta": "" if said.get("eta") is None else str(said["eta"]),
-        "sampler": str(said.get("sampler") or "auto"),
+        "sampler": sampler,
+        **samplers.form_of_settings(sampler, dict(said.get("sampler_settings") or {})),
         "timesteps": ",".join(str(t) for t in said.get("timesteps") or ()),
         "class_label": said.get("class_label"),
     }

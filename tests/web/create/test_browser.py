@@ -317,7 +317,7 @@ def test_an_uploaded_lora_is_listed_with_its_weight_and_used(
     page.uncheck("#create-randomize input")
     generate(page, "sunset, lake", steps=1, seed=3)
     plain = sources(page)
-    page.get_by_text("More: decoder, LoRAs, timesteps").click()
+    page.get_by_text("More: decoder, LoRAs, sampler, timesteps").click()
     (tmp_path / "bad.safetensors").write_bytes(b"\x80\x04 not weights")
     page.set_input_files("#create-lora-file", tmp_path / "bad.safetensors")
     page.wait_for_selector(f"{NOTE} .lcm-error >> text=bad.safetensors")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from lcm_studio.images import write_png
+from lcm_studio.images import read_settings, write_png
 from tests import tiny
 from tests.web.conftest import Server
 from tests.web.create.test_browser import NOTE, PROMPT, drop, number, phase, sources, value
@@ -67,6 +68,61 @@ def test_foreign_settings_are_brought_into_range_and_said_so(
     number(page, "steps", 2)
     page.click("#create-go")
     phase(page, "done")
+
+
+def test_a_sampler_shows_its_settings_and_a_picture_brings_them_back(open_page: Open) -> None:
+    page = open_page()
+    page.get_by_text("More: decoder, LoRAs, sampler, timesteps").click()
+
+    def choose(sampler: str) -> None:
+        page.click("#create-sampler input")
+        page.get_by_role("option", name=f"({sampler})").click()
+
+    def shown() -> list[str]:
+        return list(
+            page.eval_on_selector_all(
+                "[id^=create-sampler-]",
+                "all => all.filter(n => n.offsetHeight).map(n => n.id.slice(15))",
+            )
+        )
+
+    assert shown() == []
+    choose("pc")
+    page.wait_for_selector("#create-sampler-snr input")
+    assert shown() == ["spacing", "snr", "corrector-steps", "predictor"]
+    assert "at least 3" in page.inner_text("#create-sampler")
+    number(page, "sampler-snr", 99)
+    page.wait_for_selector(
+        f"{NOTE} .lcm-error >> text=snr=99 is not usable; use a number from 0.0001 to 2"
+    )
+    for name, figure in {
+        "sampler-snr": 0.3,
+        "sampler-corrector-steps": 2,
+        "steps": 9,
+        "width": 64,
+        "height": 64,
+    }.items():
+        number(page, name, figure)
+    page.click("#create-go")
+    phase(page, "done")
+    page.wait_for_function(
+        "document.querySelector('#create-stage .lcm-picture img').src.includes('/studio/picture/')"
+    )
+    with urlopen(sources(page)[0]) as answer:
+        picture = answer.read()
+    said = read_settings(picture)
+    assert said is not None and said["sampler"] == "pc"
+    assert said["sampler_settings"] == {
+        "snr": 0.3, "corrector_steps": 2, "predictor": "ancestral", "spacing": "model",
+    }  # fmt: skip
+    choose("rk45")
+    page.wait_for_selector("#create-sampler-tolerance input")
+    assert shown() == ["tolerance"]
+    drop(page, "pc.png", picture)
+    page.wait_for_selector(f"{NOTE} >> text=Settings restored")
+    page.wait_for_selector("#create-sampler-snr input")
+    assert (value(page, "sampler-snr"), value(page, "sampler-corrector-steps")) == ("0.3", "2")
+    assert shown() == ["spacing", "snr", "corrector-steps", "predictor"]
 
 
 def test_what_is_refused_says_so_once_and_ends(open_page: Open) -> None:
