@@ -24,7 +24,9 @@ Stage = Literal["score", "cd", "ct"]
 BATCH, WIDTH, FREQUENCIES = 256, 96, 24
 RATE = 3e-3
 # Where the pseudo-Huber loss turns from a square into a distance. CT's targets scatter, and a distance would lead it to
-# their median in place of their mean: of two heaps all would go to the fuller one.
+# their median in place of their mean: of two heaps all would go to the fuller one. On the unequal pair, after 2,000 steps and
+# seeds 0 to 2, one jump lands 0.17 (1.0), 0.20 (0.3) or 0.46 (0.03) from where the exact path ends, root mean square, and
+# 27%, 25% or 12% of the particles in the right heap; 21% is exact. 3.0 is like 1.0.
 BENDS = {"cd": 0.03, "ct": 1.0}
 FIRST_LEVELS, LAST_LEVELS = 8, 64  # of the consistency functions' grid, doubled while they train
 
