@@ -28,6 +28,10 @@ def problem_of(request: Generate, model: Model) -> Problem:
     )
 
 
+def silent(share: float) -> None:
+    """A report of progress for what takes no time."""
+
+
 def finish(decoded: Tensor, report: Report) -> Results:
     """As stock diffusers rounds."""
     return [(pixels, {}) for pixels in to_pixels(decoded)]

@@ -423,10 +423,15 @@ class Lane:
 
 
 def in_turn(sessions: Sequence[Session]) -> list[Session]:
-    """Whose person was served the longest ago first; among one person's the same by session, then by request."""
+    """Whose person was served the longest ago first; among one person's the same by session, then by request.
+
+    Of those served by the same call the smallest comes first.
+    """
     persons: dict[str, int] = {}
     owners: dict[Owner, int] = {}
     for s in sessions:
         persons[s.owner.person] = max(s.served, persons.get(s.owner.person, 0))
         owners[s.owner] = max(s.served, owners.get(s.owner, 0))
-    return sorted(sessions, key=lambda s: (persons[s.owner.person], owners[s.owner], s.served))
+    return sorted(
+        sessions, key=lambda s: (persons[s.owner.person], owners[s.owner], s.served, s.rows)
+    )

@@ -15,7 +15,7 @@ from lcm_studio.edits.path import SameNoise
 from lcm_studio.edits.problem import Outcome, Problem, worst
 from lcm_studio.edits.prompts import emphasised
 from lcm_studio.edits.tasks import task_of
-from lcm_studio.engine.generate import blacken, problem_of
+from lcm_studio.engine.generate import blacken, problem_of, silent
 from lcm_studio.models.protocol import Cond, Model
 from lcm_studio.sampling import (
     Ask,
@@ -47,7 +47,12 @@ def session(
 
     Raises BadRequest, at an early step, for input that does not fit the task.
     """
-    problem: Problem = yield Compute(lambda report: build(request, model), "Preparing")
+    problem: Problem
+    if isinstance(request, Generate):
+        # its levels, and its rounding below, take less time than the wait for another's call
+        problem = problem_of(request, model)
+    else:
+        problem = yield Compute(lambda report: build(request, model), "Preparing")
     height, width = problem.size
     planned = plan(request, model, width, height)
     pictures: Pictures = Seeds(problem, model, planned, tuple(seeds))
@@ -68,7 +73,10 @@ def session(
             continue
         whole = torch.cat(waiting) if len(waiting) > 1 else waiting[0]
         waiting = []
-        results = yield Compute(partial(problem.finish, whole), "Finishing")
+        if isinstance(request, Generate):
+            results = problem.finish(whole, silent)
+        else:
+            results = yield Compute(partial(problem.finish, whole), "Finishing")
         now = tuple(flagged[len(images) :])
         made = blacken(tuple(pixels for pixels, _ in results), now)
         figures += [figure for (_, figure), bad in zip(results, now, strict=True) if not bad]
@@ -84,10 +92,8 @@ def session(
     )
 
 
-def build(request: Generate | Edit, model: Model) -> Problem:
-    """The problem of a request. Raises BadRequest for settings or a picture that do not fit the task."""
-    if isinstance(request, Generate):
-        return problem_of(request, model)
+def build(request: Edit, model: Model) -> Problem:
+    """The problem of an edit. Raises BadRequest for settings or a picture that do not fit the task."""
     task = task_of(request.task)
     return task.build(request, read(task.settings, request.options, task.name), model)
 

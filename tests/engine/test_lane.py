@@ -148,12 +148,11 @@ def test_stop_ends_within_a_step_and_keeps_what_is_there(lane: Lane, toy: SlowTo
 
 
 def test_stop_keeps_finished_pictures(lane: Lane, toy: SlowToy) -> None:
-    flag = threading.Event()
-    ended: Any = None
-    for event in run_request(request(steps=2, count=16), lane, (), flag.is_set):
-        if isinstance(event, Step) and event.done == 3:
-            flag.set()
-        ended = event
+    def stop() -> bool:
+        """Asked by the lane between two calls: after the first step of the second eight pictures."""
+        return len(toy.calls) >= 3
+
+    ended = last(lane, request(steps=2, count=16), stop)
     assert isinstance(ended, Stopped)
     assert (len(ended.images), ended.seeds) == (8, tuple(range(8)))
 

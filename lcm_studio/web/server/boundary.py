@@ -67,13 +67,20 @@ class Boundary:
             await self.app(scope, receive, send)
             return
         answer = Answer(send, ours=scope["path"].startswith(OURS))
+
+        async def heard() -> Message:
+            message = await receive()
+            answer.left |= message["type"] == "http.disconnect" and not answer.ended
+            return message
+
         try:
-            await self.app(scope, receive, answer.send)
+            await self.app(scope, heard, answer.send)
             await answer.settle()
         except Exception as error:  # noqa: BLE001  the last line: nothing raw leaves the studio
             await answer.fail(*sentence(error))
         finally:
-            if not answer.ended and (session := watched(scope)):
+            # Gradio ends the stream of a client that has gone as it ends every other.
+            if (answer.left or not answer.ended) and (session := watched(scope)):
                 self.stops.stop(session, API)
 
 
@@ -100,6 +107,7 @@ class Answer:
         self._started = False
         self._stream = False
         self.ended = False
+        self.left = False  # the client went before the end
 
     async def send(self, message: Message) -> None:
         kind = message["type"]

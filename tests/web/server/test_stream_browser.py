@@ -36,7 +36,7 @@ SLOW_CLOSE = """(() => {
 def test_a_click_while_the_stream_closes_is_answered(open_page: Callable[..., Any]) -> None:
     page = open_page(init_script=SLOW_CLOSE)
     page.get_by_role("tab", name="Edit").click()
-    page.wait_for_selector(".lcm-paper[data-tool]")
+    page.wait_for_selector(".lcm-blank-canvas")
     ready = None
     for number in (1, 2, 1, 2):
         closings = page.evaluate("window.closings")
