@@ -59,6 +59,11 @@ class DataConfig(Strict):
     latents: Literal["cached", "online"] = Field(
         "cached", description="pictures are encoded once, or (online) in every step"
     )
+    latents_precision: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="precision of the encoder; bf16 is nearly twice as fast on a processor with AMX and "
+        "changes latents by about 1% of their spread",
+    )
     crops: int = Field(
         4,
         ge=1,

@@ -122,6 +122,18 @@ class TestPosterior:
                 assert near != flips[i]
         assert made[0].latents.shape == made[1].latents.shape == (6, 4, 8, 8)
 
+    def test_latents_of_half_precision_are_near_and_kept_apart(
+        self, teachers: Path, pictures: Path, tmp_path: Path
+    ) -> None:
+        rows = []
+        for precision in ("fp32", "bf16", "fp32"):
+            data = {"path": str(pictures), "cache": str(tmp_path), "latents_precision": precision}
+            made: Any = trainer("lcd", tmp_path / "run", teachers / "sd-plain", data).recipe
+            rows.append(made.x0(draw()))
+        exact, half, again = rows
+        assert torch.equal(exact, again) and not torch.equal(exact, half)
+        assert float((half - exact).std() / exact.std()) < 0.05
+
     def test_a_resumed_run_draws_the_same(
         self, teachers: Path, pictures: Path, tmp_path: Path
     ) -> None:

@@ -77,10 +77,18 @@ class LatentRecipe(Recipe):
             print(f"captions: {warning}", flush=True)
         self.spread = isinstance(self.vae, AutoencoderKL)
         key = weights_key(self.vae) if cached else ""
+        low = data.latents_precision == "bf16"
+        if low and key:
+            key += "-bf16"
+
+        def encode(x: Tensor) -> Tensor:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
+                return posterior(self.vae, x).float()
+
         self.views = Views.of(self.config, cached=cached)
         self.latents = open_latents(
             self.source,
-            lambda x: posterior(self.vae, x),
+            encode,
             views=self.views,
             size=self.config.resolution,
             spread=self.spread,
