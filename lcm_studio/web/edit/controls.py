@@ -175,10 +175,10 @@ def control(field: Field, *, visible: bool) -> Any:
     setting = field.setting
     title = setting.title
     if setting.parts:
-        title = f"{title}: {field.name}"
+        title = field.name.capitalize()
     about = setting.help[:1].upper() + setting.help[1:] + "."
     if setting.example:
-        about += f" {setting.example[:1].upper()}{setting.example[1:]}."
+        about += f" As in {setting.example}."
     if setting.default is None and not setting.parts:
         about += f" {ADVANCED}"
     common: dict[str, Any] = {
