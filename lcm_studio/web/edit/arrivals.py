@@ -162,9 +162,10 @@ def wire_restore(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) -
         if now.picture is None:
             notes.append("Now open the picture that they are for.")
         words = " ".join(("Settings restored.", *notes))
+        updates = edit_controls.shown(c, known["tool"], info)
+        filled = {c[name]: known[name] for name in names if name in known}
         return {
-            **{c[name]: known[name] for name in names if name in known},
-            **edit_controls.shown(c, known["tool"], info),
+            **with_values(updates, filled),
             canvas: sheet(now, known["tool"]),
             c["note"]: views.note(
                 words, "warning" if len(notes) > (now.picture is None) else "info"
@@ -172,7 +173,17 @@ def wire_restore(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) -
         }
 
     outputs = [*(c[name] for name in names), *edit_controls.groups(c), canvas, c["note"]]
-    parts.on_channel(f"restore-{TAB}", restore, inputs=[desk, c["model"]], outputs=outputs)
+    parts.on_channel(
+        f"restore-{TAB}", restore, inputs=[desk, c["model"]], outputs=list(dict.fromkeys(outputs))
+    )
+
+
+def with_values(updates: Mapping[Any, Any], values: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Updates that also set values; one that is there already keeps what else it says."""
+    return {
+        **updates,
+        **{one: {**updates.get(one, gr.update()), "value": value} for one, value in values.items()},
+    }
 
 
 def wire_form(
@@ -188,11 +199,12 @@ def wire_form(
             info = studio.engine.info(studio.allowed_model(str(values.get("model") or "")))
         tool = values["tool"]
         fitted, notes = edit_controls.fit({n: v for n, v in values.items() if v is not None}, info)
-        updates = edit_controls.follow(c, tool, info)
-        for name, component in kept.items():
-            if name in fitted and name != "model":
-                updates[component] = {**updates.get(component, gr.update()), "value": fitted[name]}
-        return updates | {
+        filled = {
+            component: fitted[name]
+            for name, component in kept.items()
+            if name in fitted and name != "model"
+        }
+        return with_values(edit_controls.follow(c, tool, info), filled) | {
             canvas: of_tool(tool),
             current: info.id,
             c["note"]: views.note(" ".join(notes), "warning"),

@@ -186,6 +186,17 @@ def test_variations_pick_one_go_on_and_take_it_back(page: Any) -> None:
     # and back to the first picture, past the result
     page.locator("#edit-undo").click()
     picture_on_canvas(page, lambda: page.locator("#edit-undo").click())
+    # what was painted on it came back with it: that alone may change beside the new borders
+    changed = (pixels(run(page)[0])[16:, 32:] != example()).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    brush = 0.04 * len(changed)
+    assert rows.min() > 0.4 * len(changed) - brush and rows.max() < 0.6 * len(changed) + brush
+    assert columns.min() > 0.5 * len(changed) - brush and columns.max() < 0.7 * len(changed) + brush
+    # one visible state at a time: that result, the four of before, the stroke
+    for _ in range(3):
+        page.locator("#edit-undo").click()
+    assert page.locator("#edit-undo").is_disabled()
+    assert page.get_attribute(".lcm-view", "data-look") == "picture"
     assert np.array_equal(pixels(run(page)[0])[16:, 32:], example())
 
 
@@ -348,7 +359,10 @@ def test_a_relaxation_per_level_is_heard_and_a_wrong_one_is_told(page: Any) -> N
     for typed, words in (
         ("much", "relax=much is not usable; use numbers from 0 to 1"),
         ("0, 0, 1.5", "relax=0, 0, 1.5 is not usable; use numbers from 0 to 1"),
-        ("0, 0, 0, 0, 0.3", "relax has 5 numbers, but there are 4 levels"),
+        (
+            "0, 0, 0, 0, 0.3",
+            "Relax has 5 numbers, but there are 4 levels; give one per level at most",
+        ),
     ):
         page.fill(field, typed)
         page.locator("#edit-go").click()

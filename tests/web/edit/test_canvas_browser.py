@@ -195,8 +195,13 @@ def test_a_reload_and_back_lose_nothing(page: Any) -> None:
     page.wait_for_function(
         "document.querySelector('#edit-left input[type=number]')?.value === '24'"
     )
+    # picture and mask are what they were: under the stroke alone may the picture change
     out = pixels(run(page)[0])
-    assert np.array_equal(out[:, 24 : 24 + example().shape[1]][:, 40:], example()[:, 40:])
+    changed = (out[:, 24 : 24 + example().shape[1]] != example()).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    brush = 0.04 * len(changed)
+    assert abs(rows - 0.4 * len(changed)).max() < brush
+    assert columns.min() > 0.3 * len(changed) - brush and columns.max() < 0.6 * len(changed) + brush
 
 
 def test_model_compare_and_last_seed_as_in_create(page: Any) -> None:
