@@ -71,7 +71,6 @@ class Desk {
     this.result.put(null);
     this.look_ = "picture";
     await this.layers.open(value);
-    this.paper.dataset.ready = value.id;
     delete this.paper.dataset.mask;
     if (this.waiting) {
       this.reopening = true;
@@ -81,6 +80,7 @@ class Desk {
     this.follow();
     const after = this.capture();
     if (before) this.history.add({ words: "another picture", undo: () => this.restore(before), redo: () => this.restore(after) });
+    this.paper.dataset.ready = value.id; // with all that was painted over it before a reload
     this.keepSoon();
   }
 
@@ -325,7 +325,7 @@ class Desk {
 
   keep() {
     const { layers } = this;
-    if (!layers.src) return;
+    if (!layers.src || this.reopening) return; // what was painted is not over the picture yet
     const { value } = this.result;
     const result = value && { ...value, frames: value.frames.map((frame) => ({ ...frame, src: undefined, thumb: undefined })) };
     keep({ src: layers.src, tool: this.tool, mask: layers.url(layers.mask), strokes: layers.url(layers.strokes), result, look: this.look_ });
