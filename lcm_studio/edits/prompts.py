@@ -19,5 +19,5 @@ def emphasised(prompt: Prompt, own: Cond, emphasis: float) -> Generator[Ask, Any
     """
     if not emphasis or not prompt.text.strip():
         return own
-    bare: Cond = yield Embed((replace(prompt, text=""),))
-    return bare.lerp(own, 1 + emphasis)
+    both: Cond = yield Embed((replace(prompt, text=""), prompt))  # together: of equal length
+    return both.rows(0, 1).lerp(both.rows(1, 2), 1 + emphasis)

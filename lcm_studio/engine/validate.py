@@ -15,6 +15,7 @@ from lcm_studio.models.files import read_header
 from lcm_studio.spec import limits
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
+from lcm_studio.spec.prompts import plain
 from lcm_studio.spec.requests import Edit, Generate, LoraSpec, Sampling
 from lcm_studio.spec.samplers import SAMPLERS, check_sampler, sampler_info
 
@@ -188,21 +189,27 @@ def _warnings(request: Sampling, info: ModelInfo) -> tuple[str, ...]:
         warnings.append(f"{info.id} ignores negative prompts")
     if request.prompt and not info.takes_prompt:
         warnings.append(f"{info.id} takes no prompt; it is ignored")
-    syntax = foreign_syntax(f"{request.prompt}\n{request.negative}") if info.takes_prompt else ()
+    syntax = (
+        foreign_syntax(f"{request.prompt}\n{request.negative}", weights=info.takes_weights)
+        if info.takes_prompt
+        else ()
+    )
     if syntax:
         warnings.append(
             f"read as plain words, for the studio has no such syntax: {', '.join(syntax)}"
         )
-    unknown = unknown_words(request.prompt, info)
+    unknown = unknown_words(plain(request.prompt) if info.takes_weights else request.prompt, info)
     if unknown:
         warnings.append(f"{info.id} does not know: {', '.join(unknown)}")
     return tuple(warnings)
 
 
-SYNTAX = (
+WEIGHTS = (
     (re.compile(r"\([^()]*:\s*[\d.]+\s*\)"), "{}"),
-    (re.compile(r"<(?:lora|lyco|hypernet):[^>]*>"), "{} (choose the file as a LoRA instead)"),
     (re.compile(r"\bBREAK\b"), "{}"),
+)
+SYNTAX = (
+    (re.compile(r"<(?:lora|lyco|hypernet):[^>]*>"), "{} (choose the file as a LoRA instead)"),
     (re.compile(r"\bAND\b"), "{}"),
     (re.compile(r"__[\w/-]+__"), "{} (a wildcard)"),
     (re.compile(r"\{[^{}|]*\|[^{}]*\}"), "{} (a choice)"),
@@ -211,10 +218,13 @@ SYNTAX = (
 )
 
 
-def foreign_syntax(prompt: str) -> tuple[str, ...]:
-    """What of a prompt other programs read as more than words, as it stands there, once each."""
+def foreign_syntax(prompt: str, *, weights: bool = False) -> tuple[str, ...]:
+    """What of a prompt other programs read as more than words, as it stands there, once each.
+
+    `weights`: the model takes weights and breaks (`spec.prompts`).
+    """
     found: dict[str, None] = {}
-    for pattern, text in SYNTAX:
+    for pattern, text in SYNTAX if weights else (*WEIGHTS, *SYNTAX):
         for match in pattern.finditer(prompt):
             found[text.format(match.group(0)[:60])] = None
     return tuple(found)

@@ -141,17 +141,19 @@ class LatentModel:
 
     def embed(self, prompts: Sequence[Prompt]) -> Cond:
         """The conditioning of one image per prompt; texts are encoded once and kept."""
-        return Cond.join([self._embed_one(prompt) for prompt in prompts])
+        chunks = max(self.text.chunks(text) for p in prompts for text in (p.text, p.negative))
+        return Cond.join([self._embed_one(prompt, chunks) for prompt in prompts])
 
-    def _embed_one(self, prompt: Prompt) -> Cond:
+    def _embed_one(self, prompt: Prompt, chunks: int) -> Cond:
         scale = self.info.guidance_default if prompt.guidance is None else prompt.guidance
         guided = self._w_dim is None and scale > 1
         state = self.loras.state
         tensors = {
-            f"text_{name}": v for name, v in self.text.encode(prompt.text, state=state).items()
+            f"text_{name}": value
+            for name, value in self.text.encode(prompt.text, state=state, chunks=chunks).items()
         }
         if guided:
-            uncond = self.text.encode(prompt.negative, state=state, negative=True)
+            uncond = self.text.encode(prompt.negative, state=state, negative=True, chunks=chunks)
             tensors |= {f"uncond_{name}": v for name, v in uncond.items()}
             tensors["scale"] = torch.tensor([scale], dtype=torch.float32, device=self.device)
         if self._w_dim is not None:
@@ -161,7 +163,7 @@ class LatentModel:
             h, w_ = prompt.height or self.info.height, prompt.width or self.info.width
             size = [h, w_, 0, 0, h, w_]
             tensors["time_ids"] = torch.tensor([size], dtype=torch.float32, device=self.device)
-        return Cond(tensors=tensors, batch=1, group=(guided, prompt.kind))
+        return Cond(tensors=tensors, batch=1, group=(guided, prompt.kind, chunks))
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
         """x0_hat `(B, C, H, W)`, float32: one network call, doubled inside for classifier-free guidance."""
@@ -242,8 +244,12 @@ class LatentModel:
         return self.loras.notes(loras)
 
     def truncated(self, text: str) -> str:
-        """The part of `text` that the tokenizer cuts off, or nothing."""
-        return self.text.truncated(text)
+        """Nothing: what is longer than the text encoder goes through it in chunks."""
+        return ""
+
+    def tokens(self, text: str) -> tuple[int, int]:
+        """(tokens of a prompt, tokens that fit into its chunks)."""
+        return self.text.tokens(text)
 
     def with_info(self, **changes: Any) -> None:
         """Replaces fields of `info` (the id under which a folder was asked for)."""
@@ -252,5 +258,5 @@ class LatentModel:
 
 def _unpack(group: Hashable) -> tuple[bool, str]:
     """(guided, kind) of a group that `embed` made."""
-    guided, kind = group if isinstance(group, tuple) else (False, "")
+    guided, kind, _ = group if isinstance(group, tuple) and len(group) == 3 else (False, "", 1)
     return bool(guided), str(kind)

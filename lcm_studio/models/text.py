@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from lcm_studio.device import Placement
+from lcm_studio.models.chunks import Chunk, chunks_of
+from lcm_studio.spec import prompts
 
 
 class TextEncoders:
@@ -32,21 +34,41 @@ class TextEncoders:
         self._lock = threading.Lock()
         self._tokenizing = threading.Lock()  # padding and truncation are state of a tokenizer
 
+    def chunks(self, text: str) -> int:
+        """How many times the encoder's length a prompt takes."""
+        return len(self._chunks(text, self.pairs[0][0]))
+
+    def tokens(self, text: str) -> tuple[int, int]:
+        """(tokens of a prompt without start and end, tokens that fit into its chunks)."""
+        chunks = self._chunks(text, self.pairs[0][0])
+        each = self.pairs[0][0].model_max_length - 2
+        return sum(len(chunk.weights) for chunk in chunks), len(chunks) * each
+
+    def _chunks(self, text: str, tokenizer: Any) -> list[Chunk]:
+        with self._tokenizing:
+            return chunks_of(text, tokenizer)
+
     def encode(
-        self, text: str, *, state: Hashable = (), negative: bool = False
+        self, text: str, *, state: Hashable = (), negative: bool = False, chunks: int = 1
     ) -> dict[str, Tensor]:
         """`hidden` `(1, L, D)` and, of SDXL, `pooled` `(1, D)`, on the model's device.
 
+        A prompt that fits and has no marks is encoded as by stock diffusers. Another one goes through the encoder in
+        chunks, one after the other along L, and each token's hidden state is multiplied by its weight, with the mean of
+        the chunk kept (the weighting of the AUTOMATIC1111 web UI). `chunks`: at least so many, empty ones at the end.
         `state`: what else the result depends on (the LoRAs in force). An empty negative prompt of SDXL
         is all zeros where the pipeline says so (force_zeros_for_empty_prompt).
         """
         zero = negative and not text and self.zero_negative
-        key = (text, zero, state)
+        key = (text, zero, state, chunks)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        encoded = self._run(text)
+        if chunks > 1 or prompts.has_marks(text) or self.chunks(text) > 1:
+            encoded = self._in_chunks(text, chunks)
+        else:
+            encoded = self._run(text)
         if zero:
             encoded = {name: torch.zeros_like(value) for name, value in encoded.items()}
         with self._lock:
@@ -56,9 +78,8 @@ class TextEncoders:
         return encoded
 
     def _run(self, text: str) -> dict[str, Tensor]:
-        double = len(self.pairs) == 2
-        hidden, pooled = [], None
-        for tokenizer, encoder in self.pairs:
+        both = []
+        for tokenizer, _ in self.pairs:
             with self._tokenizing:
                 ids = tokenizer(
                     text,
@@ -67,13 +88,41 @@ class TextEncoders:
                     truncation=True,
                     return_tensors="pt",
                 )
+            both.append((ids.input_ids, ids.attention_mask))
+        return self._states(both)
+
+    def _in_chunks(self, text: str, least: int) -> dict[str, Tensor]:
+        each = [self._chunks(text, tokenizer) for tokenizer, _ in self.pairs]
+        count = max(least, *map(len, each))
+        empty = [self._chunks("", tokenizer)[0] for tokenizer, _ in self.pairs]
+        encoded = []
+        for n in range(count):
+            now = [
+                chunks[n] if n < len(chunks) else none
+                for chunks, none in zip(each, empty, strict=True)
+            ]
+            padded = [
+                chunk.padded(tokenizer)
+                for chunk, (tokenizer, _) in zip(now, self.pairs, strict=True)
+            ]
+            states = self._states([(ids, mask) for ids, mask, _ in padded])
+            states["hidden"] = _weighted(states["hidden"], padded[0][2])
+            encoded.append(states)
+        joined = {"hidden": torch.cat([states["hidden"] for states in encoded], dim=1)}
+        if "pooled" in encoded[0]:
+            joined["pooled"] = encoded[0]["pooled"]
+        return joined
+
+    def _states(self, both: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        """What the encoders say of token ids and attention masks `(1, L)`, one pair for each encoder."""
+        double = len(self.pairs) == 2
+        hidden, pooled = [], None
+        for (ids, attention), (_, encoder) in zip(both, self.pairs, strict=True):
             mask = None
             if getattr(encoder.config, "use_attention_mask", False):
-                mask = ids.attention_mask.to(self.placement.device)
+                mask = attention.to(self.placement.device)
             out = encoder(
-                ids.input_ids.to(self.placement.device),
-                attention_mask=mask,
-                output_hidden_states=double,
+                ids.to(self.placement.device), attention_mask=mask, output_hidden_states=double
             )
             if double:
                 hidden.append(out.hidden_states[-2])
@@ -86,10 +135,10 @@ class TextEncoders:
             encoded["pooled"] = pooled
         return encoded
 
-    def truncated(self, text: str) -> str:
-        """What the tokenizer cuts off at its end, decoded; empty where the text fits."""
-        tokenizer = self.pairs[0][0]
-        with self._tokenizing:
-            ids = tokenizer(text, truncation=False, verbose=False).input_ids
-        most = tokenizer.model_max_length
-        return "" if len(ids) <= most else str(tokenizer.decode(ids[most - 1 : -1])).strip()
+
+def _weighted(hidden: Tensor, weights: Tensor) -> Tensor:
+    """`hidden` `(1, L, D)` times `weights` `(L,)`, brought back to its mean."""
+    if bool((weights == 1).all()):
+        return hidden
+    out = hidden * weights.to(hidden)[None, :, None]
+    return out * (hidden.mean() / out.mean())

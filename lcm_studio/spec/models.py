@@ -63,6 +63,11 @@ class ModelInfo:
     note: str = ""
     quantize: str = ""
 
+    @property
+    def takes_weights(self) -> bool:
+        """Whether its CLIP text encoders take weights, breaks and long prompts (`spec.prompts`)."""
+        return self.takes_prompt and self.kind in ("lcm", "sd", "sdxl")
+
     def guidance_for(self, task: str = "") -> float:
         """The guidance scale of a request that names none: of an edit by its task, of a new picture by ""."""
         of_edits = self.guidance_default if self.guidance_edit is None else self.guidance_edit

@@ -42,9 +42,9 @@ def test_emphasis_goes_on_from_the_empty_prompt_through_the_prompt(emphasis):
     steps = emphasised(prompt, words("autumn"), emphasis)
     asked = next(steps)
     assert isinstance(asked, Embed)
-    assert [(p.text, p.guidance) for p in asked.prompts] == [("", 4.0)]
+    assert [(p.text, p.guidance) for p in asked.prompts] == [("", 4.0), ("autumn", 4.0)]
     with pytest.raises(StopIteration) as end:
-        steps.send(words(""))
+        steps.send(Cond.join([words(""), words("autumn")]))
     found = end.value.value.tensors
     assert torch.allclose(found["text_hidden"], torch.full((1, 2, 3), 6 * (1 + emphasis)))
     assert float(found["w"]) == 5.0

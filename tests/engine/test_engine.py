@@ -92,9 +92,11 @@ def test_validate_raises_and_warns(engine: Engine) -> None:
     assert engine.validate(Generate(prompt="zebra", model="lcm")) == ("lcm does not know: zebra",)
 
 
-def test_a_long_prompt_is_cut_with_a_word(engine: Engine) -> None:
-    done = last(engine, prompt=", ".join(["sunset lake"] * 20), steps=1)
-    assert any("cut off" in w for w in done.warnings)
+def test_a_long_prompt_is_heard_to_its_end(engine: Engine) -> None:
+    long = ", ".join(["sunset lake"] * 20)
+    done, other = (last(engine, prompt=f"{long}, {end}", steps=1) for end in ("sea", "night"))
+    assert not any("cut off" in w for w in done.warnings)
+    assert not np.array_equal(done.images[0], other.images[0])
 
 
 def test_a_broken_model_leaves_the_old_one(

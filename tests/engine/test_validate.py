@@ -186,5 +186,7 @@ def test_half_a_character_is_refused() -> None:
 )
 def test_syntax_of_other_programs_is_named(prompt: str, parts: tuple[str, ...]) -> None:
     assert foreign_syntax(prompt) == parts
+    unread = foreign_syntax(prompt, weights=True)
     warnings = check_request(Generate(prompt=prompt), SD)
-    assert bool(parts) == any("plain words" in w for w in warnings)
+    assert bool(unread) == any("plain words" in w for w in warnings)
+    assert unread == (() if prompt in ("a (red:1.3) house", "a BREAK b") else parts)
