@@ -151,6 +151,13 @@ class Engine:
             self.registry.decoder(request.decoder, info)
         return warnings
 
+    def tokens(self, request: Request) -> tuple[int, int] | None:
+        """(tokens of the prompt, tokens that fit into the chunks it takes); None where its model is not loaded or does not count."""
+        with self._lock:
+            lane = self._lanes.get(request.model)
+        count = getattr(lane.model, "tokens", None) if lane else None
+        return count(request.prompt) if count else None
+
     def run(
         self,
         request: Request,

@@ -71,12 +71,12 @@ def pieces(prompt: str) -> tuple[Piece, ...]:
     for kind, start in reversed(opened):
         weigh(start, UP if kind == "(" else DOWN)
     merged: list[Piece] = []
-    for text, weight, new in out:
+    for words, weight, new in out:
         value = min(max(float(weight), 0.0), MOST_WEIGHT)  # type: ignore[arg-type]
         if merged and not new and math.isclose(merged[-1].weight, value):
-            merged[-1] = Piece(merged[-1].text + str(text), value, merged[-1].breaks)
+            merged[-1] = Piece(merged[-1].text + str(words), value, merged[-1].breaks)
         else:
-            merged.append(Piece(str(text), value, bool(new)))
+            merged.append(Piece(str(words), value, bool(new)))
     return tuple(merged)
 
 

@@ -87,6 +87,9 @@ class FakeEngine:
     def validate(self, request: Generate) -> tuple[str, ...]:
         return check_request(request, self.info(request.model))
 
+    def tokens(self, request: Generate) -> tuple[int, int] | None:
+        return (len(request.prompt.split()), 75)
+
     def close(self) -> None:
         self.status = LoadState()
 

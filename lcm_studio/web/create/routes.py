@@ -49,16 +49,20 @@ class Live:
         self.slots = threading.BoundedSemaphore(LIMIT)
 
     async def check(self, http: Http) -> Response:
-        """POST {form}: what is to say of the form as it stands (unknown words ...)."""
+        """POST {form}: what is to say of the form as it stands (unknown words ...), and the prompt's tokens."""
         said = await body(http)
+
+        def look() -> tuple[tuple[str, ...], tuple[int, int] | None]:
+            request = self.request(said)
+            return self.studio.engine.validate(request), self.studio.engine.tokens(request)
+
         try:
-            warnings = await asyncio.to_thread(
-                lambda: self.studio.engine.validate(self.request(said))
-            )
+            warnings, tokens = await asyncio.to_thread(look)
         except StudioError as error:
             return JSONResponse({"message": {"kind": "error", "text": str(error)}})
         text = views.sentences(warnings)
-        return JSONResponse({"message": {"kind": "warning", "text": text} if text else None})
+        message = {"kind": "warning", "text": text} if text else None
+        return JSONResponse({"message": message, "tokens": tokens})
 
     async def live(self, http: Http) -> Response:
         """POST {form, refine}: stage values, one JSON object per line."""

@@ -1,6 +1,6 @@
 // Live: one step at once for the newest values, the full number of steps when the hand rests; nothing queues up.
 import { arrive } from "./place.js";
-import { readLines, registry, say, url } from "./registry.js";
+import { h, readLines, registry, say, url } from "./registry.js";
 
 const REST = 400;
 
@@ -69,6 +69,16 @@ class Live {
     if (!answer || form !== this.form) return;
     const data = await answer.json().catch(() => ({}));
     say(this.tab, data.message, "check");
+    this.count(data.tokens);
+  }
+
+  // Tokens of the prompt, of those that fit into the chunks that it takes.
+  count(tokens) {
+    const block = document.getElementById(`${this.tab}-prompt`);
+    let place = block?.querySelector(".lcm-count");
+    if (!tokens || !tokens[0]) return place?.remove();
+    if (!place) block.append((place = h("span", { className: "lcm-count", title: "Tokens of the prompt, of those that fit. A longer one is read in several chunks." })));
+    place.textContent = `${tokens[0]} of ${tokens[1]} tokens`;
   }
 }
 

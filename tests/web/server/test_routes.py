@@ -63,6 +63,9 @@ def test_check_tells_what_the_model_does_not_know(client: Any) -> None:
     said = client.post("/studio/check", json={"form": {**FORM, "prompt": "unicorn"}}).json()
     assert said["message"]["kind"] == "warning" and "unicorn" in said["message"]["text"]
     assert client.post("/studio/check", json={"form": FORM}).json()["message"] is None
+    assert client.post("/studio/check", json={"form": {**FORM, "prompt": "a b c"}}).json()[
+        "tokens"
+    ] == [3, 75]
 
 
 def test_settings_are_read_from_png_bytes_only(client: Any) -> None:
