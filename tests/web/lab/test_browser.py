@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from lcm_studio.images import read_image
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
-EXAMPLE = sorted((Path(__file__).resolve().parents[3] / "assets" / "examples").glob("*.png"))[0]
+ROOT = Path(__file__).resolve().parents[3]
+EXAMPLE = sorted((ROOT / "assets" / "examples").glob("*.png"))[0]
 Open = Callable[..., Any]
 
 
@@ -128,6 +131,9 @@ def test_a_link_opens_pictures_side_by_side_and_along_one_path(
     page.reload()
     page.wait_for_selector(".lab-split[data-view=compare][data-ready]")
     assert page.input_value("#lab-prompt") == "dawn, sea"
+    stored = json.loads((ROOT / "docs" / "results" / "samplers.json").read_text())
+    page.wait_for_selector(f".lab-quality[data-points='{len(stored['rows'])}']")
+    assert f"over {stored['captions']} captions" in page.inner_text(".lab-quality")
     page.click("#lab-pictures-go")
     page.wait_for_function("document.querySelectorAll('.lab-final img').length === 2")
     page.wait_for_function("!document.querySelector('#lab-pictures-go').disabled")
@@ -154,6 +160,12 @@ def test_a_link_opens_pictures_side_by_side_and_along_one_path(
     assert page.locator(".lab-film .lab-strip img").count() == 3 * int(
         page.get_attribute(".lab-view[data-points]", "data-points")
     )
+    with page.expect_download() as download:
+        page.get_by_role("button", name="PNG", exact=True).click()
+    assert read_image(Path(download.value.path()).read_bytes()).shape[1] > 3 * 256
+    page.get_by_role("button", name="Link").click()
+    page.wait_for_function("location.hash.includes('view=trace')")
+    assert "points=3" in page.evaluate("location.hash")
     page.get_by_role("button", name="There and back", exact=True).first.click()
     page.click("#lab-invert-go")
     page.wait_for_selector(".lab-note .lcm-error >> text=Choose a picture first")
@@ -162,4 +174,12 @@ def test_a_link_opens_pictures_side_by_side_and_along_one_path(
     page.click("#lab-invert-go")
     page.wait_for_selector(".lab-view[data-psnr]")
     assert page.locator(".lab-final img").count() == 3
-    assert json.loads(page.get_attribute(".lab-view[data-psnr]", "data-psnr")) > 10
+    psnr = json.loads(page.get_attribute(".lab-view[data-psnr]", "data-psnr"))
+    assert psnr > 10
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV", exact=True).click()
+    names, numbers = (
+        row.split(",") for row in Path(download.value.path()).read_text().splitlines()
+    )
+    row = dict(zip(names[-9:], numbers[-9:], strict=True))  # the prompt has commas of its own
+    assert float(row["psnr"]) == psnr and row["solver"] == "ode-heun"

@@ -7,6 +7,7 @@ import { Latest, download, messages, post } from "./wire.js";
 
 const COLOURS = ["--lab-a", "--lab-b", "--lab-c", "--lab-d", "--lab-e", "--lab-f"];
 const FRAMES = 12;
+const cost = (n) => `${n} evaluation${n === 1 ? "" : "s"}`;
 
 export class Compare {
   constructor(schema, { conditions }) {
@@ -52,7 +53,10 @@ export class Compare {
     this.keep.hidden = true;
     this.strips = [];
     this.preset(presets[0][1](16), presets[0][2]);
-    if (this.stored().length) this.plot();
+    if (this.stored().length) {
+      this.measure.set("fd");
+      this.plot();
+    }
   }
 
   model(sampler) {
@@ -158,7 +162,7 @@ export class Compare {
     const i = message.system;
     if (!this.strips[i]) {
       this.strips[i] = new Strip([noise(), clean()]);
-      this.films.append(h("figure", { className: "lab-film" }, h("header", {}, h("strong", {}, this.samplers[list[i].sampler].title), h("span", { className: "lab-count" }, `${list[i].model}, ${list[i].evaluations} evaluations`)), this.strips[i].node));
+      this.films.append(h("figure", { className: "lab-film" }, h("header", {}, h("strong", {}, this.samplers[list[i].sampler].title), h("span", { className: "lab-count" }, `${list[i].model}, ${cost(list[i].evaluations)}`)), this.strips[i].node));
     }
     const foot = `σ ${sigma(message.sigma)}`;
     this.strips[i].add(pictures(message), foot, [`noisy sample at ${foot}`, `clean estimate at ${foot}`]);
@@ -166,7 +170,10 @@ export class Compare {
 
   result(message, list, frames) {
     const row = list[message.system];
-    if (message.distance !== null && message.distance !== undefined) this.points.push({ name: this.name(row), evaluations: message.evaluations, distance: message.distance });
+    if (message.distance !== null && message.distance !== undefined) {
+      if (!this.points.length) this.measure.set("distance"); // the first run of this page is what one looks for
+      this.points.push({ name: this.name(row), evaluations: message.evaluations, distance: message.distance });
+    }
     if (!frames && message.error) this.note.say(message.error);
     this.plot();
     if (!frames) return;
@@ -177,7 +184,7 @@ export class Compare {
       cell.replaceChildren(h("div", { className: "lab-blank" }), h("figcaption", {}, h("strong", {}, this.samplers[row.sampler].title), h("span", { className: "lab-bad" }, message.error)));
       return;
     }
-    const words = [`${message.evaluations} evaluation${message.evaluations === 1 ? "" : "s"}`, `${message.seconds.toFixed(2)} s`];
+    const words = [cost(message.evaluations), `${message.seconds.toFixed(2)} s`];
     cell.replaceChildren(img(picture, `${message.label}: final picture`), h("figcaption", {}, h("strong", {}, this.samplers[row.sampler].title), h("span", {}, words.join(" · ")), h("span", {}, row.model), message.distance === null ? null : h("span", { title: "Root mean square difference from the fine solution of the teacher's ODE from the same noise, in levels of 255" }, "from the ODE's end ", h("b", {}, figure(message.distance))), ...message.warnings.map((w) => h("span", { className: "lab-warn" }, w))));
   }
 
@@ -237,7 +244,7 @@ export class Compare {
   }
 
   picture() {
-    const cells = this.results.filter((r) => r?.picture).map((r) => ({ picture: r.picture, words: [this.samplers[r.row.sampler].title, `${r.evaluations} evaluations, ${r.seconds.toFixed(2)} s`] }));
+    const cells = this.results.filter((r) => r?.picture).map((r) => ({ picture: r.picture, words: [this.samplers[r.row.sampler].title, `${cost(r.evaluations)}, ${r.seconds.toFixed(2)} s`] }));
     return sheet(cells, Math.min(4, cells.length));
   }
 

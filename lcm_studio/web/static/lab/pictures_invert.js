@@ -1,7 +1,7 @@
 // A picture of one's own up the ODE to its noise, and back.
 import { h, url } from "../registry.js";
 import { card, figure, formula, noteplace, number, progress, select } from "./parts.js";
-import { Strip, film, img, keep, pictures, sheet, sigma, noise, clean } from "./pictures_parts.js";
+import { Strip, csv, film, img, keep, pictures, sheet, sigma, noise, clean } from "./pictures_parts.js";
 import { LabError, Latest, download, messages, packed, post } from "./wire.js";
 
 export class Invert {
@@ -30,6 +30,7 @@ export class Invert {
     this.keep = keep(this.keepNote, {
       PNG: ["Picture, noise and what came back", async () => download(await sheet(this.cells), "invert.png")],
       GIF: ["The samples of the way up and of the way back", () => film([...(this.strips[0]?.rows[0] || []), ...(this.strips[1]?.rows[0] || [])], "invert.gif")],
+      CSV: ["What the round trip loses", async () => download(csv(this.table()), "invert.csv")],
     });
     this.keep.hidden = true;
     this.node = h("div", { className: "lab-view" }, this.empty, this.row, this.facts, this.films, this.keep, this.keepNote);
@@ -49,6 +50,7 @@ export class Invert {
       return;
     }
     const signal = this.run.start();
+    this.asked = { model: this.model.value, sampler: this.sampler.value };
     this.busy(true);
     this.progress.show(0, "starting");
     this.strips = [];
@@ -83,6 +85,7 @@ export class Invert {
     this.empty.hidden = true;
     const [there, back] = pictures(message, "image/png");
     const trip = message.round_trip;
+    this.done = { ...message, ...this.asked };
     this.cells = [
       { picture: this.picture, words: ["The picture", ""] },
       { picture: there, words: ["Its noise", `spread ${figure(message.noise_std)} (1 = pure noise)`] },
@@ -93,6 +96,13 @@ export class Invert {
     this.facts.textContent = `${message.evaluations} evaluations, ${message.seconds.toFixed(1)} s.${own} ${message.warnings.join(" ")}`;
     this.keep.hidden = false;
     this.node.dataset.psnr = trip.psnr;
+  }
+
+  // One row of numbers.
+  table() {
+    const { prompt, seed } = this.conditions();
+    const { round_trip: trip, noise_std, evaluations, seconds } = this.done;
+    return [["prompt", "seed", "model", "solver", "evaluations", "seconds", "noise_std", ...Object.keys(trip)], [prompt, seed, this.done.model, this.done.sampler, evaluations, seconds, noise_std, ...Object.values(trip)]];
   }
 
   stopped() {

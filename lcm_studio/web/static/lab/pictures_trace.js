@@ -2,7 +2,7 @@
 import { h } from "../registry.js";
 import { Chart } from "./charts.js";
 import { card, figure, formula, noteplace, number, progress, select } from "./parts.js";
-import { Strip, csv, film, img, keep, pictures, sigma } from "./pictures_parts.js";
+import { Strip, csv, film, img, keep, pictures, sheet, sigma } from "./pictures_parts.js";
 import { Latest, download, messages, post } from "./wire.js";
 
 export class Trace {
@@ -29,6 +29,7 @@ export class Trace {
     this.end = h("p");
     this.keepNote = noteplace();
     this.keep = keep(this.keepNote, {
+      PNG: ["The strip: samples, the teacher's and the student's answers", async () => download(await this.picture(), "trace.png")],
       GIF: ["The student's and the teacher's answers along the path", () => film([...this.strip.rows[2], ...this.strip.rows[1]], "trace.gif")],
       CSV: ["Distances at each level", async () => download(csv([["sigma", "student_to_start", "teacher_to_start", "student_to_end", "teacher_to_end"], ...this.points.map((p) => [p.sigma, p.student_to_start, p.teacher_to_start, p.student_to_end, p.teacher_to_end])]), "trace.csv")],
     });
@@ -78,6 +79,13 @@ export class Trace {
     const first = this.points[0];
     this.end.replaceChildren(img(picture, "end of the path", { className: "lab-mini" }), h("span", {}, `The end of the path (${message.evaluations} evaluations in all, ${message.seconds.toFixed(1)} s). From pure noise the student's one answer is ${figure(first.student_to_end)} of 255 from it, the teacher's ${figure(first.teacher_to_end)}.`));
     this.node.dataset.points = this.points.length;
+  }
+
+  // The three rows of the strip on one sheet.
+  picture() {
+    const names = ["Noisy sample", "Teacher, one step", "Student"];
+    const cells = this.strip.rows.flatMap((row, i) => row.map((picture, k) => ({ picture, words: [names[i], `σ ${sigma(this.points[k].sigma)}`] })));
+    return sheet(cells, this.points.length);
   }
 
   stopped() {

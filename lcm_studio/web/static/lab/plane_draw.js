@@ -1,11 +1,42 @@
 // Drawing on the plane: densities, score arrows, particles, paths, and the map from noise to data.
 // Everything is in the frame's coordinates, [-half, half] with y up, where a cloud of any noise level has the same spread.
+import { h } from "../registry.js";
 import { colour, night } from "./parts.js";
 
 const HUES = 24;
+const [PLACES, KEPT] = [200, 8]; // backdrops from noise to data, and how many of them stay
+const PHASES = 4; // places of a disc within a pixel, each way
 
 export const hue = (x, y) => Math.floor(((Math.atan2(y, x) / (2 * Math.PI) + 1) % 1) * HUES) % HUES;
 export const tint = (bin, alpha = 1) => `hsl(${(bin * 360) / HUES + 8} ${night() ? "72% 66%" : "64% 42%"} / ${alpha})`;
+
+// A pixel of a bitmap as one number, as browsers on little-endian machines keep it.
+const word = (r, g, b, a) => ((a << 24) | (Math.round(b) << 16) | (Math.round(g) << 8) | Math.round(r)) >>> 0;
+
+// The colour of a bin without its opacity, as in `tint`.
+function rgb(bin) {
+  const [saturation, lightness] = night() ? [0.72, 0.66] : [0.64, 0.42];
+  const turn = ((bin * 360) / HUES + 8) / 30;
+  const channel = (n) => 255 * (lightness - saturation * Math.min(lightness, 1 - lightness) * Math.max(-1, Math.min((n + turn) % 12 - 3, 9 - ((n + turn) % 12), 1)));
+  return word(channel(0), channel(8), channel(4), 0);
+}
+
+// Discs of a radius in device pixels, at PHASES x PHASES places within a pixel: opacity of each pixel that they touch.
+const discs = new Map();
+function stamped(radius, alpha) {
+  const key = `${radius.toFixed(2)} ${alpha}`;
+  if (discs.has(key)) return discs.get(key);
+  const reach = Math.ceil(radius + 0.5);
+  const width = 2 * reach + 1;
+  const at = [];
+  for (let phase = 0; phase < PHASES * PHASES; phase += 1) {
+    const [cx, cy] = [reach + ((phase % PHASES) + 0.5) / PHASES, reach + (Math.floor(phase / PHASES) + 0.5) / PHASES];
+    at.push(Uint8Array.from({ length: width * width }, (_, i) => alpha * Math.min(1, Math.max(0, radius + 0.5 - Math.hypot((i % width) + 0.5 - cx, Math.floor(i / width) + 0.5 - cy)))));
+  }
+  if (discs.size > 200) discs.clear();
+  discs.set(key, { reach, width, at });
+  return discs.get(key);
+}
 
 // t <-> place on the slider (0 pure noise, 1 data): even steps of t^(1/rho).
 export class Levels {
@@ -42,28 +73,28 @@ export class Atlas {
     this.score = take(levels.length * arrows * arrows * 2);
     this.clean = take(2 * cloud);
     this.noise = take(2 * cloud);
-    this.sheets = [];
   }
 
-  // The picture of one level, in the page's colours.
-  sheet(level) {
+  // The density at a place on the slider, in the page's colours; the same small canvas every time.
+  sheet(place) {
     const theme = night() ? "night" : "day";
-    if (this.theme !== theme) [this.theme, this.sheets] = [theme, []];
-    if (this.sheets[level]) return this.sheets[level];
-    const canvas = document.createElement("canvas");
-    canvas.width = canvas.height = this.pixels;
-    const pen = canvas.getContext("2d");
-    const image = pen.createImageData(this.pixels, this.pixels);
-    const [low, high] = night() ? [[21, 24, 31], [150, 98, 70]] : [[255, 253, 249], [133, 166, 189]];
-    const start = level * this.pixels * this.pixels;
-    for (let i = 0; i < this.pixels * this.pixels; i += 1) {
-      const share = this.density[start + i] / 255;
-      for (let c = 0; c < 3; c += 1) image.data[4 * i + c] = low[c] + share * (high[c] - low[c]);
-      image.data[4 * i + 3] = 255;
+    if (!this.canvas) {
+      this.canvas = h("canvas", { width: this.pixels, height: this.pixels });
+      this.pen = this.canvas.getContext("2d");
+      this.image = this.pen.createImageData(this.pixels, this.pixels);
+      this.words = new Uint32Array(this.image.data.buffer);
     }
-    pen.putImageData(image, 0, 0);
-    this.sheets[level] = canvas;
-    return canvas;
+    if (this.theme !== theme) {
+      this.theme = theme;
+      const [low, high] = night() ? [[21, 24, 31], [150, 98, 70]] : [[255, 253, 249], [133, 166, 189]];
+      this.palette = Uint32Array.from({ length: 256 }, (_, i) => word(...low.map((from, c) => from + (i / 255) * (high[c] - from)), 255));
+    }
+    const [level, share] = this.between(place);
+    const count = this.pixels * this.pixels;
+    const [lower, upper] = [level * count, (level + 1) * count];
+    for (let i = 0; i < count; i += 1) this.words[i] = this.palette[(this.density[lower + i] * (1 - share) + this.density[upper + i] * share) | 0];
+    this.pen.putImageData(this.image, 0, 0);
+    return this.canvas;
   }
 
   between(place) {
@@ -87,6 +118,32 @@ export function tinted(points) {
   return bins;
 }
 
+// Densities and arrows at places on the slider, drawn once for all panels and for the next frames.
+export class Backdrops {
+  constructor() {
+    this.kept = new Map();
+  }
+
+  clear() {
+    this.kept.clear();
+  }
+
+  // `draw(sheet, place)` makes what is not there yet; `name` says what it draws.
+  get(like, place, name, draw) {
+    const near = Math.round(place * PLACES) / PLACES;
+    const key = `${name} ${near} ${like.canvas.width}`;
+    let sheet = this.kept.get(key);
+    if (!sheet) {
+      sheet = like.twin();
+      draw(sheet, near);
+    }
+    this.kept.delete(key); // the newest are last
+    this.kept.set(key, sheet);
+    if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
+    return sheet;
+  }
+}
+
 export class Sheet {
   constructor(canvas, half) {
     Object.assign(this, { canvas, half, pen: canvas.getContext("2d") });
@@ -102,18 +159,33 @@ export class Sheet {
     return side;
   }
 
+  // A canvas of the same size that is not on the page.
+  twin() {
+    const twin = new Sheet(h("canvas", { width: this.canvas.width, height: this.canvas.height }), this.half);
+    twin.side = this.side;
+    twin.pen.setTransform(this.canvas.width / this.side, 0, 0, this.canvas.width / this.side, 0, 0);
+    return twin;
+  }
+
   at(x) {
     return (x / this.half + 1) * 0.5 * this.side;
   }
 
   clear() {
+    this.factor = 1;
     this.pen.globalAlpha = 1;
     this.pen.fillStyle = night() ? "rgb(21 24 31)" : "rgb(255 253 249)";
     this.pen.fillRect(0, 0, this.side, this.side);
   }
 
+  // What another sheet of this size shows.
+  copy(other) {
+    this.pen.drawImage(other.canvas, 0, 0, this.side, this.side);
+  }
+
   // A zoom around the middle, for the frame that stands still.
   zoom(factor) {
+    this.factor = factor;
     const middle = this.side / 2;
     this.pen.translate(middle, middle);
     this.pen.scale(factor, factor);
@@ -121,14 +193,9 @@ export class Sheet {
   }
 
   density(atlas, place) {
-    const [level, share] = atlas.between(place);
     this.pen.imageSmoothingEnabled = true;
-    this.pen.imageSmoothingQuality = "high";
-    this.pen.globalAlpha = 1;
-    this.pen.drawImage(atlas.sheet(level), 0, 0, this.side, this.side);
-    this.pen.globalAlpha = share;
-    this.pen.drawImage(atlas.sheet(level + 1), 0, 0, this.side, this.side);
-    this.pen.globalAlpha = 1;
+    this.pen.imageSmoothingQuality = "low"; // bilinear: the density is smooth
+    this.pen.drawImage(atlas.sheet(place), 0, 0, this.side, this.side);
   }
 
   // t s(x, t) on the grid: the length of an arrow is the noise that the score sees there.
@@ -166,22 +233,38 @@ export class Sheet {
     pen.globalAlpha = 1;
   }
 
+  // Discs are stamped into a bitmap: thousands of arcs in every frame stutter where no graphics card draws them.
+  // Where two meet, the one that covers more of a pixel has it.
   particles(points, bins, size = 2.4, alpha = 0.85) {
-    const pen = this.pen;
-    pen.globalAlpha = alpha;
-    const [k, middle, half] = [this.side / (2 * this.half), this.side / 2, size / 2];
+    const side = this.canvas.width;
+    if (this.bitmap?.width !== side) {
+      this.layer = h("canvas", { width: side, height: side });
+      this.bitmap = this.layer.getContext("2d").createImageData(side, side);
+      this.words = new Uint32Array(this.bitmap.data.buffer);
+    }
+    const { words } = this;
+    words.fill(0);
+    const ratio = side / this.side;
+    const [k, middle] = [(side / (2 * this.half)) * this.factor, side / 2];
+    const stamps = stamped(Math.max(0.55, (size / 2) * this.factor) * ratio, Math.round(255 * alpha));
+    const { reach, width } = stamps;
     bins.forEach((members, bin) => {
-      if (!members.length) return;
-      pen.fillStyle = tint(bin);
-      pen.beginPath();
+      const colour = rgb(bin);
       for (const i of members) {
         const [x, y] = [middle + points[2 * i] * k, middle - points[2 * i + 1] * k];
-        pen.moveTo(x + half, y);
-        pen.arc(x, y, half, 0, 6.2832);
+        const [left, top] = [Math.floor(x) - reach, Math.floor(y) - reach];
+        if (left < 0 || top < 0 || left + width > side || top + width > side) continue;
+        const stamp = stamps.at[((y - Math.floor(y)) * PHASES | 0) * PHASES + ((x - Math.floor(x)) * PHASES | 0)];
+        for (let row = 0, from = 0, to = top * side + left; row < width; row += 1, to += side - width) {
+          for (let column = 0; column < width; column += 1, from += 1, to += 1) if (stamp[from] > words[to] >>> 24) words[to] = (stamp[from] << 24) | colour;
+        }
       }
-      pen.fill();
     });
-    pen.globalAlpha = 1;
+    this.layer.getContext("2d").putImageData(this.bitmap, 0, 0);
+    this.pen.save();
+    this.pen.setTransform(1, 0, 0, 1, 0, 0);
+    this.pen.drawImage(this.layer, 0, 0);
+    this.pen.restore();
   }
 
   // Ways of some particles through `frames` (arrays of points), up to frame `last` and on to `now`.

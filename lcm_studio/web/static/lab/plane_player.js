@@ -1,7 +1,7 @@
 // The panels of the plane and the clock they share: play, pause, step, scrub.
 import { h } from "../registry.js";
-import { check, choice, colour, figure, formula, onTheme } from "./parts.js";
-import { Levels, Sheet, tinted } from "./plane_draw.js";
+import { check, choice, colour, figure, formula, night, onTheme } from "./parts.js";
+import { Backdrops, Levels, Sheet, tinted } from "./plane_draw.js";
 
 const WHOSE = { exact: "exact", score: "score network", cd: "CD network", ct: "CT network" };
 const SECONDS = 5; // from noise to data
@@ -69,6 +69,7 @@ export class Player {
     this.clock = "level";
     this.show = { density: true, exact: true, learned: false, particles: true, ways: false, still: false };
     this.learned = null;
+    this.backdrops = new Backdrops();
     this.grid = h("div", { className: "lab-panels" });
     this.slider = h("input", { type: "range", min: 0, max: 1000, step: 1, className: "lab-time", ariaLabel: "Time: from noise to data", oninput: () => this.scrub(this.slider.value / 1000) });
     this.button = h("button", { type: "button", className: "lab-play", id: "lab-play", ariaLabel: "Play", title: "Play or pause", onclick: () => this.toggle() });
@@ -117,6 +118,7 @@ export class Player {
 
   setAtlas(atlas) {
     this.atlas = atlas;
+    this.backdrops.clear();
     this.cloud = new Float32Array(2 * atlas.cloud);
     this.cloudBins = tinted(Float32Array.from(atlas.clean));
     for (const panel of this.panels) panel.fine = atlas.fine;
@@ -125,6 +127,7 @@ export class Player {
 
   setLearned(arrows) {
     this.learned = arrows;
+    this.backdrops.clear();
     if (arrows && this.learnedBox.hidden) {
       this.show.learned = true;
       this.learnedBox.box.checked = true;
@@ -241,14 +244,25 @@ export class Player {
     if (!sheet.fit()) return;
     const [place, points, bins, at] = this.state(panel);
     sheet.clear();
-    const t = this.levels.t(place);
-    if (this.show.still) sheet.zoom(this.levels.scale(this.levels.high) / this.levels.scale(t));
-    if (this.show.density) sheet.density(this.atlas, place);
-    if (this.show.exact) sheet.arrows(this.atlas, this.atlas.score, place, colour("--lcm-soft"));
-    if (this.show.learned && this.learned) sheet.arrows(this.atlas, this.learned, place, colour("--lcm-glow"));
+    if (this.show.still) {
+      sheet.zoom(this.levels.scale(this.levels.high) / this.levels.scale(this.levels.t(place)));
+      this.backdrop(sheet, place);
+    } else sheet.copy(this.backdrops.get(sheet, place, this.layersShown(), (twin, near) => this.backdrop(twin, near)));
     if (!points) return;
     if (this.show.ways && panel.frames.length) sheet.ways(panel.frames, at, points, bins, Math.max(1, Math.round(points.length / 2 / 160)));
     if (this.show.particles) sheet.particles(points, bins, points.length > 3000 ? 2.6 : 3.4);
+  }
+
+  layersShown() {
+    return [night(), this.show.density, this.show.exact, this.show.learned].join();
+  }
+
+  // What is behind the particles.
+  backdrop(sheet, place) {
+    if (!this.show.still) sheet.clear();
+    if (this.show.density) sheet.density(this.atlas, place);
+    if (this.show.exact) sheet.arrows(this.atlas, this.atlas.score, place, colour("--lcm-soft"));
+    if (this.show.learned && this.learned) sheet.arrows(this.atlas, this.learned, place, colour("--lcm-glow"));
   }
 
   // Place on the slider, particles, their colours and the last frame of one panel now.
