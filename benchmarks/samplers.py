@@ -202,7 +202,7 @@ def _write(
             }
         )  # fmt: skip
     about = {
-        "captions": len(captions), "reference": len(reference), "guidance": args.guidance,
+        "captions": len(captions), "asked": args.captions, "minutes": args.minutes, "reference": len(reference), "guidance": args.guidance,
         "first_seed": FIRST, "size": side, "date": time.strftime("%Y-%m-%d"), "machine": machine(),
     }  # fmt: skip
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -218,11 +218,15 @@ def _write(
 def report(rows: list[dict[str, Any]], about: dict[str, Any], name: str) -> str:
     """The table in Markdown."""
     machine = about["machine"]
+    command = f"python -m benchmarks samplers --captions {about.get('asked', about['captions'])}"
+    cut = about.get("asked", about["captions"]) > about["captions"]
+    if cut:
+        command += f" --minutes {about['minutes']:g}"
     lines = [
         "# Samplers at equal evaluations", "",
-        f"`python -m benchmarks samplers`, {about['date']}, {machine['device']} with {machine['cpus']} cores, torch "
+        f"`{command}`, {about['date']}, {machine['device']} with {machine['cpus']} cores, torch "
         f"{machine['torch']}, {machine['threads']} thread, load {machine['load'][0]:g}.", "",
-        f"{about['captions']} held-out captions with the same seeds in every row, pictures of {about['size']} pixels. Frechet distance from "
+        f"{about['captions']} held-out captions with the same seeds in every row{', as many as the minutes gave' if cut else ''}, pictures of {about['size']} pixels. Frechet distance from "
         f"{about['reference']} real scenes in the features of `scenery-features`; it is too high at few captions, by about as much in every "
         "row, so compare rows and not tables. Agreement: the share of the caption's attributes that the picture shows. Seconds: per picture, "
         "in calls of up to 16 rows, on a machine that did other work too.", "",

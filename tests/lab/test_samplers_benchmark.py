@@ -35,4 +35,7 @@ def test_the_table_says_how_many_captions_it_is_over() -> None:
     about = {"captions": 7, "reference": 30, "date": "2026-01-01", "machine": {"cpus": 2, "torch": "2", "threads": 1, "device": "cpu", "load": [1.0]}, "size": 128}  # fmt: skip
     text = report([row], about, "samplers")
     assert "7 held-out captions" in text
+    assert "`python -m benchmarks samplers --captions 7`" in text
+    short = report([row], {**about, "asked": 500, "minutes": 10.0}, "samplers")
+    assert "--captions 500 --minutes 10`" in short and "as many as the minutes gave" in short
     assert "| m | dpmpp | 8 | 3.00 | 90.0% | 0.50 |" in text
