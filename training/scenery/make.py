@@ -11,10 +11,12 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from lcm_studio import bundled
 
 STAGES = Path(__file__).with_name("stages.yaml")
 
@@ -28,11 +30,16 @@ class Stage:
     preset: str
     sources: dict[str, str] = field(default_factory=dict)  # field -> RUN/path
     fields: dict[str, Any] = field(default_factory=dict)
+    shipped: Path | None = None  # its finished output, where that is in assets/
+    output: str = "output"  # what later stages take of the run
 
-    def command(self, out: Path, sets: Sequence[str] = ()) -> list[str]:
-        """The command line of this run below `out`; `sets` come last and win."""
+    def command(
+        self, out: Path, sets: Sequence[str] = (), ready: Mapping[str, Path] | None = None
+    ) -> list[str]:
+        """The command line of this run below `out`; `sets` come last and win. `ready`: RUN/path -> where that is instead."""
+        ready = ready or {}
         fields = {"data.cache": str(out / "cache"), **self.fields}
-        fields |= {name: str(out / path) for name, path in self.sources.items()}
+        fields |= {name: str(ready.get(path, out / path)) for name, path in self.sources.items()}
         assignments = [f"{name}={json.dumps(value)}" for name, value in fields.items()]
         return [
             sys.executable, "-m", "training", self.recipe, "--preset", self.preset,
@@ -64,9 +71,16 @@ def stages(profile: str = "cpu") -> tuple[Stage, ...]:
             preset=stage["preset"],
             sources=stage.get("from", {}),
             fields=fields.get(stage["name"], {}),
+            shipped=_shipped(stage) if stage["name"] not in fields else None,
+            output=stage.get("output", "output"),
         )
         for stage in described["stages"]
     )
+
+
+def _shipped(stage: dict[str, Any]) -> Path | None:
+    folder = bundled.ASSETS / stage["shipped"] if "shipped" in stage else None
+    return folder if folder and (folder / "config.json").is_file() else None
 
 
 def bundles() -> dict[str, str]:
@@ -84,6 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", default="cpu", help="cpu, gpu (one large card) or tiny")
     parser.add_argument("--only", nargs="+", metavar="STAGE", help="these stages alone")
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="FIELD=VALUE")
+    parser.add_argument(
+        "--anew", action="store_true", help="train also what lies finished in assets/models"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
     args = parser.parse_args(argv)
     try:
@@ -93,11 +110,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     unknown = set(args.only or ()) - {stage.name for stage in every}
     if unknown:
         parser.error(f"--only {sorted(unknown)[0]}: use {', '.join(s.name for s in every)}")
+    ready = {
+        f"{stage.name}/{stage.output}": stage.shipped
+        for stage in every
+        if stage.shipped and not args.anew
+    }
     for stage in every:
         if args.only and stage.name not in args.only:
             continue
+        if shipped := ready.get(f"{stage.name}/{stage.output}"):
+            print(f"{stage.name}: taken from {shipped}; --anew trains it", flush=True)
+            continue
         done = stage.finished(args.out)
-        command = stage.command(args.out, args.sets)
+        command = stage.command(args.out, args.sets, ready)
         if args.dry_run:
             print(f"{stage.name}{' (finished)' if done else ''}: {shlex.join(command)}")
             continue
