@@ -14,7 +14,7 @@ from lcm_studio.edits.task import EditTask
 from lcm_studio.spec import limits
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.web import inputs, parts
-from lcm_studio.web.create.controls import GUIDANCE, about
+from lcm_studio.web.create.controls import GUIDANCE, about, kind_choices
 from lcm_studio.web.create.fit import fit as fit_values
 from lcm_studio.web.create.fit import guidance_ends
 from lcm_studio.web.edit import fields
@@ -42,7 +42,12 @@ def shown_for(task: EditTask) -> dict[str, bool]:
 
 def groups(c: Controls) -> list[Any]:
     """The components that `shown` updates."""
-    return [*(c[name] for name in shown_for(TASKS["inpaint"])), c["guidance"], c["prompt"]]
+    return [
+        *(c[name] for name in shown_for(TASKS["inpaint"])),
+        c["guidance"],
+        c["prompt"],
+        c["model_kind"],
+    ]
 
 
 def shown(c: Controls, tool: str, info: ModelInfo) -> dict[Any, Any]:
@@ -63,6 +68,7 @@ def follow(c: Controls, tool: str, info: ModelInfo) -> dict[Any, Any]:
             info=hint, visible=info.guidance != "none",
         ),
         c["model"]: gr.update(value=info.id),
+        c["model_kind"]: gr.update(choices=kind_choices(info), value="auto", visible=len(info.kinds) > 1),
         c["about"]: about(info),
     }  # fmt: skip
 
@@ -76,6 +82,8 @@ def guidance_range(info: ModelInfo) -> tuple[float, float]:
 def fit(known: Mapping[str, Any], info: ModelInfo) -> tuple[dict[str, Any], list[str]]:
     """(form values that every control takes, sentences about those that were changed)."""
     out, notes = fit_values(known, info)
+    if out.get("model_kind") not in info.kinds:
+        out["model_kind"] = "auto"
     ranges: dict[str, tuple[float, float]] = {"steps": (1, EDIT_STEPS)}
     ranges |= {field.name: field.span for field in fields.fields() if field.span}
     for name, (low, high) in ranges.items():
@@ -226,6 +234,10 @@ def _sampling(info: ModelInfo, catalog: Iterable[str]) -> Controls:
     c["model"] = gr.Dropdown(
         choices=sorted({*catalog, info.id}), value=info.id, label="Model", allow_custom_value=True,
         elem_id=f"{TAB}-model",
+    )  # fmt: skip
+    c["model_kind"] = gr.Dropdown(
+        choices=kind_choices(info), value="auto", label="Kind", visible=len(info.kinds) > 1,
+        info="What the model was made for, where its file does not say.", elem_id=f"{TAB}-model-kind",
     )  # fmt: skip
     c["about"] = parts.mount("about", TAB, value=about(info))
     with gr.Accordion("Schedule", open=False, elem_id=f"{TAB}-schedule"):

@@ -56,6 +56,7 @@ def build(studio: Studio) -> None:
     wire_go(studio, c, board)
     wire_tool(studio, c, board)
     wire_model(studio, c, current)
+    wire_kind(studio, c)
     parts.wire_reuse(c, TAB)
     arrivals.wire_files(c, board.desk, board.canvas)
     arrivals.wire_blank(studio, c, board.desk, board.canvas)
@@ -170,6 +171,27 @@ def wire_tool(studio: Studio, c: Controls, board: Board) -> None:
     c["tool"].input(
         choose, inputs=[c["tool"], board.desk, c["guidance"], c["model"]],
         outputs=[board.canvas, *edit_controls.groups(c)], **parts.PRIVATE,
+    )  # fmt: skip
+
+
+def wire_kind(studio: Studio, c: Controls) -> None:
+    """Guidance follows the kind that is chosen for a model that may be several."""
+
+    def choose(kind: str, model: str, tool: str) -> dict[Any, Any]:
+        try:
+            info = studio.engine.info_as(studio.allowed_model(model), kind=kind)
+        except StudioError as error:
+            return {c["note"]: views.note(str(error))}
+        updates = edit_controls.follow(c, tool, info)
+        return {
+            c["guidance"]: updates[c["guidance"]],
+            c["about"]: updates[c["about"]],
+            c["note"]: views.note(f"{info.why}.", "info"),
+        }
+
+    c["model_kind"].input(
+        choose, inputs=[c["model_kind"], c["model"], c["tool"]],
+        outputs=[c["guidance"], c["about"], c["note"]], **parts.PRIVATE,
     )  # fmt: skip
 
 

@@ -23,7 +23,8 @@ from lcm_studio.web.edit import fields
 if TYPE_CHECKING:
     from lcm_studio.spec.requests import Pixels
 
-REQUEST = ("tool", "prompt", "steps", "guidance", "seed", "only_strokes")
+# "kind" is what a Morph runs between; the model's kind has another name here
+REQUEST = ("tool", "prompt", "steps", "guidance", "seed", "only_strokes", "model_kind")
 MOST_UNDO = 20
 KEPT_BYTES = 128 * 2**20
 _sheets = itertools.count(1)
@@ -174,6 +175,7 @@ def to_request(
         seed=form.whole(said, "seed"),
         count=1 if tool == "interpolate" else count,
         model=info.id,
+        kind=form.text(said, "model_kind") or "auto",
         previews=priority == "normal",
         priority=priority,
     )
@@ -211,6 +213,7 @@ def from_settings(said: object) -> dict[str, Any]:
     for name in ("prompt", "steps", "guidance", "seed"):
         if said.get(name) is not None:
             known[name] = said[name]
+    known["model_kind"] = str(said.get("kind") or "auto")
     return known | fields.from_options(given if isinstance(given, Mapping) else {})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lcm_studio.spec.models import ModelInfo
@@ -57,6 +58,23 @@ def test_the_schedule_survives_the_way_through_a_picture_file() -> None:
 )  # fmt: skip
 def test_relaxation_is_sent_to_the_tools_that_take_it(tool: str, typed: Any, sent: Any) -> None:
     assert edit_form.options(tool, FORM | {"relax": typed}).get("relax") == sent
+
+
+def test_the_kind_of_the_model_goes_with_the_request_and_comes_back() -> None:
+    pytest.importorskip("gradio")
+    from lcm_studio.web.edit.controls import fit
+
+    info = ModelInfo(
+        id="own", path="", kind="sd", width=64, height=64, multiple=8, guidance="cfg", kinds=("lcm", "tcd"),
+    )  # fmt: skip
+    desk = edit_form.Desk().show(np.zeros((64, 64, 3), np.uint8))
+    form = FORM | {"steps": 4, "guidance": 1.0, "seed": 3}
+    assert edit_form.to_request(form, desk, "", info).kind == "auto"
+    assert edit_form.to_request(form | {"model_kind": "tcd"}, desk, "", info).kind == "tcd"
+    said = {"task": "interpolate", "kind": "tcd", "options": {"kind": "seeds"}}
+    known, _ = fit(edit_form.from_settings(said), info)
+    assert (known["model_kind"], known["kind"]) == ("tcd", "seeds")
+    assert fit(edit_form.from_settings(said | {"kind": "pcm"}), info)[0]["model_kind"] == "auto"
 
 
 def test_a_tool_brings_its_guidance_and_a_scale_set_by_hand_stays() -> None:
