@@ -23,7 +23,10 @@ class Page(gr.Blocks):
     async def process_api(self, *args: Any, **options: Any) -> Any:
         try:
             return await super().process_api(*args, **options)
-        except gr.Error:
+        except gr.Error as error:
+            # ours are raised without a traceback; of Gradio's own the one about choices names Python's classes
+            if error.print_exception and "list of choices" in str(error):
+                raise gr.Error(MISFIT, print_exception=False) from error
             raise
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             sentence(error)
