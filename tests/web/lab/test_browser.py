@@ -127,10 +127,13 @@ def test_a_link_opens_pictures_side_by_side_and_along_one_path(
         f"s={row}"
         for row in ("scenery-teacher|ode-euler|3", "scenery-lcm|consistency|2", "scenery-lcm|sde|4")
     )
-    page.goto(f"{server.url}#lab/bench=pictures&view=compare&prompt=dawn%2C+sea&seed=5&{systems}")
+    page.goto(
+        f"{server.url}#lab/bench=pictures&view=compare&prompt=dawn%2C+sea&seed=5&sweep=2,3&{systems}"
+    )
     page.reload()
     page.wait_for_selector(".lab-split[data-view=compare][data-ready]")
     assert page.input_value("#lab-prompt") == "dawn, sea"
+    assert page.input_value("input[aria-label='Evaluations of the sweep']") == "2,3"
     stored = json.loads((ROOT / "docs" / "results" / "samplers.json").read_text())
     page.wait_for_selector(f".lab-quality[data-points='{len(stored['rows'])}']")
     assert f"over {stored['captions']} captions" in page.inner_text(".lab-quality")

@@ -55,7 +55,7 @@ export class Chart {
     const padded = (_u, low, high) => (low === null ? [0.01, 1] : [low / 1.25, high * 1.25]);
     this.plot = new uPlot(
       {
-        width: this.place.clientWidth, height: this.height, legend: { show: false }, padding: [8, 8, 0, 0], cursor: { y: false, drag: { setScale: false }, points: { size: 6 } },
+        width: this.place.clientWidth, height: this.height, legend: { show: false }, padding: [8, 14, 0, 0], cursor: { y: false, drag: { setScale: false }, points: { size: 6 } },
         scales: { x: this.logX ? { time: false, distr: 3, range: (_u, low, high) => (low === null ? [1, 10] : [low / 1.12, high * 1.12]) } : { time: false }, y: this.logY ? { distr: 3, range: padded } : { range: (_u, _low, high) => [0, (high ?? 1) * 1.08 || 1] } },
         axes: [{ ...axis(this.x, this.logX), size: 26 }, { ...axis(this.y, this.logY), size: 42 }],
         series: [{}, ...this.lines.map((line) => ({ label: line.label, stroke: () => colour(line.colour), width: 2, dash: line.dash, spanGaps: true, points: { show: Boolean(line.points), size: 7, fill: () => colour(line.colour) } }))],

@@ -254,10 +254,12 @@ export class Compare {
   }
 
   write(address) {
+    address.set("sweep", this.counts.value);
     for (const row of this.rows) address.append("s", [row.model, row.sampler, row.evaluations, ...Object.entries(row.settings).map(([k, v]) => `${k}=${v}`)].join("|"));
   }
 
   read(address) {
+    if (address.has("sweep")) this.counts.value = address.get("sweep");
     const rows = address.getAll("s").map((text) => {
       const [model, sampler, evaluations, ...rest] = text.split("|");
       if (!this.samplers[sampler]) return null;

@@ -13,7 +13,7 @@ export function pictures({ body, sizes }, kind = "image/jpeg") {
   });
 }
 
-export const img = (picture, alt, attrs = {}) => h("img", { src: picture.src, alt, loading: "lazy", draggable: false, ...attrs });
+export const img = (picture, alt, attrs = {}) => h("img", { src: picture.src, alt, draggable: false, ...attrs });
 
 const SIGNS = [[/<-/g, "←"], [/sqrt/g, "√"], [/sigma/g, "σ"], [/alpha/g, "α"], [/epsilon/g, "ε"], [/x0_hat/g, "x̂_0"], [/eps_hat/g, "ε̂"], [/dσ/g, "dσ"], [/_t'/g, "_{t′}"], [/'/g, "′"], [/\^-(\w)/g, "^{−$1}"]];
 
