@@ -1,4 +1,4 @@
-"""python -m benchmarks generate|edits|tune|training|samplers|page|device|soak|card [options]; each module has `main(argv) -> int`."""
+"""python -m benchmarks generate|edits|tune|training|samplers|page|device|soak|card|scale|serve [options]; each module has `main(argv) -> int`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ import importlib
 import sys
 from pathlib import Path
 
-NAMES = ("generate", "edits", "tune", "training", "samplers", "page", "device", "soak", "card")
+NAMES = (
+    "generate",
+    "edits",
+    "tune",
+    "training",
+    "samplers",
+    "page",
+    "device",
+    "soak",
+    "card",
+    "scale",
+)
 
 
 def main(argv: list[str]) -> int:

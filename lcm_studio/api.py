@@ -15,6 +15,7 @@ from lcm_studio.spec.requests import Edit, Generate, Request
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from lcm_studio.engine.remote.client import RemoteEngine
     from lcm_studio.spec.requests import Pixels
 
 
@@ -40,10 +41,19 @@ class Picture:
 
 
 class Studio:
-    """An engine behind plain calls. Keyword arguments are those of spec.requests.Generate and Edit."""
+    """An engine behind plain calls. Keyword arguments are those of spec.requests.Generate and Edit.
 
-    def __init__(self, **config: Any) -> None:
-        self.engine = Engine(EngineConfig(**config))
+    `engine`: the address of engines elsewhere (`python -m lcm_studio serve`), "" = one in this process.
+    """
+
+    def __init__(self, engine: str = "", **config: Any) -> None:
+        self.engine: Engine | RemoteEngine
+        if engine:
+            from lcm_studio.engine.remote.client import RemoteEngine
+
+            self.engine = RemoteEngine(engine)
+        else:
+            self.engine = Engine(EngineConfig(**config))
 
     def generate(self, prompt: str = "", **settings: Any) -> list[Picture]:
         """Pictures of a prompt. Raises StudioError with one sentence."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from lcm_studio import __version__
 from lcm_studio.spec.errors import StudioError
 
-COMMANDS = ("generate", "edit", "lab", "models", "doctor", "data", "jobs", "users")
+COMMANDS = ("generate", "edit", "lab", "models", "doctor", "data", "jobs", "users", "serve")
 # The door beside this one; by name, since neither floor imports the other.
 PAGE = "lcm_studio.web.flags"
 

@@ -13,6 +13,7 @@ from lcm_studio.spec.samplers import NAMES
 
 if TYPE_CHECKING:
     from lcm_studio.engine import Engine
+    from lcm_studio.engine.remote.client import RemoteEngine
     from lcm_studio.spec.events import Done
     from lcm_studio.spec.requests import Request
 
@@ -57,6 +58,12 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         "--sampler", choices=NAMES, default="auto", metavar="NAME", help=f"{', '.join(NAMES)}"
     )
     add_set_argument(parser)
+    parser.add_argument(
+        "--engine",
+        default="",
+        metavar="ray://HOST:PORT",
+        help="engines elsewhere, started by `serve` (default: one for this command)",
+    )
     add_engine_arguments(parser)
     parser.add_argument(
         "--out", default="outputs", metavar="FOLDER|FILE.png", help="default: %(default)s/"
@@ -113,7 +120,16 @@ def make_engine(args: argparse.Namespace, *, once: bool = True) -> Engine:
     )
 
 
-def sampling(args: argparse.Namespace, engine: Engine) -> dict[str, Any]:
+def engine_for(args: argparse.Namespace) -> Engine | RemoteEngine:
+    """The engine elsewhere that --engine names, or one for this command."""
+    if not args.engine:
+        return make_engine(args)
+    from lcm_studio.engine.remote.client import RemoteEngine
+
+    return RemoteEngine(args.engine)
+
+
+def sampling(args: argparse.Namespace, engine: Engine | RemoteEngine) -> dict[str, Any]:
     """The fields of spec.requests.Sampling from the arguments."""
     loras = tuple(parse_lora(text) for text in args.lora)
     info = engine.info_as(args.model, loras=loras, kind=args.model_kind)
@@ -171,7 +187,7 @@ def parse_lora(text: str) -> LoraSpec:
         ) from error
 
 
-def execute(engine: Engine, request: Request, *, progress: bool) -> Done:
+def execute(engine: Engine | RemoteEngine, request: Request, *, progress: bool) -> Done:
     """Runs a request to its end. Raises StudioError where it fails."""
     import sys
 

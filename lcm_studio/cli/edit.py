@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from lcm_studio.cli.common import (
     add_sampling_arguments,
+    engine_for,
     execute,
-    make_engine,
     report,
     sampling,
     save_all,
@@ -21,6 +21,7 @@ from lcm_studio.spec.errors import BadImage, BadRequest, StudioError
 
 if TYPE_CHECKING:
     from lcm_studio.engine import Engine
+    from lcm_studio.engine.remote.client import RemoteEngine
     from lcm_studio.spec.requests import Edit, Pixels
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -52,14 +53,14 @@ def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def run(args: argparse.Namespace) -> int:
     """Edits one picture, or every picture of a folder; bad files are named at the end (exit code 1)."""
     folder = args.image is not None and Path(args.image).is_dir()
-    with make_engine(args) as engine:
+    with engine_for(args) as engine:
         if not folder:
             _one(args, engine, args.image, args.out)
             return 0
         return _many(args, engine, Path(args.image))
 
 
-def _many(args: argparse.Namespace, engine: Engine, folder: Path) -> int:
+def _many(args: argparse.Namespace, engine: Engine | RemoteEngine, folder: Path) -> int:
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES)
     if not files:
         raise BadRequest(f"{folder} holds no pictures; put {', '.join(PICTURES)} files into it")
@@ -81,7 +82,9 @@ def _many(args: argparse.Namespace, engine: Engine, folder: Path) -> int:
     return 1 if failed else 0
 
 
-def _one(args: argparse.Namespace, engine: Engine, image: str | None, out: str) -> None:
+def _one(
+    args: argparse.Namespace, engine: Engine | RemoteEngine, image: str | None, out: str
+) -> None:
     from lcm_studio.edits.video import check_name, write_video
 
     videos = [Path(video) for video in getattr(args, "video", [])]
@@ -97,7 +100,9 @@ def _one(args: argparse.Namespace, engine: Engine, image: str | None, out: str) 
         print("  ".join(f"{k} {v}" for k, v in fidelity.items()), file=sys.stderr)
 
 
-def make_request(args: argparse.Namespace, engine: Engine, image: str | None) -> Edit:
+def make_request(
+    args: argparse.Namespace, engine: Engine | RemoteEngine, image: str | None
+) -> Edit:
     """The Edit request of the arguments. Raises BadRequest or BadImage with one sentence."""
     import numpy as np
 

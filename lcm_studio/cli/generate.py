@@ -6,8 +6,8 @@ import argparse
 
 from lcm_studio.cli.common import (
     add_sampling_arguments,
+    engine_for,
     execute,
-    make_engine,
     report,
     sampling,
     save_all,
@@ -31,7 +31,7 @@ def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     """Generates, writes PNG files and says where they are."""
-    with make_engine(args) as engine:
+    with engine_for(args) as engine:
         request = Generate(
             prompt=args.prompt,
             width=args.width,

@@ -135,6 +135,12 @@ class Engine:
         """The loaded model itself, for benchmarks and tests; ask it nothing while requests run."""
         return self._lane(model_id).model
 
+    @property
+    def alive(self) -> bool:
+        """Whether every lane works; for health checks."""
+        with self._lock:
+            return all(lane.alive for lane in self._lanes.values())
+
     def lane(self, model_id: str) -> Lane:
         """The lane of a model, loaded if need be."""
         return self._lane(model_id)

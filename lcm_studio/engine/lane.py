@@ -127,6 +127,11 @@ class Lane:
         """(running, waiting) sessions."""
         return len(self._running), len(self._line)
 
+    @property
+    def alive(self) -> bool:
+        """Whether it takes requests and advances them."""
+        return self._thread.is_alive()
+
     def submit(self, session: Session) -> None:
         """Queues a session. Raises Busy where the queue is full."""
         with self._wake:

@@ -14,6 +14,7 @@ from lcm_studio.spec.requests import Priority
 
 REMEMBERED = 1000  # owners whose last turn is known
 MAX_RUNNING = 32  # pictures in work at once; twice as many where people with nothing in work come
+ALWAYS = 10**6  # places beyond the limit, for what had one before
 KEPT_FREE = 8  # places beyond the limit, for people who have nothing here
 
 
@@ -65,8 +66,8 @@ class _Entry(Generic[T]):
 class Line(Generic[T]):
     """Waiting requests of one lane. Not safe by itself: the lane holds its lock around every call.
 
-    The next one belongs to the person with the fewest pictures in work, then to whoever had their last turn the
-    longest ago, then the same among that person's sessions, then to the longest wait. Whoever is new counts as
+    The next one belongs to the person with the fewest pictures in work, single pictures before batches, then to whoever
+    had their last turn the longest ago, then the same among that person's sessions, then to the longest wait. Whoever is new counts as
     served at the moment of their first request: a fresh session overtakes nobody. Live requests go first.
     """
 
@@ -81,10 +82,15 @@ class Line(Generic[T]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def join(self, waiter: T, running: Iterable[T]) -> None:
-        """Takes a place. Raises Busy where all are taken; a few are kept for people who have nothing here."""
+    def join(self, waiter: T, running: Iterable[T], *, always: bool = False) -> None:
+        """Takes a place. Raises Busy where all are taken; a few are kept for people who have nothing here.
+
+        `always`: though all are taken; of a request that had its place before.
+        """
         here = [*(entry.waiter for entry in self._entries), *running]
         beyond = KEPT_FREE if self._comes_alone(waiter.owner, here) else 0
+        if always:
+            beyond = ALWAYS
         if not self.places.take(beyond=beyond):
             raise Busy(
                 f"The studio is busy: {self.places.taken} requests are waiting and the queue holds "
@@ -139,9 +145,10 @@ class Line(Generic[T]):
 
         def rank(entry: _Entry[T]) -> tuple[int, ...]:
             owner = entry.waiter.owner
-            keys = (owner.person, owner)
-            by_owner = (value for key in keys for value in (busy[key], turns.get(key, 0)))
-            return (entry.waiter.priority != "live", *by_owner, entry.arrived)
+            live, batch = entry.waiter.priority == "live", entry.waiter.rows > 1
+            person, session = ((busy[key], turns.get(key, 0)) for key in (owner.person, owner))
+            # a single picture goes before batches of people with as much in work
+            return (not live, person[0], batch, person[1], *session, entry.arrived)
 
         left = list(self._entries)
         order: list[T] = []

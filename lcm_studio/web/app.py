@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.web.options import Options
@@ -113,8 +113,14 @@ def preload(studio: Studio, index: Index) -> None:
 
 
 def engine_for(options: Options) -> Engine:
-    """The real engine, with the model's own folder or file among the known ones."""
+    """The real engine, in this process or elsewhere."""
     from lcm_studio.engine import Engine, EngineConfig
+
+    if options.engine:
+        from lcm_studio.engine.remote.client import RemoteEngine
+
+        # the same contract; what wants to look into a model gets a sentence
+        return cast("Engine", RemoteEngine(options.engine))
 
     config = EngineConfig(
         device=options.device, dtype=options.dtype, backend=options.backend, offline=options.offline,

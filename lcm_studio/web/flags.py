@@ -46,6 +46,12 @@ def add_flags(p: argparse.ArgumentParser) -> None:
         help="what runs the networks (default: OpenVINO on a CPU, torch.compile on a GPU, where installed)",
     )
     p.add_argument(
+        "--engine",
+        default="",
+        metavar="ray://HOST:PORT",
+        help="engines elsewhere, started by `python -m lcm_studio serve` (default: one in this process)",
+    )
+    p.add_argument(
         "--host", default="127.0.0.1", help="interface to listen on (default: this machine only)"
     )
     p.add_argument("--port", type=int, default=7860)
@@ -148,8 +154,15 @@ def options_of(args: argparse.Namespace, error: Callable[[str], NoReturn]) -> Op
     token = os.environ.get("LCM_STUDIO_MCP_TOKEN") or secrets.token_urlsafe(32)
     if args.mcp and not (len(token) >= 16 and token.isascii() and token.isprintable()):
         error("LCM_STUDIO_MCP_TOKEN is too short or odd; use 16 plain characters or more")
+    if args.engine:
+        from lcm_studio.engine.remote.client import parse
+
+        try:
+            parse(args.engine)
+        except StudioError as refused:
+            error(str(refused))
     options = Options(
-        model=args.model, device=args.device, dtype=args.dtype, backend=args.backend, host=args.host, port=args.port,
+        engine=args.engine, model=args.model, device=args.device, dtype=args.dtype, backend=args.backend, host=args.host, port=args.port,
         users=users, allow_origins=tuple(args.allow_origin),
         trusted_proxies=tuple(args.trusted_proxy),
         queue_size=args.queue_size, outputs=args.outputs and args.outputs.expanduser().resolve(),

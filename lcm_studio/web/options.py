@@ -13,7 +13,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """`queue_size`: requests that may wait while others are in work.
+    """`engine`: the address of engines elsewhere, "" = one in this process. `queue_size`: requests that may wait while others are in work.
 
     `outputs`: a folder that keeps every picture; None = a private folder, swept at the next start.
     `users`: names and password hashes (`spec.passwords`); none: nobody signs in. `allow_origins`: further origins the page may be served under,
@@ -23,6 +23,7 @@ class Options:
     """
 
     model: str = BUNDLED_MODEL
+    engine: str = ""
     device: str = "auto"
     dtype: str = "auto"
     backend: str = "auto"
