@@ -8,7 +8,7 @@ Pictures are float `(H, W, C)` in [0, 255]; results are uint8 of the same shape.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,8 +44,17 @@ def luma_of(rgb: Pixels) -> NDArray[np.float64]:
     """The luma `(H, W)` of a picture; of a grey one its grey value."""
     if bool((rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 1] == rgb[..., 2]).all()):
         return np.minimum(rgb[..., 0].astype(np.float64), 255 * sum(LUMA))
-    luma: NDArray[np.float64] = rgb.astype(np.float64) @ np.asarray(LUMA)
+    luma = np.empty(rgb.shape[:2])
+    for rows in strips(*rgb.shape[:2]):
+        luma[rows] = rgb[rows].astype(np.float64) @ np.asarray(LUMA)
     return luma
+
+
+def strips(height: int, width: int) -> Iterator[slice]:
+    """Rows of about a megapixel at a time, so that what is done to each pixel alone needs little memory."""
+    step = max(1, 2**20 // max(width, 1))
+    for top in range(0, height, step):
+        yield slice(top, min(top + step, height))
 
 
 def meet_luma(x: Floats, y: NDArray[np.floating], weights: tuple[float, ...] = LUMA) -> Pixels:

@@ -20,18 +20,22 @@ if TYPE_CHECKING:
 
 Array = TypeVar("Array", bound="NDArray[np.generic]")
 
-MAX_SIDE = 4096
-MAX_PIXELS = 2048 * 2048
+MAX_SIDE = 16_384
+MAX_PIXELS = 64_000_000
+PART_PIXELS = 16_000_000  # of a part that is painted anew and blended in
+WHOLE_PIXELS = 2048 * 2048  # of a picture that is made in one piece; larger ones go by tiles
 
 
-def check_size(height: int, width: int, what: str = "the picture") -> None:
+def check_size(
+    height: int, width: int, what: str = "the picture", *, most: int = MAX_PIXELS
+) -> None:
     """Raises BadRequest for a picture beyond the limits, naming them."""
     if height < 1 or width < 1:
         raise BadRequest(f"{what} is empty ({width} x {height}); give at least 1 x 1 pixels")
-    if height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
+    if height * width > most or max(height, width) > MAX_SIDE:
         raise BadRequest(
             f"{what} of {width} x {height} is too large to edit; the limit is "
-            f"{MAX_PIXELS / 1e6:.1f} megapixels and {MAX_SIDE} pixels a side: scale it down first"
+            f"{most / 1e6:.1f} megapixels and {MAX_SIDE} pixels a side: scale it down first"
         )
 
 

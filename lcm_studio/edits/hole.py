@@ -9,7 +9,7 @@ import torch
 
 from lcm_studio.edits import masks
 from lcm_studio.edits.finish import keep_pixels, to_bytes
-from lcm_studio.edits.geometry import Box, around, resize
+from lcm_studio.edits.geometry import PART_PIXELS, Box, around, resize
 from lcm_studio.edits.harmonic import ROUGH, harmonic, near
 from lcm_studio.edits.membrane import Membrane
 from lcm_studio.edits.methods import method_of
@@ -61,6 +61,17 @@ def extent(hole: Bools, crop: tuple[int, int], work: tuple[int, int]) -> float:
     return min(side * there / here for side, here, there in zip(sides, crop, work, strict=True))
 
 
+def check_part(hole: Bools) -> None:
+    """Raises BadRequest for a hole that spans more than can be blended in at once."""
+    rows, columns = near(hole, 0)
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    if height * width > PART_PIXELS:
+        raise BadRequest(
+            f"the part to paint spans {width} x {height} pixels; at most {PART_PIXELS / 1e6:.0f} megapixels can be painted at "
+            "once: paint a smaller part, or scale the picture down"
+        )
+
+
 def hole_problem(
     request: Edit,
     settings: Masked,
@@ -80,6 +91,7 @@ def hole_problem(
     if not hole.all():
         box = around(hole, (model.info.height, model.info.width), settings.context)
     crop, crop_hole = box.of(rgb), box.of(hole)
+    check_part(hole)
     height, width = fitting(box.height, box.width, model)
     empty = top is None
     if top is None:

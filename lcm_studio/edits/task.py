@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lcm_studio.spec.schema import choice, number, numbers, settings_of, switch, whole
@@ -20,12 +20,25 @@ BLENDS = ("poisson", "colour", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Whole:
+    """What is found on a large picture before it is cut into tiles.
+
+    `reach`: pixels of the result over which a tile's border shows. `options`: settings that all tiles share. `figures`: to be said.
+    """
+
+    reach: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class EditTask:
     """One tool. `known`: what stays; `needs`: inputs beside the picture, `takes`: those that it can do without.
 
     `settings`: the class of its settings. `build`: its problem. `by_strength`: the user's strength sets its levels, so that a
     model has no numbers for it.
     `strokes`: it starts from what was drawn over the picture, whose place may be its mask.
+    `by_tiles`: of a task that makes every pixel anew: what its tiles share; None where large pictures need none.
     `hint`: what to do with it, in one line for the page.
     `bound`: the largest error of the known part that the finished file may show, of 255; None = reported only.
     """
@@ -42,6 +55,7 @@ class EditTask:
     bound: float | None = None
     strokes: bool = False
     hint: str = ""
+    by_tiles: Callable[[Edit, Any], Whole] | None = None
 
     @property
     def paints_mask(self) -> bool:

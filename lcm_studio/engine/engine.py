@@ -175,16 +175,22 @@ class Engine:
 
         Leaving the iterator early cancels the request. Turns go by `owner`; None is one owner of its own.
         """
+        from lcm_studio.edits.quilt import tiling_of
+        from lcm_studio.engine.large import run_tiles
         from lcm_studio.engine.run import run_request
 
         try:
             warnings = self.validate(request)
+            tiling = tiling_of(request) if isinstance(request, Edit) else None
             if not self._has(request.model):
                 yield Loading(message=f"Loading {request.model} ...")
             lane = self._lane(request.model)
             request, _ = self.resolved(request)
         except StudioError as error:
             yield Failed(message=str(error))
+            return
+        if isinstance(request, Edit) and tiling is not None:
+            yield from run_tiles(request, tiling, lane, warnings, cancelled, owner)
             return
         yield from run_request(request, lane, warnings, cancelled, owner)
 

@@ -125,7 +125,7 @@ class _Run:
                 flagged=tuple(self.flagged),
                 previews_flagged=() if value is None else value.flagged,
             )
-        return Failed(message=_sentence(value))
+        return Failed(message=sentence(value))
 
     def _step(self, estimate: Estimate, preview: Preview | None) -> Step:
         seconds = time.perf_counter() - self.started
@@ -171,7 +171,7 @@ class _Run:
         return tuple(warnings)
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
     """A user's error as it is; anything else with its type, since nobody expected it."""
     if isinstance(error, StudioError):
         return str(error)

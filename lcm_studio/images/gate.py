@@ -38,7 +38,7 @@ class Gate:
     """The limits. Bytes of the file, pixels and sides of the picture."""
 
     max_bytes: int = 40 * 1024 * 1024
-    max_pixels: int = 40_000_000
+    max_pixels: int = 64_000_000
     max_side: int = 16_384
     min_side: int = 1
 

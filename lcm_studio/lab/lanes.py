@@ -105,7 +105,7 @@ def _step(estimate: Any, seconds: float) -> Step:
 
 
 def _sentence(error: Exception) -> str:
-    from lcm_studio.engine.run import _sentence as sentence
+    from lcm_studio.engine.run import sentence
 
     return sentence(error)
 

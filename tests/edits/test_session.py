@@ -315,11 +315,11 @@ BAD = [
     ({"task": "nonsense"}, "unknown"),
     ({"task": "inpaint", "mask": square(), "options": {"colour": 1}}, "no option"),
     ({"task": "inpaint", "image": np.zeros((64, 64, 3), np.uint16)}, "8-bit"),
-    ({"task": "denoise", "image": np.zeros((5000, 40, 3), np.uint8)}, "limit"),
+    ({"task": "denoise", "image": np.zeros((16_385, 4, 3), np.uint8)}, "limit"),
     ({"task": "superres", "options": {"scale": 3.5}}, "whole number"),
     ({"task": "superres", "options": {"scale": 99}}, "2 to 8"),
     (
-        {"task": "superres", "image": np.zeros((600, 600, 3), np.uint8), "options": {"scale": 8}},
+        {"task": "superres", "image": np.zeros((1100, 1000, 3), np.uint8), "options": {"scale": 8}},
         "limit",
     ),
     ({"task": "superres", "options": {"operator": "magic"}}, "unknown"),

@@ -26,10 +26,12 @@ class Settings(Relaxed):
 
 def build(request: Edit, settings: Settings, model: Model) -> Problem:
     """Large pictures are coloured small: colour may be coarse, luma not. Raises BadRequest for one that is too large."""
+    import math
+
     import numpy as np
     import torch
 
-    from lcm_studio.edits.finish import luma_of, meet_luma
+    from lcm_studio.edits.finish import luma_of, meet_luma, strips
     from lcm_studio.edits.geometry import check_size, resize
     from lcm_studio.edits.methods import method_of
     from lcm_studio.edits.pixels import errors, fitting, frame_for, join, split, tensor
@@ -49,12 +51,21 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     def finish(x: NDArray[np.float32], report: Report) -> Pixels:
         made = frame.cut(x)
         chroma = made - (made @ np.asarray(LUMA, np.float32))[..., None]
-        coloured = resize(chroma, height, width) + y[..., None].astype(np.float32)
-        return join(meet_luma(coloured, y), alpha)
+        coloured = np.empty((height, width, 3), np.uint8)
+        large = resize(chroma, height, width)
+        for rows in strips(height, width):
+            part = large[rows] + y[rows, :, None].astype(np.float32)
+            coloured[rows] = meet_luma(part, y[rows])
+            report(rows.stop / height)
+        return join(coloured, alpha)
 
     def measure(result: Pixels) -> dict[str, Any]:
-        found = result[..., :3].astype(np.float64) @ np.asarray(LUMA)
-        return {"known": "luma", **errors(found, y)}
+        largest, squares = 0.0, 0.0
+        for rows in strips(height, width):
+            gap = errors(result[rows, :, :3].astype(np.float64) @ np.asarray(LUMA), y[rows])
+            largest = max(largest, gap["max_error"])
+            squares += gap["rms_error"] ** 2 * (rows.stop - rows.start) / height
+        return {"known": "luma", "max_error": largest, "rms_error": math.sqrt(squares)}
 
     schedule = schedule_for(request, settings, model, top=TOP)
     return Problem(

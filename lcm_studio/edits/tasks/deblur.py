@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lcm_studio.edits.task import EditTask, Relaxed
+from lcm_studio.edits.task import EditTask, Relaxed, Whole
 from lcm_studio.spec.schema import text
 
 if TYPE_CHECKING:
@@ -86,9 +87,17 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     )
 
 
+def by_tiles(request: Edit, settings: Settings) -> Whole:
+    """Tiles share as much as the blur reaches, and what is made of it by undoing it."""
+    from lcm_studio.edits.blurs import reach_of
+
+    return Whole(reach=math.ceil(3 * reach_of(settings.kernel)))
+
+
 TASK = EditTask(
     name="deblur",
     title="Deblur",
+    by_tiles=by_tiles,
     help="undo a known blur",
     known="the blurred picture",
     settings=Settings,

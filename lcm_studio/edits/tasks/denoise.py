@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lcm_studio.edits.task import EditTask, Relaxed
+from lcm_studio.edits.task import EditTask, Relaxed, Whole
 from lcm_studio.spec.schema import number
 
 if TYPE_CHECKING:
@@ -81,6 +81,17 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     )
 
 
+def by_tiles(request: Edit, settings: Settings) -> Whole:
+    """One noise for all tiles."""
+    from lcm_studio.edits.noise_level import estimate_sigma
+    from lcm_studio.edits.pixels import split
+
+    if settings.sigma != "auto":
+        return Whole()
+    sigma = min(max(estimate_sigma(split(request.image)[0]) / 255, 1 / 255), 1.0)
+    return Whole(options={"sigma": sigma}, figures={"sigma_estimated": True})
+
+
 def _known(noisy: Pixels, sigma: float, schedule: EditSchedule, model: Model) -> Known:
     """The noisy picture, believed as far as the errors of estimates are larger than its noise.
 
@@ -110,6 +121,7 @@ def _known(noisy: Pixels, sigma: float, schedule: EditSchedule, model: Model) ->
 TASK = EditTask(
     name="denoise",
     title="Denoise",
+    by_tiles=by_tiles,
     help="remove white noise",
     known="the noisy picture, up to its noise",
     settings=Settings,

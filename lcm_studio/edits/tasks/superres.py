@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lcm_studio.edits.task import EditTask, Relaxed
+from lcm_studio.edits.task import EditTask, Relaxed, Whole
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.schema import text, whole
 
@@ -108,6 +108,15 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     )
 
 
+def by_tiles(request: Edit, settings: Settings) -> Whole:
+    """Samples reach a few of their own over the border of a tile. Raises BadRequest for what would be too large."""
+    from lcm_studio.edits.geometry import check_size
+
+    height, width = (side * settings.scale for side in request.image.shape[:2])
+    check_size(height, width, "the enlarged picture")
+    return Whole(reach=8 * settings.scale)
+
+
 def known_samples(mask: Pixels, rgb: Pixels) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
     """Which samples `(h, w)` of the small picture are known. Raises BadRequest for none."""
     from lcm_studio.edits import masks
@@ -134,6 +143,7 @@ def _filled(rgb: Pixels, keep: NDArray[np.bool_]) -> Pixels:
 TASK = EditTask(
     name="superres",
     title="Enlarge",
+    by_tiles=by_tiles,
     help="enlarge it",
     known="the mean of every block of pixels",
     settings=Settings,

@@ -91,7 +91,7 @@ def options(tool: str, given: Mapping[str, Any]) -> dict[str, Any]:
                 out[setting.name] = [form.whole(given, part) for part in setting.parts]
             continue
         value = _value(setting, given.get(setting.name))
-        if value is None or (not value and value == setting.default):
+        if value is None or value == setting.default:
             continue
         out[setting.name] = value
     return out

@@ -58,7 +58,7 @@ def test_a_made_up_task_is_on_the_page_and_in_its_picture(page: Any, tmp_path: P
     page.fill("#edit-at textarea, #edit-at input", "0.2, 0.8")
     picture = run(page)[0]
     options = (read_settings(picture) or {})["options"]
-    wanted = {"height": 1.5, "rings": 4, "colour": "blue", "label": "blue lake", "mirrored": True, "at": ["0.2", "0.8"]}  # fmt: skip
+    wanted = {"height": 1.5, "rings": 4, "label": "blue lake", "mirrored": True, "at": ["0.2", "0.8"]}  # fmt: skip
     assert {name: options[name] for name in wanted} == wanted
 
     page.get_by_label("Repaint", exact=True).check()

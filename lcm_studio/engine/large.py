@@ -1,0 +1,175 @@
+"""Edits of large pictures: each tile is a request of its own on the lane, so that tiles share calls and take turns."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lcm_studio.edits.problem import worst
+from lcm_studio.edits.quilt import Quilt, Tiling
+from lcm_studio.engine.run import run_request, sentence
+from lcm_studio.spec.errors import StudioError
+from lcm_studio.spec.events import Done, Event, Failed, Queued, Stopped, Working
+from lcm_studio.spec.limits import MAX_SEED
+from lcm_studio.spec.owners import Owner
+
+if TYPE_CHECKING:
+    from lcm_studio.edits.geometry import Box
+    from lcm_studio.engine.lane import Lane
+    from lcm_studio.spec.requests import Edit
+
+TOGETHER = 2  # tiles in work at once: one computes outside the network while the other is in it
+STRIDE = 1009  # between the seeds of neighbouring tiles; variations take the ones between
+
+
+class _Ended(StudioError):
+    """A tile that came to no picture; `event` says why."""
+
+    def __init__(self, event: Event) -> None:
+        super().__init__(type(event).__name__)
+        self.event = event
+
+
+def run_tiles(
+    request: Edit,
+    tiling: Tiling,
+    lane: Lane,
+    warnings: tuple[str, ...],
+    cancelled: Callable[[], bool],
+    owner: Owner | None = None,
+) -> Iterator[Event]:
+    """The events of a large edit: Working by tile, then Done, Failed or Stopped.
+
+    Memory is that of the result, of one row of tiles and of `TOGETHER` tiles in work.
+    """
+    yield from _Tiles(request, tiling, lane, warnings, cancelled, owner or Owner()).events()
+
+
+class _Tiles:
+    def __init__(
+        self,
+        request: Edit,
+        tiling: Tiling,
+        lane: Lane,
+        warnings: tuple[str, ...],
+        cancelled: Callable[[], bool],
+        owner: Owner,
+    ) -> None:
+        self.request, self.tiling, self.lane = request, tiling, lane
+        self.warnings, self.owner, self.asked_to_stop = warnings, owner, cancelled
+        self.rows = tiling.boxes(*request.image.shape[:2])
+        self.total = sum(len(row) for row in self.rows)
+        self.started = time.perf_counter()
+        self.inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self.over = threading.Event()
+        self.quilts = [Quilt(self.rows, tiling.scale, tiling.fade) for _ in range(request.count)]
+        self.flagged = [False] * request.count
+        self.first: Done | None = None
+        self.figures: list[Any] = []
+        self.said: dict[str, None] = dict.fromkeys(warnings)
+        self.evaluations = 0.0
+
+    def events(self) -> Iterator[Event]:
+        pool = ThreadPoolExecutor(TOGETHER, thread_name_prefix="tile")
+        worker = threading.Thread(target=self._work, args=(pool,), name="quilt", daemon=True)
+        worker.start()
+        try:
+            while (event := self.inbox.get()) is not None:
+                yield event
+        finally:
+            self.over.set()
+            worker.join()
+            pool.shutdown()
+
+    def _work(self, pool: ThreadPoolExecutor) -> None:
+        """Row by row; the next row's tiles are asked for while one is put together."""
+        try:
+            number, ahead = 0, [self._row(pool, 0)]
+            for index in range(len(self.rows)):
+                if index + 1 < len(self.rows):
+                    ahead.append(self._row(pool, index + 1))
+                made: list[Done] = []
+                for future in ahead.pop(0):
+                    made.append(future.result())
+                    number += 1
+                    self._tell(number)
+                self._add(made)
+            self.inbox.put(self._done())
+        except _Ended as end:
+            self.over.set()
+            self.inbox.put(Stopped() if self.asked_to_stop() else end.event)
+        except Exception as error:  # noqa: BLE001  whatever it is ends this request with a sentence
+            self.over.set()
+            self.inbox.put(Failed(message=sentence(error)))
+        finally:
+            self.inbox.put(None)
+
+    def _row(self, pool: ThreadPoolExecutor, index: int) -> list[Future[Done]]:
+        before = sum(len(row) for row in self.rows[:index])
+        return [pool.submit(self._tile, box, before + i) for i, box in enumerate(self.rows[index])]
+
+    def _tile(self, box: Box, number: int) -> Done:
+        if self.over.is_set() or self.asked_to_stop():
+            raise _Ended(Stopped())
+        request = replace(
+            self.request,
+            image=np.ascontiguousarray(box.of(self.request.image)),
+            mask=None if self.request.mask is None else box.of(self.request.mask),
+            options={**self.request.options, **self.tiling.options},
+            seed=(self.request.seed + STRIDE * number) % (MAX_SEED - self.request.count),
+            previews=False,
+        )
+        stop = lambda: self.over.is_set() or self.asked_to_stop()  # noqa: E731
+        for event in run_request(request, self.lane, (), stop, self.owner):
+            if isinstance(event, Queued) and not number:
+                self.inbox.put(event)
+            elif isinstance(event, Done):
+                return event
+            elif isinstance(event, Failed | Stopped):
+                raise _Ended(event)
+        raise _Ended(Stopped())
+
+    def _tell(self, number: int) -> None:
+        seconds = time.perf_counter() - self.started
+        words = f"Tile {number} of {self.total}"
+        self.inbox.put(Working(message=words, share=number / self.total, seconds=seconds))
+
+    def _add(self, row: list[Done]) -> None:
+        for i, quilt in enumerate(self.quilts):
+            quilt.add([done.images[i] for done in row])
+        for done in row:
+            self.first = self.first or done
+            self.figures.append(done.fidelity)
+            self.said |= dict.fromkeys(done.warnings)
+            self.evaluations += done.timing.get("evaluations", 0.0)
+            for i, bad in enumerate(done.flagged):
+                self.flagged[i] |= bad
+
+    def _done(self) -> Done:
+        assert self.first is not None
+        for quilt, bad in zip(self.quilts, self.flagged, strict=True):
+            if bad:
+                quilt.picture[..., :3] = 0
+        images = tuple(quilt.picture for quilt in self.quilts)
+        height, width = images[0].shape[:2]
+        settings = {
+            **self.first.settings, "seed": self.request.seed, "options": dict(self.request.options),
+            "width": int(width), "height": int(height), "tiles": self.total,
+        }  # fmt: skip
+        seconds = time.perf_counter() - self.started
+        return Done(
+            images=images,
+            seeds=tuple(self.request.seed + i for i in range(self.request.count)),
+            settings=settings,
+            timing={"evaluations": self.evaluations, "total": seconds, "other": seconds},
+            fidelity={**worst(self.figures), **self.tiling.figures, "tiles": self.total},
+            warnings=tuple(self.said),
+            flagged=tuple(self.flagged),
+        )
