@@ -11,7 +11,7 @@ import gradio as gr
 import numpy as np
 
 from lcm_studio.edits import TASKS
-from lcm_studio.images import read_image
+from lcm_studio.images import Gate, read_image
 from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.web import parts, views
 from lcm_studio.web.create import controls as create_form
@@ -19,8 +19,12 @@ from lcm_studio.web.edit import controls as edit_controls
 from lcm_studio.web.edit import values as edit_form
 from lcm_studio.web.edit.controls import TAB, Controls
 from lcm_studio.web.edit.values import Desk
-from lcm_studio.web.server.picture_store import png
+from lcm_studio.web.server.picture_store import jpeg, png
 from lcm_studio.web.studio import Studio
+
+SHOWN_PIXELS = 16_000_000  # a picture of more is shown smaller: its PNG would be tens of megabytes
+SHOWN_SIDE = 2048
+OWN = Gate(max_bytes=2**30)  # the studio's own results, as PNG larger than an upload may be
 
 
 def of_tool(tool: str) -> dict[str, Any]:
@@ -33,9 +37,22 @@ def sheet(now: Desk, tool: str) -> dict[str, Any]:
     if now.picture is None:
         return of_tool(tool)
     height, width = now.picture.shape[:2]
-    src = png(now.picture)  # exact: Live sends back what the canvas shows
-    size = {"width": width, "height": height}
+    smaller = height * width > SHOWN_PIXELS
+    # exact where it may be: Live, and a reload, send back what the canvas shows
+    src = jpeg(now.picture, largest=SHOWN_SIDE) if smaller else png(now.picture)
+    size = {"width": width, "height": height, "smaller": smaller}
     return of_tool(tool) | {"src": src, "id": str(now.sheet)} | size
+
+
+def large(now: Desk) -> str:
+    """What is said of a photo that the canvas shows smaller than it is; empty of others."""
+    if now.picture is None or now.picture.shape[0] * now.picture.shape[1] <= SHOWN_PIXELS:
+        return ""
+    height, width = now.picture.shape[:2]
+    return (
+        f"The canvas shows this photo of {width} x {height} smaller; edits are made on all of it. "
+        "It is too large for the browser to keep over a reload."
+    )
 
 
 def masked(now: Desk, tool: str) -> dict[str, Any]:
@@ -56,7 +73,11 @@ def wire_files(c: Controls, desk: gr.State, canvas: gr.HTML) -> None:
             pixels = read_image(path, alpha="keep")
             if kind == "picture":
                 now = now.show(pixels)
-                return {desk: now, canvas: sheet(now, tool), c["note"]: views.note("")}
+                return {
+                    desk: now,
+                    canvas: sheet(now, tool),
+                    c["note"]: views.note(large(now), "info"),
+                }
             if kind == "second":
                 words = "The second picture is there. Morph goes from the first to the second."
                 return {desk: replace(now, second=pixels), c["note"]: views.note(words, "info")}
@@ -112,7 +133,7 @@ def wire_channels(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) 
             if picture is None:
                 raise BadRequest("this picture is no longer kept; make it again from its settings")
             picture.written.result()
-            pixels = read_image(picture.path, alpha="keep")
+            pixels = read_image(picture.path, alpha="keep", gate=OWN)
         except (StudioError, AttributeError, OSError) as error:
             return {c["note"]: views.note(str(error))}
         now = now.show(pixels)
@@ -120,7 +141,7 @@ def wire_channels(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) 
         settings = data.get("settings")
         if isinstance(settings, Mapping):
             return updates | {c["prompt"]: str(settings.get("prompt", ""))}
-        words = "The result is the picture now; choose any tool."
+        words = " ".join(("The result is the picture now; choose any tool.", large(now))).strip()
         return updates | {c["note"]: views.note(words, "info")}
 
     def reopen(data: Any, now: Desk, tool: str) -> dict[Any, Any]:
@@ -133,6 +154,7 @@ def wire_channels(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) 
         except StudioError as error:
             return {c["note"]: views.note(str(error))}
         words = f"{data['name']} is open." if data.get("name") else ""
+        words = " ".join(part for part in (words, large(now)) if part)
         return {desk: now, canvas: sheet(now, tool), c["note"]: views.note(words, "info")}
 
     def back(data: Any, now: Desk, tool: str) -> dict[Any, Any]:

@@ -2,7 +2,7 @@
 import { h, registry, say, url } from "../registry.js";
 import { Bar } from "./bar.js";
 import { History } from "./history.js";
-import { keep, kept } from "./keep.js";
+import { forget, keep, kept } from "./keep.js";
 import { INK, Layers } from "./layers.js";
 import { Pens } from "./pens.js";
 import { Result } from "./result.js";
@@ -326,6 +326,7 @@ class Desk {
   keep() {
     const { layers } = this;
     if (!layers.src || this.reopening) return; // what was painted is not over the picture yet
+    if (layers.smaller) { forget(); return; } // what would come back is not the photo
     const { value } = this.result;
     const result = value && { ...value, frames: value.frames.map((frame) => ({ ...frame, src: undefined, thumb: undefined })) };
     keep({ src: layers.src, tool: this.tool, mask: layers.url(layers.mask), strokes: layers.url(layers.strokes), result, look: this.look_ });

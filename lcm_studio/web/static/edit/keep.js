@@ -39,6 +39,14 @@ export async function keep(state) {
   }
 }
 
+export async function forget() {
+  try {
+    await done((await database()).transaction(STORE, "readwrite").objectStore(STORE).delete(tabKey()));
+  } catch (error) {
+    console.info("The canvas is not forgotten:", error);
+  }
+}
+
 export async function kept() {
   try {
     return (await done((await database()).transaction(STORE).objectStore(STORE).get(tabKey()))) || null;

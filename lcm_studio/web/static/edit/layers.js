@@ -19,10 +19,11 @@ export class Layers {
   }
 
   // A new picture: {width, height, src}; resolves when it is drawn.
-  async open({ width, height, src }) {
+  async open({ width, height, src, smaller = false }) {
     const side = Math.max(width, height);
     const scale = side < SIDE[0] ? Math.max(1, Math.round(SIDE[0] / side)) : Math.min(1, SIDE[1] / side);
     this.natural = [width, height];
+    this.smaller = smaller; // src is a smaller picture than the one that is edited
     this.src = src;
     this.uploaded = null;
     for (const canvas of this.all) {
@@ -61,11 +62,11 @@ export class Layers {
 
   // All that a step back or forth needs.
   capture() {
-    return { natural: this.natural, src: this.src, picture: this.picture, uploaded: this.uploaded, size: [this.mask.width, this.mask.height], mask: this.kept(this.mask), strokes: this.kept(this.strokes) };
+    return { natural: this.natural, smaller: this.smaller, src: this.src, picture: this.picture, uploaded: this.uploaded, size: [this.mask.width, this.mask.height], mask: this.kept(this.mask), strokes: this.kept(this.strokes) };
   }
 
   restore(state) {
-    Object.assign(this, { natural: state.natural, src: state.src, picture: state.picture, uploaded: state.uploaded });
+    Object.assign(this, { natural: state.natural, smaller: state.smaller, src: state.src, picture: state.picture, uploaded: state.uploaded });
     for (const canvas of this.all) [canvas.width, canvas.height] = state.size;
     if (this.picture) this.drawBase();
     this.put(this.mask, state.mask);
@@ -103,9 +104,9 @@ export class Layers {
     return this.kept(layer) ? layer.toDataURL("image/png") : "";
   }
 
-  // Picture and strokes together at the picture's own size.
+  // Picture and strokes together at the picture's own size, or the one that the canvas has of it.
   together() {
-    const [width, height] = this.natural;
+    const [width, height] = this.smaller ? [this.picture.naturalWidth, this.picture.naturalHeight] : this.natural;
     const sheet = h("canvas", { width, height });
     const pen = sheet.getContext("2d");
     pen.drawImage(this.picture, 0, 0, width, height);

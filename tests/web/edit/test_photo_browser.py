@@ -1,0 +1,45 @@
+"""A photo of more than 16 megapixels: opened, painted on, repainted; the rest of the file is the photo's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lcm_studio.images import read_settings
+from tests.web.edit.test_browser import EXAMPLES, page, picture_on_canvas, pixels, run, says, stroke
+
+__all__ = ["page"]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+SIZE = (5000, 3300)
+
+
+def test_a_large_photo_is_repainted_and_stays_to_the_bit(page: Any, tmp_path: Path) -> None:
+    with Image.open(EXAMPLES[0]) as picture:
+        photo = picture.convert("RGB").resize(SIZE, Image.Resampling.BICUBIC)
+    photo.save(tmp_path / "photo.png", compress_level=1)
+    with page.expect_file_chooser() as chooser:
+        page.locator("#edit-open-picture").click()
+    picture_on_canvas(page, lambda: chooser.value.set_files(tmp_path / "photo.png"))
+    says(page, "5000 x 3300 smaller; edits are made on all of it")
+    shown = page.evaluate("document.querySelector('.lcm-paper').offsetWidth")
+    assert shown == SIZE[0], "the canvas measures by the photo's own pixels"
+    stroke(page, [(0.48, 0.5), (0.52, 0.5)])
+    data = run(page)[0]
+    made, before = pixels(data), np.asarray(photo)
+    assert made.shape == before.shape
+    rows, columns = np.nonzero((made != before).any(axis=2))
+    assert len(rows), "under the stroke it is another picture"
+    brush = 0.03 * SIZE[0]
+    assert abs(rows - 0.5 * SIZE[1]).max() < brush
+    assert columns.min() > 0.48 * SIZE[0] - brush and columns.max() < 0.52 * SIZE[0] + brush
+    said = read_settings(data)
+    assert said is not None and (said["width"], said["height"]) == SIZE
+    # a reload brings no smaller picture in the photo's place
+    page.wait_for_timeout(1000)
+    page.reload(wait_until="commit")
+    page.wait_for_selector(".lcm-view[data-empty]")
+    assert page.get_attribute(".lcm-paper", "data-ready") is None
