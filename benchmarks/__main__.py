@@ -17,6 +17,7 @@ NAMES = (
     "soak",
     "card",
     "scale",
+    "serve",
 )
 
 
