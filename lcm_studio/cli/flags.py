@@ -32,7 +32,8 @@ def about(setting: Setting) -> str:
     if setting.kind == "numbers" and setting.example:
         facts.append(f"as in {setting.example.replace(' ', '')}")
     if setting.default not in (None, ""):
-        facts.append(f"default: {setting.default}")
+        shown = setting.default
+        facts.append(f"default: {shown:g}" if isinstance(shown, float) else f"default: {shown}")
     known = "; ".join(fact for fact in facts if fact)
     return (f"{setting.help} ({known})" if known else setting.help).replace("%", "%%")
 

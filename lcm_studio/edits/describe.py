@@ -64,6 +64,8 @@ def allowed(setting: Setting) -> str:
 def default(setting: Setting) -> str:
     if setting.default in (None, ""):
         return ""
+    if isinstance(setting.default, float):
+        return f"{setting.default:g}"
     return "off" if setting.default is False else str(setting.default)
 
 

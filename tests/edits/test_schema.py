@@ -20,6 +20,7 @@ from lcm_studio.spec.schema import read, settings_of
 from lcm_studio.spec.settings import to_settings
 from tests.edits.made_up import TASK, Ripples
 
+pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[2]
 INFO = ModelInfo(id="m", path="", kind="cm", width=16, height=16, multiple=1, guidance="none")
 

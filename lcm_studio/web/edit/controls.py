@@ -210,7 +210,7 @@ def control(field: Field, *, visible: bool) -> Any:
     if field.drawn == "offers":
         return gr.Dropdown(list(setting.offers), allow_custom_value=True, info=about, **common)
     if field.drawn == "menu":
-        own = [("The tool's own", fields.UNSET)] if field.start == fields.UNSET else []
+        own = [(fields.OWN, fields.UNSET)] if field.start == fields.UNSET else []
         return gr.Dropdown(
             [*own, *((name, name) for name in setting.choices)], info=about, **common
         )

@@ -15,6 +15,7 @@ from lcm_studio.spec.schema import Setting, settings_of
 from lcm_studio.web.create import values as form
 
 UNSET = "default"  # of a choice: what the task takes by itself
+OWN = "The tool's own"  # how the page calls it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ def options(tool: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def _value(setting: Setting, given: Any) -> Any:
     """What a field holds as the schema takes it; None where it is empty."""
     words = form.filled(given)
-    if not words or (setting.kind == "choice" and words == UNSET):
+    if not words or (setting.kind == "choice" and words in (UNSET, OWN)):
         return None
     if setting.kind == "numbers":
         parts = words.replace(";", ",").split(",") if isinstance(given, str) else [words]

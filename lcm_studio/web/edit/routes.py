@@ -16,6 +16,7 @@ from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.spec.requests import Edit
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.routes import LIMIT, Run
+from lcm_studio.web.edit import fields
 from lcm_studio.web.edit import values as edit_form
 from lcm_studio.web.server.stops import owner_of
 from lcm_studio.web.studio import Studio
@@ -24,7 +25,7 @@ MAX_BODY = 12 * 1024 * 1024
 
 
 def edit_routes(studio: Studio) -> list[Route]:
-    """POST /studio/sketch {image, strokes, prompt, steps, guidance, strength, seed, refine}."""
+    """POST /studio/sketch {image, strokes, prompt, steps, guidance, settings, seed, refine}; settings by name, as typed."""
     return [Route("/sketch", Sketch(studio).sketch, methods=["POST"])]
 
 
@@ -65,11 +66,17 @@ class Sketch:
         refine = bool(said.get("refine"))
         image = edit_form.picture_of(said["image"])
         mask = None
-        options: dict[str, Any] = {"strength": said.get("strength")}
+        settings = said.get("settings")
+        # what the form shows; a strength by itself is what earlier programs sent
+        given = {
+            "strength": said.get("strength"),
+            **(settings if isinstance(settings, Mapping) else {}),
+        }
+        options = fields.options("sketch", given)
         strokes = said.get("strokes")
         if isinstance(strokes, str) and strokes:
             mask = edit_form.alpha_of(edit_form.picture_of(strokes), *image.shape[:2])
-            options["grow"] = edit_form.ROUND_STROKES
+            options.setdefault("grow", edit_form.ROUND_STROKES)
         guided = info.guidance != "none" and said.get("guidance") is not None
         return Edit(
             task="sketch",
@@ -93,6 +100,6 @@ class Sketch:
             said = None
         if not isinstance(said, Mapping) or not isinstance(said.get("image"), str):
             raise BadRequest(
-                f"send {{image, prompt, steps, strength, seed}} of at most {MAX_BODY} bytes"
+                f"send {{image, prompt, steps, settings, seed}} of at most {MAX_BODY} bytes"
             )
         return said

@@ -77,6 +77,33 @@ def test_the_kind_of_the_model_goes_with_the_request_and_comes_back() -> None:
     assert fit(edit_form.from_settings(said | {"kind": "pcm"}), info)[0]["model_kind"] == "auto"
 
 
+def test_live_hears_every_setting_of_the_form_as_it_is_typed() -> None:
+    from types import SimpleNamespace
+
+    from lcm_studio.web.edit.routes import Sketch
+    from lcm_studio.web.server.picture_store import png
+
+    info = ModelInfo(id="own", path="", kind="lcm", width=64, height=64, multiple=8, guidance="embedded")  # fmt: skip
+    studio: Any = SimpleNamespace(
+        engine=SimpleNamespace(info=lambda _: info), allowed_model=lambda name: name
+    )
+    typed = {
+        "strength": "0.4", "grow": "3", "feather": "0", "invert": True, "method": "The tool's own", "eta": "0,5", "levels": "",
+        "blend": "none", "scale": "4", "kernel": "gaussian:2",
+    }  # fmt: skip
+    said = {
+        "image": png(np.zeros((64, 64, 3), np.uint8)), "prompt": "lake", "steps": 4, "seed": 1, "model": "own",
+        "settings": typed, "guidance": 3,
+    }  # fmt: skip
+    request = Sketch(studio).request(said)
+    wanted = {"strength": 0.4, "grow": 3, "invert": True, "eta": 0.5, "blend": "none"}
+    assert {name: request.options[name] for name in wanted} == wanted
+    assert not {"method", "levels", "scale", "kernel"} & set(request.options)
+    strokes = png(np.full((64, 64, 4), 255, np.uint8))
+    alone = Sketch(studio).request({**said, "strokes": strokes, "settings": {"strength": "0.4"}})
+    assert alone.options["grow"] == edit_form.ROUND_STROKES and alone.mask is not None
+
+
 def test_a_tool_brings_its_guidance_and_a_scale_set_by_hand_stays() -> None:
     info = ModelInfo(
         id="own", path="", kind="lcm", width=64, height=64, multiple=8, guidance="embedded",

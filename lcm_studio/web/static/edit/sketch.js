@@ -3,6 +3,17 @@ import { field, readLines, registry, say, url } from "../registry.js";
 
 const REST = 350;
 
+// What the controls of the tool's settings hold, by name.
+function settings() {
+  const out = {};
+  for (const block of document.querySelectorAll('.lcm-settings .block[id^="edit-"], #edit-schedule .block[id^="edit-"]')) {
+    const input = block.querySelector('input[type="number"], input[type="checkbox"], input[type="text"], input:not([type]), textarea');
+    const value = input?.type === "checkbox" ? input.checked : input?.value;
+    if (value !== undefined) out[block.id.slice(5).replaceAll("-", "_")] = value;
+  }
+  return out;
+}
+
 export const live = {
   busy: null,
   next: null,
@@ -28,7 +39,7 @@ export const live = {
     const busy = (this.busy = { refine, abort });
     const number = (id) => Number(field(id)?.value);
     const alone = document.querySelector("#edit-only-strokes input")?.checked;
-    const form = { image: desk.layers.together(), strokes: alone ? desk.layers.strokes.toDataURL("image/png") : "", prompt: field("edit-prompt")?.value || "", steps: refine ? number("edit-steps") : 1, guidance: number("edit-guidance"), strength: number("edit-strength"), seed: number("edit-seed"), model: field("edit-model")?.value || "", refine };
+    const form = { image: desk.layers.together(), strokes: alone ? desk.layers.strokes.toDataURL("image/png") : "", prompt: field("edit-prompt")?.value || "", steps: refine ? number("edit-steps") : 1, guidance: number("edit-guidance"), settings: settings(), seed: number("edit-seed"), model: field("edit-model")?.value || "", refine };
     try {
       const answer = await fetch(url("studio/sketch"), { method: "POST", signal: abort.signal, headers: { "Content-Type": "application/json" }, body: JSON.stringify(form) });
       if (!answer.ok) {
