@@ -92,8 +92,9 @@ def run(args: argparse.Namespace) -> int:
     from lcm_studio.engine.remote import deployment
 
     ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
     deployment.start(settings, args.address, args.host, args.port)
+    # Ray has a handler of its own by now, which would end the requests in work
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
     print(f"engines: ray://{args.host}:{args.port}  (Ctrl+C ends them)", flush=True)
     try:
         ended.wait()
