@@ -6,6 +6,7 @@ Not collected by pytest: Ray has an environment of its own (requirements-ray.txt
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from lcm_studio.jobs import keeper
+from lcm_studio.jobs.backends.ray import token
 from lcm_studio.jobs.records import FINAL, State
 from lcm_studio.jobs.service import Jobs
 from tests.jobs.conftest import Bench, fake_command
@@ -58,6 +60,12 @@ def check(home: Path) -> None:
     steps = [event["step"] for event in jobs.folder(long).read_events()]
     assert steps == list(range(1, len(steps) + 1))
     print("ray: resume goes on at the next step")
+    secret = os.environ.pop("RAY_AUTH_TOKEN")
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(home / "no-token")
+    refused = bench.until(submit(steps=1), *FINAL, seconds=60)
+    assert refused.state is State.FAILED and "RAY_AUTH_TOKEN" in refused.message, refused
+    os.environ["RAY_AUTH_TOKEN"] = secret
+    print("ray: without the cluster's token a job says how to give it")
     bad = submit(steps=9, end="nan")
     failed = bench.until(bad, *FINAL, seconds=120)
     assert (failed.state, failed.reason.value) == (State.FAILED, "nan"), failed
@@ -69,7 +77,9 @@ def answering(process: subprocess.Popen[bytes], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while True:
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{PORT}/api/jobs/", timeout=5).read()
+            headers = {"Authorization": f"Bearer {token()}"}
+            asked = urllib.request.Request(f"http://127.0.0.1:{PORT}/api/jobs/", headers=headers)
+            urllib.request.urlopen(asked, timeout=5).read()
             return
         except OSError:
             assert process.poll() is None and time.monotonic() < end, "the head does not answer"
@@ -77,8 +87,13 @@ def answering(process: subprocess.Popen[bytes], seconds: float = 240) -> None:
 
 
 def main() -> int:
-    """Starts a head in a session of its own, checks, ends that session."""
-    slow = {"RAY_memory_monitor_refresh_ms": "0", "RAY_raylet_start_wait_time_s": "200"}
+    """Starts a head in a session of its own, which wants a token, checks, ends that session."""
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    slow = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_memory_monitor_refresh_ms": "0",
+        "RAY_raylet_start_wait_time_s": "200",
+    }
     with tempfile.TemporaryDirectory() as temp:
         argv = [sys.argv[1], "start", "--head", "--block", "--num-cpus", "2", "--temp-dir", temp,
                 "--node-ip-address", "127.0.0.1", "--dashboard-host", "127.0.0.1",

@@ -7,12 +7,14 @@ Python. Ray runs an entry point once and forgets it with the cluster: retry and 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lcm_studio.jobs.backends import BackendError, Exit
@@ -21,11 +23,13 @@ from lcm_studio.jobs.layout import JobFolder
 from lcm_studio.jobs.records import Job
 from lcm_studio.jobs.store import JobStore
 from lcm_studio.spec.errors import BadRequest
+from lcm_studio.spec.regular import read_regular
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _STOP_SECONDS = 30
 _TIMEOUT = 15.0
 _SUBMITS = 20
+_MOST_TOKEN = 4096
 _LEAVE_OUT = {"PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "CUDA_VISIBLE_DEVICES"}
 
 
@@ -35,6 +39,20 @@ def check_address(address: str) -> str:
     if found.scheme not in ("http", "https") or not found.hostname or found.path.strip("/"):
         raise BadRequest(f"--address {address[:80]!r} is not like {DEFAULT_ADDRESS}")
     return f"{found.scheme}://{found.netloc}"
+
+
+def token() -> str:
+    """The token that Ray's own tools would send: of RAY_AUTH_TOKEN, of the file that RAY_AUTH_TOKEN_PATH names, or of
+    ~/.ray/auth_token; empty where there is none. Ray makes the last by itself when it starts a cluster from Python, and
+    clusters that are started later want it.
+    """
+    if given := os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return given
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    try:
+        return read_regular(path, _MOST_TOKEN).decode("ascii").strip()
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: there is no home
+        return ""
 
 
 @dataclass
@@ -101,12 +119,18 @@ class RayBackend:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data=data, method=method)
         request.add_header("Content-Type", "application/json")
+        if secret := token():
+            request.add_unredirected_header("Authorization", f"Bearer {secret}")
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
                 found = json.loads(answer.read() or b"{}")
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 raise _Missing(f"Ray at {job.address} has no job {job.reference}") from None
+            if error.code in (401, 403):
+                raise BackendError(
+                    f"Ray at {job.address} wants its token; set RAY_AUTH_TOKEN to it, or RAY_AUTH_TOKEN_PATH to a file that holds it"
+                ) from None
             detail = error.read(500).decode(errors="replace").splitlines()[-1:]
             raise BackendError(f"Ray at {job.address} refused: {error.code} {detail}") from None
         except (OSError, ValueError) as error:
