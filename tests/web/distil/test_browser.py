@@ -96,7 +96,9 @@ def page(app: App, chromium: Browser) -> Iterator[Page]:
 
 
 def distil(page: Page, app: App) -> None:
-    page.goto(app.url)
+    # as every other page of the tests: a studio that has just come up beside a training answers slowly
+    page.goto(app.url, wait_until="commit")
+    page.wait_for_selector("html[data-studio=ready]", timeout=240_000)
     page.get_by_role("tab", name="Distil").click()
 
 
