@@ -30,13 +30,14 @@ class TextEncoders:
         self.placement = placement
         self.zero_negative = zero_negative
         self.keep = keep
+        self.plain = False  # True: every prompt as by stock diffusers, cut at the encoder's length, marks taken for words
         self._kept: OrderedDict[Hashable, dict[str, Tensor]] = OrderedDict()
         self._lock = threading.Lock()
         self._tokenizing = threading.Lock()  # padding and truncation are state of a tokenizer
 
     def chunks(self, text: str) -> int:
         """How many times the encoder's length a prompt takes."""
-        return len(self._chunks(text, self.pairs[0][0]))
+        return 1 if self.plain else len(self._chunks(text, self.pairs[0][0]))
 
     def tokens(self, text: str) -> tuple[int, int]:
         """(tokens of a prompt without start and end, tokens that fit into its chunks)."""
@@ -65,7 +66,7 @@ class TextEncoders:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        if chunks > 1 or prompts.has_marks(text) or self.chunks(text) > 1:
+        if chunks > 1 or (not self.plain and prompts.has_marks(text)) or self.chunks(text) > 1:
             encoded = self._in_chunks(text, chunks)
         else:
             encoded = self._run(text)

@@ -69,6 +69,21 @@ def test_a_break_and_a_long_prompt_are_chunks_after_each_other(model: Any) -> No
     assert model.truncated(phrases) == ""
 
 
+def test_a_trainer_sees_captions_as_stock_diffusers_does(model: Any) -> None:
+    caption = "sunset (lake:1.5) BREAK " + "sea " * 20
+    model.text.plain = True
+    try:
+        cond = model.embed([Prompt(text=caption)])
+    finally:
+        model.text.plain = False
+    tokenizer, encoder = model.text.pairs[0]
+    ids = tokenizer(caption, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt").input_ids  # fmt: skip
+    with torch.no_grad():
+        out = encoder(ids, output_hidden_states=True)
+    wanted = out[0] if len(model.text.pairs) == 1 else out.hidden_states[-2]
+    assert torch.equal(cond.tensors["text_hidden"][..., : wanted.shape[-1]], wanted)
+
+
 def test_the_shorter_of_two_prompts_is_filled_with_empty_chunks(model: Any) -> None:
     cond = model.embed([Prompt(text="lake BREAK sea", negative="night", guidance=3.0)])
     names = {"text_hidden", "uncond_hidden"} & set(cond.tensors)

@@ -50,7 +50,12 @@ def studio_model(pipe: Any) -> LoadedModel:
     options = {
         "force_zeros_for_empty_prompt": pipe.config.get("force_zeros_for_empty_prompt", True)
     }
-    return assemble(info, parts, config, placement, options=options)
+    model: Any = assemble(info, parts, config, placement, options=options)
+    if kind != "cm":
+        model.text.plain = (
+            True  # captions are trained on as they stand, cut at the encoder's length
+        )
+    return model  # type: ignore[no-any-return]
 
 
 def _session(
