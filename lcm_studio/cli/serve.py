@@ -76,7 +76,7 @@ def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     """Serves until Ctrl+C, or writes the config file."""
-    from lcm_studio.engine.remote.settings import Settings
+    from lcm_studio.engine.remote.settings import Settings, send_token
 
     settings = Settings(
         model=args.model, replicas=args.replicas, max_replicas=args.max_replicas, gpus=args.gpus_per_replica,
@@ -89,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         return write(args, settings.config_file(args.host, args.port))
     if importlib.util.find_spec("ray") is None:
         raise BadRequest("serve wants Ray; pip install -r requirements-ray.txt")
+    send_token(args.address)
     from lcm_studio.engine.remote import deployment
 
     ended = threading.Event()

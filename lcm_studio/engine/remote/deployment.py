@@ -154,19 +154,34 @@ def application(settings: dict[str, Any]) -> serve.Application:
 
 
 def start(settings: Settings, address: str, host: str, port: int) -> None:
-    """Serves on a Ray cluster, or on this machine where `address` is empty; returns when all replicas are ready."""
+    """Serves on a Ray cluster, or on this machine where `address` is empty; returns when all replicas are ready.
+
+    Raises StudioError where the cluster does not let us in.
+    """
     import ray
 
     root = str(Path(__file__).resolve().parents[3])
-    ray.init(
-        address=address or None,
-        runtime_env={"env_vars": {"PYTHONPATH": root, **PATIENCE}},
-        log_to_driver=False,
-        **({} if address else {"include_dashboard": False}),
-    )
+    options: dict[str, Any] = {} if address else {"include_dashboard": False}
+    try:
+        _join(ray, address, root, options)
+    except ConnectionError as error:
+        raise StudioError(
+            f"{error}; look whether its head runs at --address {address or 'local'}, and whether it wants a token "
+            "(RAY_AUTH_TOKEN, or the file that RAY_AUTH_TOKEN_PATH names)"
+        ) from error
     with contextlib.suppress(TimeoutError):  # a busy machine; `run` waits for longer
         serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
     serve.run(application(settings.plain()), name=settings.name, route_prefix="/")
+
+
+def _join(ray: Any, address: str, root: str, options: dict[str, Any]) -> None:
+    ray.init(
+        # "local", not None: Ray would join whatever cluster this machine last had, or fail where that has gone
+        address=address or "local",
+        runtime_env={"env_vars": {"PYTHONPATH": root, **PATIENCE}},
+        log_to_driver=False,
+        **options,
+    )
 
 
 def stop(settings: Settings) -> None:

@@ -116,3 +116,14 @@ class Settings:
             ],
         }
         return yaml.safe_dump(whole, sort_keys=False)
+
+
+def send_token(address: str) -> None:
+    """Before Ray is imported: a cluster of a given address gets the token of this machine, where there is one.
+
+    Ray looks for it by itself only where no address is given; it writes ~/.ray/auth_token when it first starts a cluster
+    from Python, and every head that is started on that machine later wants it.
+    """
+    there = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if address and (there or Path("~/.ray/auth_token").expanduser().is_file()):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -33,6 +34,7 @@ from lcm_studio.spec.requests import Edit, Generate, Request
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENT = {
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),  # the head wants it
     "RAY_memory_monitor_refresh_ms": "0", "RAY_raylet_start_wait_time_s": "200", "RAY_worker_niceness": "0",
     "OMP_NUM_THREADS": "1", "LCM_STUDIO_BACKEND": "torch", "RAY_DISABLE_IMPORT_WARNING": "1",
 }  # fmt: skip
