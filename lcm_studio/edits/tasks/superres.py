@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 class Settings(Relaxed):
     """By how much, and how the picture was shrunk."""
 
-    scale: int = whole(4, title="Enlarge", help="times larger", low=2, high=8, offers=(2, 3, 4, 8))
+    scale: int = whole(
+        4, title="Enlarge", help="times larger", low=2, high=8, unit="x", offers=(2, 3, 4, 8)
+    )
     operator: str = text(
         "area",
         title="It was shrunk by",

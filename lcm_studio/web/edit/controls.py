@@ -206,7 +206,9 @@ def control(field: Field, *, visible: bool) -> Any:
             )
         return inputs.Slider(low, high, step=step, min_width=120, **common)
     if field.drawn == "row":
-        return gr.Radio([(f"{value:g} x", value) for value in setting.offers], **common)
+        return gr.Radio(
+            [(f"{value:g} {setting.unit}".strip(), value) for value in setting.offers], **common
+        )
     if field.drawn == "offers":
         return gr.Dropdown(list(setting.offers), allow_custom_value=True, info=about, **common)
     if field.drawn == "menu":

@@ -61,7 +61,6 @@ def test_relaxation_is_sent_to_the_tools_that_take_it(tool: str, typed: Any, sen
 
 
 def test_the_kind_of_the_model_goes_with_the_request_and_comes_back() -> None:
-    pytest.importorskip("gradio")
     from lcm_studio.web.edit.controls import fit
 
     info = ModelInfo(
