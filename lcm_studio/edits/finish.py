@@ -75,7 +75,12 @@ def meet_luma(x: Floats, y: NDArray[np.floating], weights: tuple[float, ...] = L
     return to_bytes(start + ((low + high) / 2)[..., None] * w)
 
 
-def meet_block_means(x: Floats, y: NDArray[np.floating], p: int) -> Pixels:
+def meet_block_means(
+    x: Floats,
+    y: NDArray[np.floating],
+    p: int,
+    report: Callable[[float], None] = lambda share: None,
+) -> Pixels:
     """A picture `(h p, w p, C)` near `x` whose p x p means are `y` `(h, w, C)`, without the grid of the blocks.
 
     What the means lack is added as the smoothest picture that has them (`Histospline`), again for what clipping takes
@@ -85,10 +90,12 @@ def meet_block_means(x: Floats, y: NDArray[np.floating], p: int) -> Pixels:
     """
     height, width, channels = x.shape
     rows, columns = height // p, width // p
-    near = _smoothly_met(x, np.asarray(y, np.float32), p)
+    near = _smoothly_met(x, np.asarray(y, np.float32), p, report)
+    report(0.8)
     blocks = near.astype(np.float64).reshape(rows, p, columns, p, channels)
     blocks = blocks.transpose(0, 2, 4, 1, 3).reshape(rows, columns, channels, p * p)
     met = _shifted(blocks, np.asarray(y, np.float64))
+    report(0.9)
     whole = np.floor(met)
     goal = np.clip(np.rint(y.astype(np.float64) * p * p), 0, 255 * p * p)
     missing = (goal - whole.sum(axis=-1))[..., None]
@@ -100,11 +107,12 @@ def meet_block_means(x: Floats, y: NDArray[np.floating], p: int) -> Pixels:
     return to_bytes(out.reshape(height, width, channels))
 
 
-def _smoothly_met(x: Floats, y: Floats, p: int) -> Floats:
+def _smoothly_met(x: Floats, y: Floats, p: int, report: Callable[[float], None]) -> Floats:
     """`x` in [0, 255] with the means `y` but for some blocks at the ends of the range."""
     means, spline = BlockMean(p, *x.shape[:2]), Histospline(p)
     near, known = _planes(x).clamp(0, 255), _planes(y)
-    for _ in range(_ROUNDS):
+    for i in range(_ROUNDS):
+        report(0.8 * i / _ROUNDS)
         gap = known - means.A(near)
         if float(gap.abs().max()) < _SMALL:
             break

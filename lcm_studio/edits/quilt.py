@@ -95,6 +95,18 @@ def shares(boxes: Sequence[tuple[int, int]], fade: int) -> list[Floats]:
     return found
 
 
+def enlarged(tile: Pixels, scale: int) -> Pixels:
+    """`(h, w, C)` -> `(h scale, w scale, C)`, smoothly."""
+    import cv2
+
+    if scale == 1:
+        return tile
+    height, width = tile.shape[:2]
+    tile = np.ascontiguousarray(tile)
+    large: Pixels = cv2.resize(tile, (width * scale, height * scale), interpolation=cv2.INTER_CUBIC)
+    return large
+
+
 class Quilt:
     """Takes rows of tiles from top to bottom; `picture` is whole after the last one. Holds one row of them in float32."""
 
@@ -109,6 +121,17 @@ class Quilt:
         self.picture: Pixels = np.zeros((0, 0, 3), np.uint8)
         self._pending: Floats = np.zeros((0, 0, 3), np.float32)
         self._number = 0
+
+    def fill(self, source: Pixels, ahead: Sequence[Mapping[int, Pixels]]) -> None:
+        """The rows that are missing: of each the tiles that are `ahead`, by their place, and `source` `(H, W, C)` elsewhere."""
+        for number, boxes in enumerate(self.rows[self._number :]):
+            tiles = ahead[number] if number < len(ahead) else {}
+            self.add(
+                [
+                    tiles[i] if i in tiles else enlarged(box.of(source), self.scale)
+                    for i, box in enumerate(boxes)
+                ]
+            )
 
     def add(self, tiles: Sequence[Pixels]) -> None:
         """The next row, `(h, w, C)` each."""

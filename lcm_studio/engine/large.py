@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lcm_studio.edits.pixels import join, split
 from lcm_studio.edits.problem import worst
 from lcm_studio.edits.quilt import Quilt, Tiling
 from lcm_studio.engine.run import run_request, sentence
@@ -23,7 +24,7 @@ from lcm_studio.spec.owners import Owner
 if TYPE_CHECKING:
     from lcm_studio.edits.geometry import Box
     from lcm_studio.engine.lane import Lane
-    from lcm_studio.spec.requests import Edit
+    from lcm_studio.spec.requests import Edit, Pixels
 
 TOGETHER = 2  # tiles in work at once: one computes outside the network while the other is in it
 STRIDE = 1009  # between the seeds of neighbouring tiles; variations take the ones between
@@ -45,7 +46,7 @@ def run_tiles(
     cancelled: Callable[[], bool],
     owner: Owner | None = None,
 ) -> Iterator[Event]:
-    """The events of a large edit: Working by tile, then Done, Failed or Stopped.
+    """The events of a large edit: Working by tile, then Done, Failed or Stopped, which keeps the tiles that are done.
 
     Memory is that of the result, of one row of tiles and of `TOGETHER` tiles in work.
     """
@@ -68,6 +69,7 @@ class _Tiles:
         self.total = sum(len(row) for row in self.rows)
         self.started = time.perf_counter()
         self.inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self.ahead: list[list[Future[Done]]] = []  # rows that are asked for, in no quilt yet
         self.over = threading.Event()
         self.quilts = [Quilt(self.rows, tiling.scale, tiling.fade) for _ in range(request.count)]
         self.flagged = [False] * request.count
@@ -75,6 +77,7 @@ class _Tiles:
         self.figures: list[Any] = []
         self.said: dict[str, None] = dict.fromkeys(warnings)
         self.evaluations = 0.0
+        self.added = 0  # rows that are in the quilts
 
     def events(self) -> Iterator[Event]:
         pool = ThreadPoolExecutor(TOGETHER, thread_name_prefix="tile")
@@ -89,27 +92,37 @@ class _Tiles:
             pool.shutdown()
 
     def _work(self, pool: ThreadPoolExecutor) -> None:
-        """Row by row; the next row's tiles are asked for while one is put together."""
         try:
-            number, ahead = 0, [self._row(pool, 0)]
-            for index in range(len(self.rows)):
-                if index + 1 < len(self.rows):
-                    ahead.append(self._row(pool, index + 1))
-                made: list[Done] = []
-                for future in ahead.pop(0):
-                    made.append(future.result())
-                    number += 1
-                    self._tell(number)
-                self._add(made)
-            self.inbox.put(self._done())
-        except _Ended as end:
-            self.over.set()
-            self.inbox.put(Stopped() if self.asked_to_stop() else end.event)
+            self.inbox.put(self._end(pool))
         except Exception as error:  # noqa: BLE001  whatever it is ends this request with a sentence
             self.over.set()
             self.inbox.put(Failed(message=sentence(error)))
         finally:
             self.inbox.put(None)
+
+    def _end(self, pool: ThreadPoolExecutor) -> Event:
+        """The last event."""
+        try:
+            self._sew(pool)
+        except _Ended as end:
+            self.over.set()
+            return self._stopped() if self.asked_to_stop() else end.event
+        return self._done()
+
+    def _sew(self, pool: ThreadPoolExecutor) -> None:
+        """Row by row; the next row's tiles are asked for while one is put together. Raises _Ended."""
+        number = 0
+        self.ahead.append(self._row(pool, 0))
+        for index in range(len(self.rows)):
+            if index + 1 < len(self.rows):
+                self.ahead.append(self._row(pool, index + 1))
+            made: list[Done] = []
+            for future in self.ahead[0]:
+                made.append(future.result())
+                number += 1
+                self._tell(number)
+            self.ahead.pop(0)
+            self._add(made)
 
     def _row(self, pool: ThreadPoolExecutor, index: int) -> list[Future[Done]]:
         before = sum(len(row) for row in self.rows[:index])
@@ -144,20 +157,50 @@ class _Tiles:
     def _add(self, row: list[Done]) -> None:
         for i, quilt in enumerate(self.quilts):
             quilt.add([done.images[i] for done in row])
+        self.added += 1
         for done in row:
-            self.first = self.first or done
-            self.figures.append(done.fidelity)
-            self.said |= dict.fromkeys(done.warnings)
-            self.evaluations += done.timing.get("evaluations", 0.0)
-            for i, bad in enumerate(done.flagged):
-                self.flagged[i] |= bad
+            self._note(done)
 
-    def _done(self) -> Done:
-        assert self.first is not None
+    def _note(self, done: Done) -> None:
+        """What a tile says beside its pictures."""
+        self.first = self.first or done
+        self.figures.append(done.fidelity)
+        self.said |= dict.fromkeys(done.warnings)
+        self.evaluations += done.timing.get("evaluations", 0.0)
+        for i, bad in enumerate(done.flagged):
+            self.flagged[i] |= bad
+
+    def _stopped(self) -> Stopped:
+        """The tiles that are done, and the picture as it was between them."""
+        ahead = [
+            {i: one.result() for i, one in enumerate(row) if one.exception() is None}
+            for row in self.ahead
+        ]
+        late = [done for row in ahead for done in row.values()]
+        count = sum(len(row) for row in self.rows[: self.added]) + len(late)
+        if not count:
+            return Stopped()
+        for done in late:
+            self._note(done)
+        source = join(*split(self.request.image))
+        for i, quilt in enumerate(self.quilts):
+            quilt.fill(source, [{k: done.images[i] for k, done in row.items()} for row in ahead])
+        return Stopped(
+            previews=self._pictures(),
+            previews_flagged=tuple(self.flagged),
+            note=f"{count} of {self.total} tiles are kept; elsewhere it is the picture as it was",
+        )
+
+    def _pictures(self) -> tuple[Pixels, ...]:
+        """The whole pictures, black where the safety checker objects to a tile."""
         for quilt, bad in zip(self.quilts, self.flagged, strict=True):
             if bad:
                 quilt.picture[..., :3] = 0
-        images = tuple(quilt.picture for quilt in self.quilts)
+        return tuple(quilt.picture for quilt in self.quilts)
+
+    def _done(self) -> Done:
+        assert self.first is not None
+        images = self._pictures()
         height, width = images[0].shape[:2]
         settings = {
             **self.first.settings, "seed": self.request.seed, "options": dict(self.request.options),

@@ -76,7 +76,9 @@ def session(
         if isinstance(request, Generate):
             results = problem.finish(whole, silent)
         else:
-            results = yield Compute(partial(problem.finish, whole), "Finishing")
+            exact = problem.known is not None or problem.keep is not None
+            words = "Making it exact" if exact else "Finishing"
+            results = yield Compute(partial(problem.finish, whole), words)
         now = tuple(flagged[len(images) :])
         made = blacken(tuple(pixels for pixels, _ in results), now)
         figures += [figure for (_, figure), bad in zip(results, now, strict=True) if not bad]

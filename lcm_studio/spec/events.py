@@ -41,7 +41,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Working:
-    """Work outside the network that takes a while, e.g. "Finishing": `share` of it, in [0, 1], is done after `seconds`."""
+    """Work outside the network that takes a while, e.g. "Making it exact": `share` of it, in [0, 1], is done after `seconds`."""
 
     message: str
     share: float
@@ -72,6 +72,7 @@ class Stopped:
     """The user stopped it; what was finished is kept (`previews`: the last clean estimates).
 
     `flagged`, `previews_flagged`: per picture, whether the model's safety checker blacked it out.
+    `note`: what the previews are, where they are no estimates of the whole picture.
     """
 
     images: tuple[Pixels, ...] = ()
@@ -79,6 +80,7 @@ class Stopped:
     previews: tuple[Pixels, ...] = ()
     flagged: tuple[bool, ...] = ()
     previews_flagged: tuple[bool, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,7 +113,7 @@ def stopped(event: Stopped, settings: Mapping[str, Any], store: PictureStore) ->
             | hidden(bad)
             for i, (pixels, bad) in enumerate(zip_longest(event.previews, event.previews_flagged))
         ]
-        text = "Stopped; the last estimates are kept, unfinished."
+        text = f"Stopped; {event.note or 'the last estimates are kept, unfinished'}."
     return {
         "phase": "stopped",
         "frames": frames or None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from lcm_studio.edits.quilt import Quilt, Tiling, shares, tiling_of
 from lcm_studio.engine import Engine, EngineConfig
 from lcm_studio.spec.events import Done, Failed, Stopped, Working
 from lcm_studio.spec.requests import Edit
+from lcm_studio.web import views
 from tests.conftest import ROOT
 
 
@@ -154,14 +157,46 @@ def test_noise_is_estimated_once_and_the_same_seed_gives_the_same(engine, small)
     assert first.fidelity["sigma_estimated"] is True
 
 
-def test_it_stops_between_tiles_and_a_fault_is_one_sentence(engine, small):
-    request = Edit(task="denoise", image=scene(240, 448), options={"sigma": 0.1}, steps=1)
+@pytest.mark.parametrize(
+    ("task", "options", "scale"), [("denoise", {"sigma": 0.1}, 1), ("superres", {"scale": 2}, 2)]
+)
+def test_a_stop_keeps_the_tiles_that_are_done(engine, small, task, options, scale):
+    photo = scene(480, 448)[::scale, ::scale]
+    photo = np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)])
+    request = Edit(task=task, image=photo, options=options, steps=1, seed=3)
+    rows = tiling_of(request).boxes(*photo.shape[:2])
+    first = len(rows[0])
     told = []
-    run = engine.run(request, cancelled=lambda: bool(told))
-    for event in run:
+    for event in engine.run(request, cancelled=lambda: len(told) > first):
         if isinstance(event, Working):
             told.append(event)
-    assert isinstance(event, Stopped) and len(told) < 6
+    assert isinstance(event, Stopped) and not event.images
+    made = event.previews[0]
+    assert made.shape == (480, 448, 4) and (made[..., 3] == 255).all()
+    whole = last(engine.run(request)).images[0]
+    safe = rows[1][0].top * scale - 4  # above all that later rows have a share of
+    # the calls that tiles share are other ones, which may round another way
+    assert abs(made[:safe].astype(int) - whole[:safe]).max() <= 2
+    as_it_was = quilt.enlarged(photo, scale)
+    end = rows[-2][0].bottom * scale
+    assert abs(made[end + 4 :].astype(int) - as_it_was[end + 4 :]).max() <= 1
+    words = views.stopped(event, {"seed": 3}, Kept())["message"]["text"]
+    kept = int(words.split()[1])
+    assert first < kept < sum(len(row) for row in rows) and "the picture as it was" in words
+    assert engine.lane("scenery-lcm").load == (0, 0)
+
+
+class Kept:
+    """A store of pictures that keeps none."""
+
+    def add(self, pixels, settings):
+        return SimpleNamespace(url="", id="")
+
+
+def test_a_stop_before_the_first_tile_and_a_fault_are_one_sentence(engine, small):
+    request = Edit(task="denoise", image=scene(240, 448), options={"sigma": 0.1}, steps=1)
+    end = list(engine.run(request, cancelled=lambda: True))[-1]
+    assert isinstance(end, Stopped) and not end.previews
     wrong = Edit(task="denoise", image=scene(240, 448), options={"levels": [1e6, 2e6]}, steps=1)
     end = list(engine.run(wrong))[-1]
     assert isinstance(end, Failed) and "\n" not in end.message

@@ -86,7 +86,7 @@ def test_progress_is_told_and_the_answer_comes_back(engine: Engine, endless: End
         if isinstance(event, Working) and event.share == 0.5:
             endless.end.set()
     told = [e for e in events if isinstance(e, Working)]
-    assert ("Finishing", 0.5) in {(e.message, e.share) for e in told}
+    assert ("Making it exact", 0.5) in {(e.message, e.share) for e in told}
     assert isinstance(events[-1], Done)
     assert events[-1].timing["compute"] > 0
     last = [e for e in events if isinstance(e, Step)][-1]

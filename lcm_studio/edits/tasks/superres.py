@@ -81,7 +81,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
             of_made = picture(exact.A(tensor(np.clip(made, 0, 255)))[0])
             wanted = np.where(keep[..., None], wanted, of_made)
         if name == "area":
-            met = meet_block_means(made, wanted, p)
+            met = meet_block_means(made, wanted, p, report)
         else:
             met = meet_operator(exact, made, wanted, damping=damping, report=report)
         large = None
