@@ -145,7 +145,7 @@ def wire_channels(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) 
         return updates | {c["note"]: views.note(words, "info")}
 
     def reopen(data: Any, now: Desk, tool: str) -> dict[Any, Any]:
-        """{src, tool, name}: the pixels of a picture that the browser has."""
+        """{src, tool, name, again}: the pixels of a picture that the browser has; `again`: from before a reload."""
         try:
             if not isinstance(data, Mapping):
                 raise BadRequest("the canvas sent no picture; open it again")
@@ -155,7 +155,8 @@ def wire_channels(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) 
             return {c["note"]: views.note(str(error))}
         words = f"{data['name']} is open." if data.get("name") else ""
         words = " ".join(part for part in (words, large(now)) if part)
-        return {desk: now, canvas: sheet(now, tool), c["note"]: views.note(words, "info")}
+        value = sheet(now, tool) | {"again": bool(data.get("again"))}
+        return {desk: now, canvas: value, c["note"]: views.note(words, "info")}
 
     def back(data: Any, now: Desk, tool: str) -> dict[Any, Any]:
         """{id}: undo or redo has put another picture on the canvas."""
@@ -188,7 +189,7 @@ def wire_restore(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) -
         filled = {c[name]: known[name] for name in names if name in known}
         return {
             **with_values(updates, filled),
-            canvas: sheet(now, known["tool"]),
+            canvas: of_tool(known["tool"]),
             c["note"]: views.note(
                 words, "warning" if len(notes) > (now.picture is None) else "info"
             ),

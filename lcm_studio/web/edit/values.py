@@ -6,8 +6,9 @@ import base64
 import binascii
 import itertools
 import json
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +39,11 @@ def names() -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Desk:
-    """What one browser session works on. Never changed in place: Gradio hands it from event to event."""
+    """What one browser session works on; Gradio hands it from event to event.
+
+    Two events at once both begin with the desk before them, and the last to end leaves its own: so the pictures lie on a
+    pile that all desks of a session share, and none is lost.
+    """
 
     picture: Pixels | None = None
     second: Pixels | None = None
@@ -46,26 +51,22 @@ class Desk:
     sheet: int = (
         0  # the number of the picture on the canvas; each one that is put there gets its own
     )
-    sheets: tuple[Sheet, ...] = ()  # where undo and redo may go, the newest last
+    pile: Pile = field(default_factory=lambda: Pile())  # where undo and redo may go
 
     def show(self, picture: Pixels) -> Desk:
         """Another picture on the canvas, without a mask."""
         new = Sheet(number=next(_sheets), picture=picture)
-        return replace(self, sheets=newest((*self.sheets, new)))._on(new)
+        self.pile.put(new)
+        return self._on(new)
 
     def cover(self, mask: Pixels) -> Desk:
         """An uploaded mask over the picture."""
-        sheets = tuple(
-            replace(one, mask=mask) if one.number == self.sheet else one for one in self.sheets
-        )
-        return replace(self, mask=mask, sheets=sheets)
+        self.pile.cover(self.sheet, mask)
+        return replace(self, mask=mask)
 
     def back_to(self, number: int) -> Desk:
         """The picture of that number, with its uploaded mask. Raises BadRequest where it is no longer kept."""
-        for one in self.sheets:
-            if one.number == number:
-                return self._on(one)
-        raise BadRequest("this picture is no longer kept; open it again")
+        return self._on(self.pile.find(number))
 
     def _on(self, one: Sheet) -> Desk:
         return replace(self, picture=one.picture, mask=one.mask, sheet=one.number)
@@ -78,6 +79,35 @@ class Sheet:
     number: int
     picture: Pixels
     mask: Pixels | None = None
+
+
+class Pile:
+    """The pictures of one browser session, the newest last."""
+
+    def __init__(self, sheets: tuple[Sheet, ...] = ()) -> None:
+        self._lock = threading.Lock()
+        self._sheets = sheets
+
+    def __deepcopy__(self, memo: object) -> Pile:
+        return Pile(self._sheets)  # how Gradio makes a new session's state from the first value
+
+    def put(self, sheet: Sheet) -> None:
+        with self._lock:
+            self._sheets = newest((*self._sheets, sheet))
+
+    def cover(self, number: int, mask: Pixels) -> None:
+        """An uploaded mask over the picture of that number."""
+        with self._lock:
+            self._sheets = tuple(
+                replace(one, mask=mask) if one.number == number else one for one in self._sheets
+            )
+
+    def find(self, number: int) -> Sheet:
+        """Raises BadRequest where it is no longer kept."""
+        for one in self._sheets:
+            if one.number == number:
+                return one
+        raise BadRequest("this picture is no longer kept; open it again")
 
 
 def newest(sheets: tuple[Sheet, ...]) -> tuple[Sheet, ...]:

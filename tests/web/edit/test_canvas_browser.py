@@ -204,6 +204,37 @@ def test_a_reload_and_back_lose_nothing(page: Any) -> None:
     assert columns.min() > 0.3 * len(changed) - brush and columns.max() < 0.6 * len(changed) + brush
 
 
+def test_a_picture_opened_before_the_kept_one_has_no_foreign_mask(page: Any) -> None:
+    stroke(page, [(0.3, 0.4), (0.6, 0.4)])
+    ink = page.evaluate(INK)
+    page.wait_for_timeout(1500)  # until it is kept
+    held: list[Any] = []
+    asked = lambda request: '\\"again\\":true' in (request.post_data or "")  # noqa: E731
+    page.route(
+        "**/queue/join**",
+        lambda route: held.append(route) if asked(route.request) else route.continue_(),
+    )
+    with page.expect_request(asked):
+        page.reload(wait_until="commit")
+    page.locator("#edit-example-2").click()
+    page.wait_for_selector(".lcm-paper[data-ready]")
+    shown = page.get_attribute(".lcm-paper", "data-ready")
+    assert page.evaluate(INK) == 0
+    held[0].continue_()
+    page.wait_for_selector("#edit-undo:not([disabled])")  # the old one has come, below the new one
+    assert page.get_attribute(".lcm-paper", "data-ready") == shown
+    assert page.evaluate(INK) == 0
+    stroke(page, [(0.4, 0.8), (0.5, 0.8)])
+    out, before = pixels(run(page)[0]), example(2)
+    half = len(before) // 2
+    assert np.array_equal(out[:half], before[:half]) and not np.array_equal(out, before)
+    while page.locator("#edit-undo").is_enabled():
+        page.locator("#edit-undo").click()
+    assert page.evaluate(INK) == pytest.approx(ink, rel=0.01)
+    out, before = pixels(run(page)[0]), example()
+    assert np.array_equal(out[-half:], before[-half:]) and not np.array_equal(out, before)
+
+
 def test_model_compare_and_last_seed_as_in_create(page: Any) -> None:
     stroke(page, [(0.4, 0.5), (0.6, 0.5)])
     box = page.locator("#edit-model input")

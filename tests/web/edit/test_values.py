@@ -113,3 +113,20 @@ def test_a_tool_brings_its_guidance_and_a_scale_set_by_hand_stays() -> None:
     assert edit_form.guidance_of("sketch", 4, info) == 8
     assert edit_form.guidance_of("inpaint", None, info) == 8
     assert edit_form.guidance_of("superres", 5.5, info) == 5.5
+
+
+def test_pictures_of_two_events_at_once_are_both_kept() -> None:
+    """Each begins with the desk before both, and only one of the two desks is left."""
+    from copy import deepcopy
+
+    first = deepcopy(edit_form.Desk())
+    one, other = (np.full((8, 8, 3), grey, np.uint8) for grey in (1, 2))
+    early = first.show(one)
+    late = first.show(other)
+    assert late.back_to(early.sheet).picture is one
+    assert early.back_to(late.sheet).picture is other
+    form = FORM | {"tool": "colorize", "steps": 1, "guidance": 1.0, "seed": 3}
+    info = ModelInfo(id="own", path="", kind="lcm", width=8, height=8, multiple=8, guidance="none")
+    request = edit_form.to_request(form, late, f'{{"sheet": {early.sheet}}}', info)
+    assert request.image is one, "the canvas says which picture it shows"
+    assert deepcopy(edit_form.Desk()).pile is not first.pile

@@ -9,6 +9,7 @@ import { Result } from "./result.js";
 import { live } from "./sketch.js";
 import { View } from "./view.js";
 
+const PATIENCE = 15000; // that a result waits for the picture it was made of, after a reload
 const GAP = 0.04; // between two pictures side by side, of the first one's width
 
 class Desk {
@@ -53,6 +54,7 @@ class Desk {
 
   async take(value) {
     if (!value) return;
+    if (value.again && this.id && value.id !== this.id) { await this.under(value); return; }
     if (value.tool && value.tool !== this.tool) {
       this.tool = value.tool;
       this.keepSoon();
@@ -72,16 +74,33 @@ class Desk {
     this.look_ = "picture";
     await this.layers.open(value);
     delete this.paper.dataset.mask;
-    if (this.waiting) {
+    if (value.again && this.waiting) {
       this.reopening = true;
       await this.paintAgain();
       this.reopening = false;
     }
     this.follow();
     const after = this.capture();
+    this.first ||= after;
+    registry.set("canvas", this.tab, true);
     if (before) this.history.add({ words: "another picture", undo: () => this.restore(before), redo: () => this.restore(after) });
     this.paper.dataset.ready = value.id; // with all that was painted over it before a reload
     this.keepSoon();
+  }
+
+  // The picture from before a reload, where another one was opened before it came: that one stays, and undo leads back.
+  async under(value) {
+    const old = new Layers(this.tab);
+    const { mask, strokes, result, look } = this.waiting;
+    this.waiting = null;
+    await old.open(value);
+    if (mask) await old.draw(old.mask, mask, false);
+    if (strokes) await old.draw(old.strokes, strokes, false);
+    const shown = result && { ...result, frames: result.frames.map((frame) => ({ ...frame, src: url(frame.url) })) };
+    const before = { id: value.id, look, result: shown, layers: old.capture() };
+    const after = this.first;
+    this.history.below({ words: "another picture", undo: () => this.restore(before), redo: () => this.restore(after) });
+    registry.get("channel", `sheet-${this.tab}`)?.({ id: Number(this.id) });
   }
 
   // An uploaded mask, shown as if it had been painted: white becomes ink.
@@ -335,9 +354,11 @@ class Desk {
   // After a reload: the picture goes to the studio again, and what was painted comes back over it.
   async reopen() {
     const state = await kept();
-    if (!state || this.id) return;
+    const settle = () => registry.set("canvas", this.tab, true);
+    if (!state || this.id) return settle();
     this.waiting = state;
-    (await registry.when("channel", `reopen-${this.tab}`))({ src: state.src, tool: state.tool });
+    setTimeout(settle, PATIENCE);
+    (await registry.when("channel", `reopen-${this.tab}`))({ src: state.src, tool: state.tool, again: true });
   }
 
   async paintAgain() {

@@ -16,6 +16,13 @@ export class History {
     this.changed();
   }
 
+  // A step that came before all others.
+  below(step) {
+    this.done.unshift(step);
+    if (this.done.length > MOST) this.done.shift();
+    this.changed();
+  }
+
   undo() {
     const step = this.done.pop();
     if (!step) return;
