@@ -17,7 +17,7 @@ STEPS = (1, 2, 4, 8)
 
 
 def compare(
-    studio: Studio, make: Callable[[], Request], *, owner: Owner, tab: str
+    studio: Studio, make: Callable[[], Request], *, owner: Owner, tab: str, page: str = ""
 ) -> Iterator[View]:
     """Stage values; each column runs alone, so that its time is its own. Stop keeps the finished ones."""
     try:
@@ -31,7 +31,7 @@ def compare(
     frames: list[View] = [{"label": words(steps), "note": "..."} for steps in columns]
     finished: list[View] = []
     last: View | None = None
-    with studio.stops.under_way(owner.session, tab) as ticket:
+    with studio.stops.under_way(owner.session, tab, page) as ticket:
         for i, steps in enumerate(columns):
             if ticket.stop.is_set():
                 break

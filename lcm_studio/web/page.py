@@ -33,10 +33,11 @@ def build_page(studio: Studio) -> gr.Blocks:
                     importlib.import_module(module).build(studio)
 
         add_endpoints(studio)
+        parts.wire_back(studio)
 
         def forget(request: gr.Request) -> None:
-            """A closed page's requests stop."""
-            studio.stops.stop(request.session_hash or "")
+            """A closed page's requests stop, unless it comes back."""
+            studio.stops.left(request.session_hash or "")
 
         page.unload(forget)
     # Requests wait in the lane's queue alone: Gradio starts each at once, in a thread of its own.

@@ -16,6 +16,8 @@ import gradio as gr
 from lcm_studio.web import views
 from lcm_studio.web.inputs import Number
 from lcm_studio.web.server.boundary import MISFIT
+from lcm_studio.web.server.running import Outputs, page_of
+from lcm_studio.web.server.stops import user_of
 from lcm_studio.web.studio import Studio
 
 # Listeners that are the page's own: not in the API docs, not offered to clients.
@@ -150,6 +152,42 @@ def wire_stop(studio: Studio, actions: Actions, tab: str) -> None:
     on_failure(actions.stop.click(stop, inputs=None, outputs=None, queue=False, **PRIVATE), tab)
 
 
+def followed(
+    studio: Studio, outputs: Iterator[Outputs], request: gr.Request, tab: str
+) -> Iterator[Outputs]:
+    """The outputs of a request, which goes on while its page is loaded again."""
+    return studio.running.start(outputs, page=page_of(request), tab=tab, user=user_of(request))
+
+
+LOST = "The request from before the reload is no longer known here; send it again."
+
+
+def wire_again(studio: Studio, tab: str, stage: gr.HTML, outputs: list[Any]) -> None:
+    """A page that was loaded again goes on showing what it had asked for (static/again.js)."""
+
+    def again(request: gr.Request) -> Iterator[Any]:
+        page = page_of(request)
+        run = studio.running.find(page, tab, user_of(request))
+        if run is None:
+            yield {stage: views.message(LOST)}
+            return
+        studio.stops.join(page, request.session_hash or "")
+        yield from run.follow()
+
+    wire = mount("wire", f"again-{tab}", events=["message"], visible="hidden")
+    event = wire.message(again, inputs=None, outputs=outputs, concurrency_limit=None, **PRIVATE)
+    on_failure(event, tab)
+
+
+def wire_back(studio: Studio) -> None:
+    """A page that was loaded again says so at once, whichever of its tabs shows first."""
+
+    def back(request: gr.Request) -> None:
+        studio.stops.join(page_of(request), request.session_hash or "")
+
+    mount("wire", "back", events=["message"], visible="hidden").message(back, **PRIVATE)
+
+
 def keep_form(tab: str, components: Mapping[str, Any]) -> None:
     """The browser keeps what the controls hold (static/forms.js); after a reload it calls `form-TAB` with it."""
     names = json.dumps(list(components))
@@ -178,7 +216,8 @@ def on_channel(
             raise gr.Error(MISFIT, print_exception=False) from None
         return fn(data, *args)
 
-    wire.message(listen, inputs=inputs, outputs=outputs, **PRIVATE)
+    # a message that comes while another is being answered is answered as well, not dropped
+    wire.message(listen, inputs=inputs, outputs=outputs, trigger_mode="multiple", **PRIVATE)
     return wire
 
 

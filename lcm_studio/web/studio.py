@@ -11,6 +11,7 @@ from lcm_studio.spec import events
 from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.spec.owners import Owner
 from lcm_studio.web import views
+from lcm_studio.web.server.running import Running
 
 if TYPE_CHECKING:
     from lcm_studio.engine import Engine
@@ -34,6 +35,7 @@ class Studio:
     stops: Stops
     handouts: Handouts
     loras: LoraStore
+    running: Running = field(default_factory=Running)
     preloaded: threading.Event = field(default_factory=threading.Event)
 
     def allowed_model(self, model: Any) -> str:
@@ -53,11 +55,12 @@ class Studio:
         *,
         owner: Owner,
         tab: str,
+        page: str = "",
         on_done: Callable[[events.Done], View] | None = None,
     ) -> Iterator[View]:
         """Build a request, run it, and yield what the stage draws; never raises for a user's mistake.
 
-        `on_done` adds to the last value (e.g. a fidelity read-out).
+        `page` is the key of the browser tab, which may take it up again. `on_done` adds to the last value (e.g. a fidelity read-out).
         """
         try:
             request = make()
@@ -65,7 +68,7 @@ class Studio:
         except StudioError as error:
             yield views.message(str(error))
             return
-        with self.stops.under_way(owner.session, tab) as ticket:
+        with self.stops.under_way(owner.session, tab, page) as ticket:
             for event in self.engine.run(request, cancelled=ticket.stop.is_set, owner=owner):
                 if isinstance(event, events.Step) and event.total == 1:
                     continue  # the picture itself is a moment away

@@ -17,6 +17,7 @@ from lcm_studio.web.create import samplers
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.controls import TAB, Controls
 from lcm_studio.web.create.fit import FEW_STEPS, fit, most_steps, short_name
+from lcm_studio.web.server.running import page_of
 from lcm_studio.web.server.stops import owner_of
 from lcm_studio.web.studio import Studio
 
@@ -74,14 +75,21 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
 
     def go(data: Mapping[Any, Any], request: gr.Request) -> Iterator[Any]:
         said = ready(data)
-        plays = studio.play(lambda: request_of(said), owner=owner_of(request), tab=TAB)
-        yield from show(plays, said)
+        plays = studio.play(
+            lambda: request_of(said), owner=owner_of(request), tab=TAB, page=page_of(request)
+        )
+        yield from parts.followed(studio, show(plays, said), request, TAB)
 
     def side_by_side(data: Mapping[Any, Any], request: gr.Request) -> Iterator[Any]:
         said = ready(data)
-        yield from show(
-            compare(studio, lambda: request_of(said), owner=owner_of(request), tab=TAB), said
+        plays = compare(
+            studio,
+            lambda: request_of(said),
+            owner=owner_of(request),
+            tab=TAB,
+            page=page_of(request),
         )
+        yield from parts.followed(studio, show(plays, said), request, TAB)
 
     def show(plays: Iterator[views.View], said: Mapping[str, Any]) -> Iterator[Any]:
         yield {c["seed"]: said["seed"]}
@@ -94,6 +102,7 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
         side_by_side, inputs=inputs(c), outputs=outputs, concurrency_limit=None, **parts.PRIVATE
     )
     parts.on_failure(compared, TAB)
+    parts.wire_again(studio, TAB, stage, outputs)
 
 
 def wire_live(c: Controls) -> None:

@@ -23,6 +23,7 @@ from lcm_studio.web.edit import controls as edit_controls
 from lcm_studio.web.edit import values as edit_form
 from lcm_studio.web.edit.controls import TAB, Controls
 from lcm_studio.web.edit.values import Desk
+from lcm_studio.web.server.running import page_of
 from lcm_studio.web.server.stops import owner_of
 from lcm_studio.web.studio import Studio
 
@@ -129,23 +130,30 @@ def wire_go(studio: Studio, c: Controls, board: Board) -> None:
             return {"facts": facts, "origin": results.origin(asked[0], done)}
 
         yield {c["seed"]: said["seed"]}
-        for view in studio.play(make, owner=owner_of(request), tab=TAB, on_done=on_done):
+        plays = studio.play(
+            make, owner=owner_of(request), tab=TAB, page=page_of(request), on_done=on_done
+        )
+        for view in plays:
             if view["phase"] == "running" and view.get("frames"):
                 film.append(view["frames"][0]["src"])
             yield {board.stage: view} | ended
 
     def apply(request: gr.Request, *given: Any) -> Iterator[Any]:
-        yield from run(1, request, given)
+        yield from parts.followed(studio, run(1, request, given), request, TAB)
 
     def vary(request: gr.Request, *given: Any) -> Iterator[Any]:
-        yield from run(4, request, given)
+        yield from parts.followed(studio, run(4, request, given), request, TAB)
 
-    def side_by_side(request: gr.Request, *given: Any) -> Iterator[Any]:
+    def columns(request: gr.Request, given: tuple[Any, ...]) -> Iterator[Any]:
         said, desk, drawn = read(given)
         yield {c["seed"]: said["seed"], board.kept: "", board.film: ""}
         make = lambda: request_of(said, desk, drawn, 1)  # noqa: E731
-        for view in compare(studio, make, owner=owner_of(request), tab=TAB):
+        plays = compare(studio, make, owner=owner_of(request), tab=TAB, page=page_of(request))
+        for view in plays:
             yield {board.stage: view}
+
+    def side_by_side(request: gr.Request, *given: Any) -> Iterator[Any]:
+        yield from parts.followed(studio, columns(request, given), request, TAB)
 
     for button, fn in (
         (c["actions"].go, apply), (c["vary"], vary), (c["compare"], side_by_side),
@@ -156,20 +164,21 @@ def wire_go(studio: Studio, c: Controls, board: Board) -> None:
         )  # fmt: skip
         parts.on_failure(event, TAB)
     parts.wire_stop(studio, c["actions"], TAB)
+    parts.wire_again(studio, TAB, board.stage, outputs)
 
 
 def wire_tool(studio: Studio, c: Controls, board: Board) -> None:
     """A tool brings its own controls and its guidance."""
 
-    def choose(tool: str, now: Desk, guidance: float | None, model: str) -> dict[Any, Any]:
+    def choose(tool: str, guidance: float | None, model: str) -> dict[Any, Any]:
         info = create_form.known(studio, model)
         return {
-            board.canvas: arrivals.sheet(now, tool),
+            board.canvas: arrivals.of_tool(tool),
             c["guidance"]: edit_form.guidance_of(tool, guidance, info),
         } | edit_controls.shown(c, tool, info)
 
     c["tool"].input(
-        choose, inputs=[c["tool"], board.desk, c["guidance"], c["model"]],
+        choose, inputs=[c["tool"], c["guidance"], c["model"]],
         outputs=[board.canvas, *edit_controls.groups(c)], **parts.PRIVATE,
     )  # fmt: skip
 

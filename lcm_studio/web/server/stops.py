@@ -13,6 +13,7 @@ from lcm_studio.spec.owners import API, Owner, network_of
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
+LEFT_SECONDS = 30.0  # that a request goes on without its page, which may be on the way back
 USER = "studio.user"  # where the guard notes in a scope who is signed in
 
 
@@ -33,10 +34,14 @@ def user_of(request: Any) -> str:
 
 @dataclass(eq=False)
 class Ticket:
-    """One request under way; `session` is a browser's page or a client's, `tab` the tab it came from."""
+    """One request under way; `sessions` are the pages or the client that follow it, `tab` the tab it came from.
 
-    session: str
+    `page`: the key of the browser tab that asked, empty of others.
+    """
+
+    sessions: set[str]
     tab: str
+    page: str = ""
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -51,9 +56,9 @@ class Stops:
         return len(self._tickets)
 
     @contextmanager
-    def under_way(self, session: str, tab: str) -> Iterator[Ticket]:
+    def under_way(self, session: str, tab: str, page: str = "") -> Iterator[Ticket]:
         """A ticket for as long as the request runs; its flag is up afterwards, whatever happened."""
-        ticket = Ticket(session, tab)
+        ticket = Ticket({session}, tab, page)
         with self._lock:
             self._tickets.append(ticket)
         try:
@@ -66,7 +71,33 @@ class Stops:
     def stop(self, session: str, tab: str | None = None) -> int:
         """Asks a session's requests (of one tab, or all) to stop; returns how many there were."""
         with self._lock:
-            mine = [t for t in self._tickets if t.session == session and tab in (None, t.tab)]
+            mine = [t for t in self._tickets if session in t.sessions and tab in (None, t.tab)]
         for ticket in mine:
             ticket.stop.set()
         return len(mine)
+
+    def join(self, page: str, session: str) -> None:
+        """A browser tab was loaded again: what it asked for before is this session's too."""
+        with self._lock:
+            for ticket in self._tickets:
+                if page and ticket.page == page:
+                    ticket.sessions.add(session)
+
+    def left(self, session: str, patience: float = LEFT_SECONDS) -> None:
+        """A page was closed. What it asked for stops, at once or, where it may come back, if it has not after `patience` seconds."""
+        with self._lock:
+            mine = [t for t in self._tickets if session in t.sessions]
+            for ticket in mine:
+                ticket.sessions.discard(session)
+        for ticket in mine:
+            if not ticket.page:
+                ticket.stop.set()
+                continue
+            later = threading.Timer(patience, self._end_alone, [ticket])
+            later.daemon = True
+            later.start()
+
+    def _end_alone(self, ticket: Ticket) -> None:
+        with self._lock:
+            if not ticket.sessions:
+                ticket.stop.set()

@@ -1,4 +1,5 @@
 // The picture stage: frames that are updated in place, progress, facts; draws the values of web/views.py.
+import { ended, sent, underWay } from "./again.js";
 import { h, hasTab, registry, say, send, url } from "./registry.js";
 import { latest, remember } from "./history.js";
 import { openViewer } from "./viewer.js";
@@ -39,6 +40,7 @@ export class Stage {
     if (value.facts || value.phase === "running") this.drawFacts(value.facts || {});
     if (value.seeds && value.seeds.length) this.lastSeed = value.seeds[0];
     if (value.phase === "done" || value.phase === "stopped") remember(this.tab, value);
+    if (["done", "stopped", "failed"].includes(value.phase)) ended(this.tab);
     document.dispatchEvent(new CustomEvent("lcm-stage", { detail: { tab: this.tab, value } }));
   }
 
@@ -139,14 +141,24 @@ const LOST = {
   refused: "The studio could not take this request. Try it again; if that does not help, reload the page.",
 };
 
+// What was asked for before a reload is shown again, once the canvas of the tab is as it was.
+async function takeUp(tab, stage) {
+  if (tab === "edit") await registry.when("canvas", tab);
+  stage.draw({ phase: "running", progress: { text: "Taking the request up again" } });
+  (await registry.when("channel", `again-${tab}`))("");
+}
+
 export function mountStage(tab, root, { props, watch }) {
   const stage = new Stage(tab, root);
   registry.set("stage", tab, stage);
   watch("value", () => stage.draw(props.value));
   if (tab !== "edit" && latest(tab)) stage.draw(latest(tab)); // the canvas of Edit brings its own back
   document.addEventListener("click", (e) => {
-    if (e.target.closest?.(`#${tab}-go, #${tab}-compare, #${tab}-vary`)) stage.draw({ phase: "running", progress: { text: "Sent" } });
+    if (!e.target.closest?.(`#${tab}-go, #${tab}-compare, #${tab}-vary`)) return;
+    sent(tab);
+    stage.draw({ phase: "running", progress: { text: "Sent" } });
   });
+  if (underWay(tab)) takeUp(tab, stage);
   document.addEventListener("lcm-lost", (e) => stage.lose(e.detail));
   // Gradio's listeners are plain strings; those of failed events call this.
   window.lcm = window.lcm || {};

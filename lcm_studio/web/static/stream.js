@@ -1,6 +1,8 @@
 // Gradio's server ends the page's event stream when no event is pending, and the page opens another for the next one.
 // An event sent while that word is still on its way is answered on a stream that nobody reads: the click does nothing.
 // So the word is passed on only where nothing is pending here either; else the stream goes on with the server's next one.
+import { page } from "./again.js";
+
 const pending = new Set(); // events sent, whose end has not come
 const early = new Set(); // events whose end came before their number
 let sending = 0;
@@ -65,7 +67,11 @@ const plain = window.fetch;
 window.fetch = (input, init) => {
   const { pathname } = new URL(input.url || input, document.baseURI);
   const fetched = () => plain.call(window, input, init);
-  if (pathname.endsWith("/queue/join")) return send(fetched);
+  if (pathname.endsWith("/queue/join")) {
+    const headers = new Headers(init?.headers || input.headers);
+    headers.set("X-LCM-Page", page()); // so that the same browser tab can take its request up again
+    return send(() => plain.call(window, input, { ...init, headers }));
+  }
   if (pathname.endsWith("/queue/data")) return listen(fetched);
   return fetched();
 };

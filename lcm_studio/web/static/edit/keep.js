@@ -1,12 +1,9 @@
 // The canvas of this browser tab, kept in the browser so that a reload loses nothing.
+import { page } from "../again.js";
+
 const STORE = "canvas";
 const MOST = 8; // browser tabs whose canvas is kept
 
-export function tabKey() {
-  let key = sessionStorage.getItem("lcm-tab");
-  if (!key) sessionStorage.setItem("lcm-tab", (key = crypto.randomUUID?.() || String(Math.random())));
-  return key;
-}
 
 function database() {
   return new Promise((resolve, reject) => {
@@ -28,7 +25,7 @@ function done(asked) {
 export async function keep(state) {
   try {
     const store = (await database()).transaction(STORE, "readwrite").objectStore(STORE);
-    await done(store.put({ ...state, at: Date.now() }, tabKey()));
+    await done(store.put({ ...state, at: Date.now() }, page()));
     const keys = await done(store.getAllKeys());
     if (keys.length <= MOST) return;
     const all = await done(store.getAll());
@@ -41,7 +38,7 @@ export async function keep(state) {
 
 export async function forget() {
   try {
-    await done((await database()).transaction(STORE, "readwrite").objectStore(STORE).delete(tabKey()));
+    await done((await database()).transaction(STORE, "readwrite").objectStore(STORE).delete(page()));
   } catch (error) {
     console.info("The canvas is not forgotten:", error);
   }
@@ -49,7 +46,7 @@ export async function forget() {
 
 export async function kept() {
   try {
-    return (await done((await database()).transaction(STORE).objectStore(STORE).get(tabKey()))) || null;
+    return (await done((await database()).transaction(STORE).objectStore(STORE).get(page()))) || null;
   } catch {
     return null;
   }

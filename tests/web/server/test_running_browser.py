@@ -1,0 +1,109 @@
+"""The page is loaded again while a request runs: its progress, its result, and Stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.web.conftest import Server, opening
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+STEP = "Step 1 of 2"
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+    """A server whose requests wait for a file."""
+    folder = tmp_path_factory.mktemp("held")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HELD", str(folder / "go"))
+        server = Server(log=folder / "log", script="tests/web/held_app.py")
+    try:
+        server.wait()
+        yield server, folder / "go"
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def visit(chromium: Any, held: tuple[Server, Path]) -> Iterator[Callable[..., Any]]:
+    held[1].unlink(missing_ok=True)
+    yield from opening(chromium, held[0])
+
+
+def again(page: Any) -> None:
+    page.reload(wait_until="commit")
+    page.wait_for_selector("html[data-studio=ready]")
+
+
+def phase(page: Any, tab: str, name: str) -> None:
+    page.wait_for_selector(f"#{tab}-stage .lcm-stage[data-phase={name}]", state="attached")
+
+
+def under_way(page: Any, tab: str) -> None:
+    expect(page.locator(f"#{tab}-stage .lcm-progress")).to_contain_text(STEP)
+
+
+def test_a_request_is_taken_up_after_a_reload(visit: Any, held: Any) -> None:
+    page = visit()
+    page.fill("#create-prompt textarea", "night")
+    page.locator("#create-go").click()
+    under_way(page, "create")
+    again(page)
+    under_way(page, "create")
+    page.locator("#create-stop").click()
+    phase(page, "create", "stopped")
+    # what has ended is not taken up a second time
+    again(page)
+    expect(page.locator("#create-stage .lcm-progress")).to_be_hidden()
+    page.locator("#create-go").click()
+    under_way(page, "create")
+    again(page)
+    under_way(page, "create")
+    held[1].touch()
+    phase(page, "create", "done")
+    assert page.locator("#create-stage a[download]").count() == 1
+
+
+def test_what_ended_while_the_page_was_away_is_there(visit: Any, held: Any) -> None:
+    page = visit()
+    page.locator("#create-go").click()
+    under_way(page, "create")
+    page.goto("about:blank")
+    held[1].touch()
+    page.goto(held[0].url, wait_until="commit")
+    phase(page, "create", "done")
+    assert page.locator("#create-stage a[download]").count() == 1
+
+
+def test_an_edit_is_taken_up_over_its_picture(visit: Any, held: Any) -> None:
+    page = visit()
+    page.get_by_role("tab", name="Edit").click()
+    page.locator("#edit-example-1").click()
+    page.wait_for_selector(".lcm-paper[data-ready]")
+    page.get_by_label("Colour", exact=True).check()
+    page.wait_for_selector(".lcm-paper[data-tool=colorize]", state="attached")
+    page.wait_for_timeout(1500)  # until the canvas is kept
+    page.locator("#edit-go").click()
+    under_way(page, "edit")
+    again(page)
+    page.wait_for_selector(".lcm-paper[data-ready]", state="attached")
+    under_way(page, "edit")
+    held[1].touch()
+    phase(page, "edit", "done")
+    expect(page.locator("#edit-kept")).not_to_be_empty()
+    assert page.get_attribute(".lcm-view", "data-look") == "result"
+    page.locator("#edit-undo").click()  # before the result there is the picture
+    page.wait_for_selector(".lcm-view[data-look=picture]")
+
+
+def test_a_request_that_is_lost_is_said_to_be(visit: Any) -> None:
+    page = visit()
+    page.evaluate("sessionStorage.setItem('lcm-under-way', 'create')")
+    again(page)
+    phase(page, "create", "failed")
+    expect(page.locator("#create-note .lcm-error")).to_contain_text("send it again")
