@@ -59,7 +59,8 @@ class Live:
         try:
             warnings, tokens = await asyncio.to_thread(look)
         except StudioError as error:
-            return JSONResponse({"message": {"kind": "error", "text": str(error)}})
+            text = views.in_page_words(str(error))  # as the stage says it
+            return JSONResponse({"message": {"kind": "error", "text": text}})
         text = views.sentences(warnings)
         message = {"kind": "warning", "text": text} if text else None
         return JSONResponse({"message": message, "tokens": tokens})

@@ -9,7 +9,8 @@ document.addEventListener(
   (e) => {
     const id = e.target.closest?.("button")?.id;
     if (!(id in WORDS)) return;
-    if (pending.has(id)) say(id.split("-")[0], { kind: "warning", text: WORDS[id] }, "press");
+    // the word stays beside the answer to the first press, until the next press that is taken
+    say(id.split("-")[0], pending.has(id) ? { kind: "warning", text: WORDS[id] } : null, "press");
     pending.add(id);
   },
   true,

@@ -33,13 +33,13 @@ export function h(tag, attrs = {}, ...children) {
 
 export const url = (path) => new URL(path, document.baseURI).href;
 
-// An answer takes the place of all that was said; a remark of `from` only that of its own last one.
+// An answer replaces all that was said but the word on a press that it does not answer; a remark of `from` replaces its own
+// last one. Nothing is said twice.
 export function say(tab, message, from = "") {
   const note = registry.get("note", tab);
   if (!note) return;
-  if (from) note.querySelector(`[data-from="${from}"]`)?.remove();
-  else note.replaceChildren();
-  if (!message || !message.text) return;
+  for (const said of [...note.children]) if (from ? said.dataset.from === from : said.dataset.from !== "press") said.remove();
+  if (!message || !message.text || [...note.children].some((said) => said.textContent === message.text)) return;
   note.append(h("div", { className: `lcm-note lcm-${message.kind}`, role: message.kind === "error" ? "alert" : "status", "data-from": from }, message.text));
 }
 
