@@ -160,6 +160,25 @@ def test_the_program_takes_over_beside_the_caller_and_comes_from_the_cache_next_
             monkeypatch.setattr(openvino, "convert", None)  # a second conversion would fail
 
 
+def test_two_processes_do_not_share_a_core(
+    tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO pins a process's threads to the first cores, and those of the next process to the same ones."""
+    from lcm_studio.models.backends.openvino import OpenVinoProgram
+
+    pinned: list[bool] = []
+    make = OpenVinoProgram.__init__
+
+    def watched(self: OpenVinoProgram, compiled: Any) -> None:
+        pinned.append(compiled.get_property("ENABLE_CPU_PINNING"))
+        make(self, compiled)
+
+    monkeypatch.setattr(OpenVinoProgram, "__init__", watched)
+    with engine_of("openvino", tiny_models) as engine:
+        pictures(engine, Generate(model="cm", steps=1))
+    assert pinned and not any(pinned)
+
+
 def test_a_cache_of_another_version_is_converted_again(
     tiny_models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

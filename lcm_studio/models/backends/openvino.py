@@ -110,6 +110,8 @@ class OpenVinoSource:
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[self.owner.precision],
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            # Pinned, the threads of every process start at the first core: two studios share one, and the others idle.
+            "ENABLE_CPU_PINNING": False,
         }
         return self.owner.core().compile_model(model, "CPU", options)
 
