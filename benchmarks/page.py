@@ -219,6 +219,7 @@ def strokes(page: Any, runs: int) -> list[list[float]]:
     page.wait_for_selector(".lcm-paper[data-tool=sketch][data-ready]")
     paper = page.locator(".lcm-paper")
     page.locator("#edit-live input").check()
+    paper.scroll_into_view_if_needed()
     found = []
     for i in range(runs + 2):
         page.evaluate(STROKE_TO_PIXEL)
