@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lcm_studio.spec.errors import BadRequest, StudioError
-from lcm_studio.spec.requests import BUNDLED_MODEL, LoraSpec
+from lcm_studio.spec.requests import BUNDLED_MODEL, EmbeddingSpec, LoraSpec
 from lcm_studio.spec.samplers import NAMES
 
 if TYPE_CHECKING:
@@ -41,6 +41,13 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FILE[:WEIGHT]",
         help="a .safetensors LoRA; may be repeated",
+    )
+    parser.add_argument(
+        "--embedding",
+        action="append",
+        default=[],
+        metavar="[WORD=]FILE",
+        help="a .safetensors textual inversion; write WORD in the prompt (default: the file's own word); may be repeated",
     )
     parser.add_argument(
         "--decoder", default="default", metavar="NAME|PATH", help="another autoencoder for decoding"
@@ -83,7 +90,7 @@ def add_set_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """--device, --dtype, --backend, --models-dir, --online."""
+    """--device, --dtype, --backend, --models-dir, --embeddings-dir, --online."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--dtype", default="auto", choices=("auto", "fp32", "fp16", "bf16"))
     parser.add_argument(
@@ -98,6 +105,13 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="DIR",
         help="a folder of model folders, beside the bundled ones",
+    )
+    parser.add_argument(
+        "--embeddings-dir",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder of textual inversions, beside the folder embeddings/ in those of models",
     )
     parser.add_argument("--online", action="store_true", help="allow downloads from the hub")
 
@@ -115,6 +129,7 @@ def make_engine(args: argparse.Namespace, *, once: bool = True) -> Engine:
             backend=args.backend,
             once=once,
             models_dirs=folders,
+            embeddings_dirs=tuple(Path(d) for d in args.embeddings_dir),
             offline=not args.online,
         )
     )
@@ -143,6 +158,7 @@ def sampling(args: argparse.Namespace, engine: Engine | RemoteEngine) -> dict[st
         "count": args.count,
         "negative": args.negative,
         "loras": loras,
+        "embeddings": tuple(parse_embedding(text) for text in args.embedding),
         "decoder": args.decoder,
         "timesteps": timesteps,
         "sampler": args.sampler,
@@ -185,6 +201,14 @@ def parse_lora(text: str) -> LoraSpec:
         raise BadRequest(
             f"--lora {text!r}: the weight after the colon is no number; use FILE:0.8"
         ) from error
+
+
+def parse_embedding(text: str) -> EmbeddingSpec:
+    """ "WORD=FILE" or "FILE" -> EmbeddingSpec."""
+    word, equals, path = text.partition("=")
+    if not equals or "/" in word or "\\" in word:
+        return EmbeddingSpec(path=text)
+    return EmbeddingSpec(path=path, word=word.strip())
 
 
 def execute(engine: Engine | RemoteEngine, request: Request, *, progress: bool) -> Done:

@@ -81,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(
         model=args.model, replicas=args.replicas, max_replicas=args.max_replicas, gpus=args.gpus_per_replica,
         cpus=args.cpus_per_replica, device=args.device, dtype=args.dtype, backend=args.backend,
-        models_dirs=tuple(str(Path(folder).resolve()) for folder in args.models_dir), offline=not args.online,
+        models_dirs=tuple(str(Path(folder).resolve()) for folder in args.models_dir),
+        embeddings_dirs=tuple(str(Path(folder).resolve()) for folder in args.embeddings_dir), offline=not args.online,
         queue_size=args.queue_size,
     )  # fmt: skip
     check(args, settings.token)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lcm_studio import bundled
+from lcm_studio.engine.embeddings import FOLDER, Embeddings
 from lcm_studio.engine.line import Places
 from lcm_studio.engine.registry import Registry
 from lcm_studio.engine.validate import check_request, check_texts
@@ -48,7 +49,8 @@ class EngineConfig:
     """`device`: auto, cpu, cuda, mps. `dtype`: auto, fp32, fp16, bf16. `backend`: auto, torch, openvino, compile.
     `once`: for one request and then the end: auto is torch, and a backend that is named is built before the first call.
 
-    `models_dirs`: folders that hold model folders. `keep`: models in memory at once.
+    `models_dirs`: folders that hold model folders. `embeddings_dirs`: folders of textual inversions, beside the folders
+    `embeddings` in those of models. `keep`: models in memory at once.
     `max_rows`: pictures in one network call. `queue_size`: requests that may wait, for all models together.
     """
 
@@ -57,6 +59,7 @@ class EngineConfig:
     backend: str = "auto"
     once: bool = False
     models_dirs: tuple[Path, ...] = ()
+    embeddings_dirs: tuple[Path, ...] = ()
     offline: bool = True
     keep: int = 2
     max_rows: int = 16
@@ -71,6 +74,9 @@ class Engine:
         self.registry = Registry(
             tuple(Path(d) for d in self.config.models_dirs) or default_folders(),
             offline=self.config.offline,
+        )
+        self._embeddings = Embeddings(
+            (*self.config.embeddings_dirs, *(root / FOLDER for root in self.registry.folders))
         )
         self._lanes: OrderedDict[str, Lane] = OrderedDict()
         self._lock = threading.Lock()
@@ -96,9 +102,9 @@ class Engine:
         return self.resolved(Generate(model=model_id, loras=loras, kind=kind))[1]
 
     def resolved(self, request: Request) -> tuple[Request, ModelInfo]:
-        """`request` with its kind named, and the model as that kind is sampled. Raises BadRequest or ModelError.
+        """`request` with its kind and its textual inversions named, and the model as that kind is sampled.
 
-        A kind that the user names for a file which does not say is remembered for that file.
+        Raises BadRequest or ModelError. A kind that the user names for a file which does not say is remembered for that file.
         """
         from lcm_studio.models.kinds.recognise import resolve
 
@@ -106,7 +112,12 @@ class Engine:
         info = resolve(request, own, self.registry.memory)
         if request.kind != "auto":
             self.registry.remember(request, own)
-        return replace(request, kind=info.sampling or "auto"), info
+        embeddings = self._embeddings.resolve(request, info)
+        return replace(request, kind=info.sampling or "auto", embeddings=embeddings), info
+
+    def embeddings(self, model_id: str) -> tuple[str, ...]:
+        """Words of the textual inversions in the `embeddings` folders that fit a model. Raises ModelError."""
+        return self._embeddings.names(self.info(model_id))
 
     def decoders(self) -> tuple[str, ...]:
         """Names for `decoder` of a request."""
@@ -148,8 +159,10 @@ class Engine:
     def validate(self, request: Request) -> tuple[str, ...]:
         """Warnings for the user. Raises BadRequest or ModelError with one sentence."""
         check_texts(request)
-        _, info = self.resolved(request)
-        warnings = check_request(request, info)
+        resolved, info = self.resolved(request)
+        words = self._embeddings.words(resolved.embeddings)
+        warnings = check_request(request, info, words)
+        warnings += self._embeddings.warnings(request, resolved.embeddings, info)
         if isinstance(request, Edit):
             edits = importlib.import_module("lcm_studio.edits")
             warnings = (*warnings, *edits.check(request, info))
@@ -162,7 +175,7 @@ class Engine:
         with self._lock:
             lane = self._lanes.get(request.model)
         count = getattr(lane.model, "tokens", None) if lane else None
-        return count(request.prompt) if count else None
+        return count(request.prompt, self.resolved(request)[0].embeddings) if count else None
 
     def run(
         self,

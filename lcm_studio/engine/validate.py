@@ -11,17 +11,21 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+from lcm_studio.engine.embeddings import check_embeddings
 from lcm_studio.models.files import read_header
 from lcm_studio.spec import limits
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
-from lcm_studio.spec.prompts import plain
+from lcm_studio.spec.prompts import plain, word_pattern
 from lcm_studio.spec.requests import Edit, Generate, LoraSpec, Sampling
 from lcm_studio.spec.samplers import SAMPLERS, check_sampler, sampler_info
 
 
-def check_request(request: Sampling, info: ModelInfo) -> tuple[str, ...]:
-    """Raises BadRequest with one sentence, else returns warnings for the user."""
+def check_request(request: Sampling, info: ModelInfo, words: Iterable[str] = ()) -> tuple[str, ...]:
+    """Raises BadRequest with one sentence, else returns warnings for the user.
+
+    `words`: of textual inversions, which a prompt may hold.
+    """
     check_texts(request)
     _named(request.sampler)
     _whole("steps", request.steps, 1, _most_steps(request, info))
@@ -38,7 +42,7 @@ def check_request(request: Sampling, info: ModelInfo) -> tuple[str, ...]:
     _class_label(request, info)
     if isinstance(request, Generate):
         check_size(request.width, request.height, info)
-    return _warnings(request, info)
+    return _warnings(request, info, word_pattern(words))
 
 
 def check_texts(request: Sampling) -> None:
@@ -47,6 +51,7 @@ def check_texts(request: Sampling) -> None:
         raise BadRequest(f"{type(request).__name__} is no request; send a Generate or an Edit")
     _texts(request)
     _loras(request.loras)
+    check_embeddings(request.embeddings)
     if not isinstance(request.kind, str):
         raise BadRequest(f"kind={request.kind!r} must be a name; use auto")
 
@@ -166,8 +171,11 @@ def _loras(loras: tuple[LoraSpec, ...]) -> None:
         read_header(path)
 
 
-def _warnings(request: Sampling, info: ModelInfo) -> tuple[str, ...]:
+def _warnings(request: Sampling, info: ModelInfo, known: re.Pattern[str] | None) -> tuple[str, ...]:
     warnings = []
+    prompt, negative = (
+        known.sub(" ", text) if known else text for text in (request.prompt, request.negative)
+    )
     low, high = info.guidance_range
     if isinstance(request, Edit):  # a task may have been measured to want more
         high = max(high, info.guidance_for(request.task))
@@ -190,7 +198,7 @@ def _warnings(request: Sampling, info: ModelInfo) -> tuple[str, ...]:
     if request.prompt and not info.takes_prompt:
         warnings.append(f"{info.id} takes no prompt; it is ignored")
     syntax = (
-        foreign_syntax(f"{request.prompt}\n{request.negative}", weights=info.takes_weights)
+        foreign_syntax(f"{prompt}\n{negative}", weights=info.takes_weights)
         if info.takes_prompt
         else ()
     )
@@ -198,7 +206,7 @@ def _warnings(request: Sampling, info: ModelInfo) -> tuple[str, ...]:
         warnings.append(
             f"read as plain words, for the studio has no such syntax: {', '.join(syntax)}"
         )
-    unknown = unknown_words(plain(request.prompt) if info.takes_weights else request.prompt, info)
+    unknown = unknown_words(plain(prompt) if info.takes_weights else prompt, info)
     if unknown:
         warnings.append(f"{info.id} does not know: {', '.join(unknown)}")
     return tuple(warnings)
@@ -214,7 +222,7 @@ SYNTAX = (
     (re.compile(r"__[\w/-]+__"), "{} (a wildcard)"),
     (re.compile(r"\{[^{}|]*\|[^{}]*\}"), "{} (a choice)"),
     (re.compile(r"\[[^\[\]]*:[^\[\]]*:\s*[\d.]+\s*\]"), "{} (a change of prompt)"),
-    (re.compile(r"\bembedding:\S+"), "{}"),
+    (re.compile(r"\bembedding:\S+"), "{} (no textual inversion of that name is there)"),
 )
 
 

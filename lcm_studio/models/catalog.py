@@ -252,11 +252,18 @@ def _latent_info(
         height=height,
         multiple=factor,
         guidance=told.kind.guidance,
+        text_widths=_text_widths(folder, classes),
     )
     info = as_kind(info, told.kind, by=told.by, steps=told.steps)
     if told.kind.spacing == "lcm" and not told.kind.levels:
         info = replace(info, max_steps=min(info.max_steps, original_steps(scheduler)))
     return info
+
+
+def _text_widths(folder: Path, classes: Mapping[str, str]) -> tuple[int, ...]:
+    """Widths of the token embeddings of the CLIP text encoders; transformers' default where a config has none."""
+    names = (name for name in ("text_encoder", "text_encoder_2") if name in classes)
+    return tuple(int(component_config(folder, name).get("hidden_size", 512)) for name in names)
 
 
 def _flow_info(common: dict[str, Any], family: str, scheduler: dict[str, Any]) -> ModelInfo:

@@ -25,7 +25,7 @@ from lcm_studio.models.tiny import FAST
 from lcm_studio.models.weights import LoraSwitch
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
-from lcm_studio.spec.requests import LoraSpec
+from lcm_studio.spec.requests import EmbeddingSpec, LoraSpec
 
 
 class LatentModel:
@@ -141,19 +141,25 @@ class LatentModel:
 
     def embed(self, prompts: Sequence[Prompt]) -> Cond:
         """The conditioning of one image per prompt; texts are encoded once and kept."""
-        chunks = max(self.text.chunks(text) for p in prompts for text in (p.text, p.negative))
+        chunks = max(
+            self.text.chunks(text, self.text.inversions.words(p.embeddings))
+            for p in prompts
+            for text in (p.text, p.negative)
+        )
         return Cond.join([self._embed_one(prompt, chunks) for prompt in prompts])
 
     def _embed_one(self, prompt: Prompt, chunks: int) -> Cond:
         scale = self.info.guidance_default if prompt.guidance is None else prompt.guidance
         guided = self._w_dim is None and scale > 1
-        state = self.loras.state
-        tensors = {
-            f"text_{name}": value
-            for name, value in self.text.encode(prompt.text, state=state, chunks=chunks).items()
+        shared: dict[str, Any] = {
+            "state": self.loras.state,
+            "chunks": chunks,
+            "words": self.text.inversions.words(prompt.embeddings),
         }
+        text = self.text.encode(prompt.text, **shared)
+        tensors = {f"text_{name}": value for name, value in text.items()}
         if guided:
-            uncond = self.text.encode(prompt.negative, state=state, negative=True, chunks=chunks)
+            uncond = self.text.encode(prompt.negative, negative=True, **shared)
             tensors |= {f"uncond_{name}": v for name, v in uncond.items()}
             tensors["scale"] = torch.tensor([scale], dtype=torch.float32, device=self.device)
         if self._w_dim is not None:
@@ -247,9 +253,9 @@ class LatentModel:
         """Nothing: what is longer than the text encoder goes through it in chunks."""
         return ""
 
-    def tokens(self, text: str) -> tuple[int, int]:
+    def tokens(self, text: str, embeddings: tuple[EmbeddingSpec, ...] = ()) -> tuple[int, int]:
         """(tokens of a prompt, tokens that fit into its chunks)."""
-        return self.text.tokens(text)
+        return self.text.tokens(text, self.text.inversions.words(embeddings))
 
     def with_info(self, **changes: Any) -> None:
         """Replaces fields of `info` (the id under which a folder was asked for)."""

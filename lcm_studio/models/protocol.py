@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lcm_studio.models.kinds import Kind
 from lcm_studio.spec.models import ModelInfo
+from lcm_studio.spec.requests import EmbeddingSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,7 @@ class Prompt:
 
     `label`: class of a class-conditional model. `width`, `height`: pixels (SDXL is told its size).
     `kind`: the row of `models.kinds` that says what the network answers; "" = the model's own.
+    `embeddings`: textual inversions whose words the texts may hold.
     """
 
     text: str = ""
@@ -28,6 +30,7 @@ class Prompt:
     width: int = 0
     height: int = 0
     kind: str = ""
+    embeddings: tuple[EmbeddingSpec, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lcm_studio.device import Placement
 from lcm_studio.models.chunks import Chunk, chunks_of
+from lcm_studio.models.inversions import NO_WORDS, Inversions, Words, placed
 from lcm_studio.spec import prompts
 
 
@@ -31,43 +32,55 @@ class TextEncoders:
         self.zero_negative = zero_negative
         self.keep = keep
         self.plain = False  # True: every prompt as by stock diffusers, cut at the encoder's length, marks taken for words
+        widths = tuple(encoder.get_input_embeddings().weight.shape[1] for _, encoder in self.pairs)
+        self.inversions = Inversions(widths)
         self._kept: OrderedDict[Hashable, dict[str, Tensor]] = OrderedDict()
         self._lock = threading.Lock()
         self._tokenizing = threading.Lock()  # padding and truncation are state of a tokenizer
 
-    def chunks(self, text: str) -> int:
+    def chunks(self, text: str, words: Words = NO_WORDS) -> int:
         """How many times the encoder's length a prompt takes."""
-        return 1 if self.plain else len(self._chunks(text, self.pairs[0][0]))
+        return 1 if self.plain else len(self._chunks(text, 0, words))
 
-    def tokens(self, text: str) -> tuple[int, int]:
+    def tokens(self, text: str, words: Words = NO_WORDS) -> tuple[int, int]:
         """(tokens of a prompt without start and end, tokens that fit into its chunks)."""
-        chunks = self._chunks(text, self.pairs[0][0])
+        chunks = self._chunks(text, 0, words)
         each = self.pairs[0][0].model_max_length - 2
         return sum(len(chunk.weights) for chunk in chunks), len(chunks) * each
 
-    def _chunks(self, text: str, tokenizer: Any) -> list[Chunk]:
+    def _chunks(self, text: str, encoder: int, words: Words = NO_WORDS) -> list[Chunk]:
         with self._tokenizing:
-            return chunks_of(text, tokenizer)
+            return chunks_of(text, self.pairs[encoder][0], words.of(encoder))
 
     def encode(
-        self, text: str, *, state: Hashable = (), negative: bool = False, chunks: int = 1
+        self,
+        text: str,
+        *,
+        state: Hashable = (),
+        negative: bool = False,
+        chunks: int = 1,
+        words: Words = NO_WORDS,
     ) -> dict[str, Tensor]:
         """`hidden` `(1, L, D)` and, of SDXL, `pooled` `(1, D)`, on the model's device.
 
         A prompt that fits and has no marks is encoded as by stock diffusers. Another one goes through the encoder in
         chunks, one after the other along L, and each token's hidden state is multiplied by its weight, with the mean of
         the chunk kept (the weighting of the AUTOMATIC1111 web UI). `chunks`: at least so many, empty ones at the end.
+        `words`: of textual inversions, which stand for one embedding or several; the pooled vector is that of the end, also
+        where stock diffusers takes a word's place for it (old configs of SDXL, eos_token_id 2).
         `state`: what else the result depends on (the LoRAs in force). An empty negative prompt of SDXL
         is all zeros where the pipeline says so (force_zeros_for_empty_prompt).
         """
         zero = negative and not text and self.zero_negative
-        key = (text, zero, state, chunks)
+        used = has_words(text, words)
+        key = (text, zero, state, chunks, words.key if used else ())
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        if chunks > 1 or (not self.plain and prompts.has_marks(text)) or self.chunks(text) > 1:
-            encoded = self._in_chunks(text, chunks)
+        marked = used or prompts.has_marks(text)
+        if chunks > 1 or (not self.plain and marked) or self.chunks(text) > 1:
+            encoded = self._in_chunks(text, chunks, words)
         else:
             encoded = self._run(text)
         if zero:
@@ -92,10 +105,10 @@ class TextEncoders:
             both.append((ids.input_ids, ids.attention_mask))
         return self._states(both)
 
-    def _in_chunks(self, text: str, least: int) -> dict[str, Tensor]:
-        each = [self._chunks(text, tokenizer) for tokenizer, _ in self.pairs]
+    def _in_chunks(self, text: str, least: int, words: Words) -> dict[str, Tensor]:
+        each = [self._chunks(text, i, words) for i in range(len(self.pairs))]
         count = max(least, *map(len, each))
-        empty = [self._chunks("", tokenizer)[0] for tokenizer, _ in self.pairs]
+        empty = [self._chunks("", i)[0] for i in range(len(self.pairs))]
         encoded = []
         for n in range(count):
             now = [
@@ -106,7 +119,8 @@ class TextEncoders:
                 chunk.padded(tokenizer)
                 for chunk, (tokenizer, _) in zip(now, self.pairs, strict=True)
             ]
-            states = self._states([(ids, mask) for ids, mask, _ in padded])
+            with placed([encoder for _, encoder in self.pairs], [chunk.rows for chunk in now]):
+                states = self._states([(ids, mask) for ids, mask, _ in padded])
             states["hidden"] = _weighted(states["hidden"], padded[0][2])
             encoded.append(states)
         joined = {"hidden": torch.cat([states["hidden"] for states in encoded], dim=1)}
@@ -135,6 +149,12 @@ class TextEncoders:
         if pooled is not None:
             encoded["pooled"] = pooled
         return encoded
+
+
+def has_words(text: str, words: Words) -> bool:
+    """Whether a prompt holds one of the words."""
+    pattern = prompts.word_pattern(words.of(0))
+    return pattern is not None and pattern.search(text) is not None
 
 
 def _weighted(hidden: Tensor, weights: Tensor) -> Tensor:

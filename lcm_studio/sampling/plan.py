@@ -65,6 +65,7 @@ def plan(request: Sampling, model: Model, width: int, height: int) -> Plan:
             width=width,
             height=height,
             kind=kind.name,
+            embeddings=request.embeddings,
         ),
         shape=shape,
         way=way,

@@ -27,6 +27,7 @@ class ModelInfo:
     that its prompts may hold beside its vocabulary.
     `width`, `height`: native pixels; `multiple`: sizes are multiples of it.
     `quantize`: the kind of number that the network's weights are kept in ("int8"), or as they are.
+    `text_widths`: of the token embeddings of its CLIP text encoders, which textual inversions must have.
     `max_steps`: levels of its grid. `vocabulary`: groups of phrases that it was trained on, if it says so.
     """
 
@@ -47,6 +48,7 @@ class ModelInfo:
     max_steps: int = 50
     takes_prompt: bool = True
     takes_negative: bool = False
+    text_widths: tuple[int, ...] = ()
     classes: int = 0
     vocabulary: tuple[tuple[str, tuple[str, ...]], ...] = ()
     examples: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 UP, DOWN = 1.1, 1 / 1.1
@@ -78,6 +79,23 @@ def pieces(prompt: str) -> tuple[Piece, ...]:
         else:
             merged.append(Piece(str(words), value, bool(new)))
     return tuple(merged)
+
+
+def word_pattern(words: Iterable[str]) -> re.Pattern[str] | None:
+    """Matches each of `words` that stands by itself, in small or large letters, as group `word`; None without words.
+
+    They are the words of textual inversions. ComfyUI's `embedding:WORD` is one too.
+    """
+    longest = sorted({word for word in words if word}, key=lambda word: (-len(word), word))
+    if not longest:
+        return None
+    each = "|".join(
+        (r"(?<!\w)" if re.match(r"\w", word) else "")
+        + re.escape(word)
+        + (r"(?!\w)" if re.search(r"\w$", word) else "")
+        for word in longest
+    )
+    return re.compile(rf"(?:(?<!\w)embedding:)?(?P<word>{each})(?:\.safetensors\b)?", re.IGNORECASE)
 
 
 def plain(prompt: str) -> str:

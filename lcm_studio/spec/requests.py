@@ -29,6 +29,19 @@ class LoraSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EmbeddingSpec:
+    """A textual inversion: `path` is a `.safetensors` file, or the word of one in an `embeddings` folder.
+
+    `word`: what stands for it in a prompt; "" = the token that the file names, and the file's name.
+    `found`: the file, where the engine has looked the word up.
+    """
+
+    path: str
+    word: str = ""
+    found: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sampling:
     """What generation and editing share.
 
@@ -38,6 +51,7 @@ class Sampling:
     `sampler`: consistency = fresh noise at every step; ddim = plain diffusion models and teachers; others follow the
     score of a diffusion model (spec.samplers); auto = by the model and its LoRAs. `sampler_settings`: its own settings.
     `kind`: a row of `models.kinds`; auto = by the model and its LoRAs.
+    `embeddings`: textual inversions by path. Those of the engine's `embeddings` folders need only their word in a prompt.
     `eta` in [0, 1]: share of fresh noise where the kind has one, None = its default.
     `priority`: "live" previews overtake "normal" requests. `previews`: send each step's clean estimate.
     """
@@ -50,6 +64,7 @@ class Sampling:
     count: int = 1
     model: str = BUNDLED_MODEL
     loras: tuple[LoraSpec, ...] = ()
+    embeddings: tuple[EmbeddingSpec, ...] = ()
     decoder: str = "default"
     timesteps: tuple[int, ...] | None = None
     class_label: int | None = None

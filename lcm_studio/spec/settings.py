@@ -7,7 +7,7 @@ from typing import Any
 
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
-from lcm_studio.spec.requests import Edit, Generate, LoraSpec, Sampling
+from lcm_studio.spec.requests import Edit, EmbeddingSpec, Generate, LoraSpec, Sampling
 
 FORMAT = 1
 _PLAIN = ("prompt", "negative", "steps", "guidance", "seed", "count", "model", "decoder")
@@ -20,6 +20,8 @@ def to_settings(request: Sampling, info: ModelInfo | None = None, **extra: Any) 
     if said["guidance"] is None and info is not None and info.guidance != "none":
         said["guidance"] = info.guidance_for(request.task if isinstance(request, Edit) else "")
     said["loras"] = [{"path": lora.path, "weight": lora.weight} for lora in request.loras]
+    if request.embeddings:
+        said["embeddings"] = [{"path": e.path, "word": e.word} for e in request.embeddings]
     said["timesteps"] = None if request.timesteps is None else list(request.timesteps)
     said["class_label"] = request.class_label
     said["sampler"] = request.sampler
@@ -58,6 +60,10 @@ def from_settings(said: Mapping[str, Any]) -> Generate:
             model=str(said.get("model") or Generate.model),
             decoder=str(said.get("decoder") or "default"),
             loras=loras,
+            embeddings=tuple(
+                EmbeddingSpec(path=str(one["path"]), word=str(one.get("word") or ""))
+                for one in said.get("embeddings") or ()
+            ),
             timesteps=None if timesteps is None else tuple(int(t) for t in timesteps),
             class_label=None if said.get("class_label") is None else int(said["class_label"]),
             sampler=said.get("sampler", "auto"),
@@ -67,7 +73,7 @@ def from_settings(said: Mapping[str, Any]) -> Generate:
             width=None if said.get("width") is None else int(said["width"]),
             height=None if said.get("height") is None else int(said["height"]),
         )
-    except (TypeError, ValueError, KeyError, OverflowError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise BadRequest(
             "these settings are damaged; drop a PNG that the studio has written"
         ) from error

@@ -115,6 +115,7 @@ def preload(studio: Studio, index: Index) -> None:
 def engine_for(options: Options) -> Engine:
     """The real engine, in this process or elsewhere."""
     from lcm_studio.engine import Engine, EngineConfig
+    from lcm_studio.engine.engine import default_folders
 
     if options.engine:
         from lcm_studio.engine.remote.client import RemoteEngine
@@ -124,6 +125,7 @@ def engine_for(options: Options) -> Engine:
 
     config = EngineConfig(
         device=options.device, dtype=options.dtype, backend=options.backend, offline=options.offline,
-        queue_size=options.queue_size,
+        queue_size=options.queue_size, models_dirs=(*default_folders(), *options.models_dirs),
+        embeddings_dirs=options.embeddings_dirs,
     )  # fmt: skip
     return Engine(config)

@@ -102,6 +102,22 @@ def add_flags(p: argparse.ArgumentParser) -> None:
         help="folder of pictures that distillation jobs may read (repeatable)",
     )
     p.add_argument(
+        "--models-dir",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder of model folders, beside the bundled ones (repeatable)",
+    )
+    p.add_argument(
+        "--embeddings-dir",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder of textual inversions, beside the folder embeddings/ in those of models (repeatable)",
+    )
+    p.add_argument(
         "--mcp",
         action="store_true",
         help="offer tools to other programs by MCP, on this machine and with a token (LCM_STUDIO_MCP_TOKEN, else a fresh one)",
@@ -154,6 +170,9 @@ def options_of(args: argparse.Namespace, error: Callable[[str], NoReturn]) -> Op
     token = os.environ.get("LCM_STUDIO_MCP_TOKEN") or secrets.token_urlsafe(32)
     if args.mcp and not (len(token) >= 16 and token.isascii() and token.isprintable()):
         error("LCM_STUDIO_MCP_TOKEN is too short or odd; use 16 plain characters or more")
+    for folder in (*args.models_dir, *args.embeddings_dir):
+        if not folder.expanduser().is_dir():
+            error(f"{folder} is no folder; give one that is there")
     if args.engine:
         from lcm_studio.engine.remote.client import parse
 
@@ -166,7 +185,9 @@ def options_of(args: argparse.Namespace, error: Callable[[str], NoReturn]) -> Op
         users=users, allow_origins=tuple(args.allow_origin),
         trusted_proxies=tuple(args.trusted_proxy),
         queue_size=args.queue_size, outputs=args.outputs and args.outputs.expanduser().resolve(),
-        data_dirs=tuple(folder.expanduser().resolve() for folder in args.data_dir), offline=args.offline,
+        data_dirs=tuple(folder.expanduser().resolve() for folder in args.data_dir),
+        models_dirs=tuple(folder.expanduser().resolve() for folder in args.models_dir),
+        embeddings_dirs=tuple(folder.expanduser().resolve() for folder in args.embeddings_dir), offline=args.offline,
         mcp_token=token if args.mcp else None,
     )  # fmt: skip
     if args.mcp and not options.local:

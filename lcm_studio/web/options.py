@@ -19,7 +19,7 @@ class Options:
     `users`: names and password hashes (`spec.passwords`); none: nobody signs in. `allow_origins`: further origins the page may be served under,
     e.g. https://studio.example. `trusted_proxies`: addresses or networks of reverse proxies whose
     X-Forwarded-For is believed. `body_limit`: bytes of one upload; `lora_limit`: of one LoRA file.
-    `data_dirs`: folders that jobs may read. `mcp_token`: opens /mcp to other programs; None = there is no /mcp.
+    `data_dirs`: folders that jobs may read. `models_dirs`, `embeddings_dirs`: of models and textual inversions, beside the engine's own. `mcp_token`: opens /mcp to other programs; None = there is no /mcp.
     """
 
     model: str = BUNDLED_MODEL
@@ -35,6 +35,8 @@ class Options:
     queue_size: int = 32
     outputs: Path | None = None
     data_dirs: tuple[Path, ...] = field(default_factory=tuple)
+    models_dirs: tuple[Path, ...] = ()
+    embeddings_dirs: tuple[Path, ...] = ()
     offline: bool = True
     body_limit: int = 64 * 1024 * 1024
     lora_limit: int = 1024 * 1024 * 1024

@@ -84,12 +84,18 @@ class Studio:
         return replace(done, settings=self.named(done.settings))
 
     def named(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings that call uploaded LoRA files what the form calls them, not by their place on this machine."""
+        """Settings that call uploaded files what the form calls them, not by their place on this machine."""
         loras = [
             {**lora, "path": self.loras.shown(str(lora["path"]))}
             for lora in settings.get("loras") or ()
         ]
-        return {**settings, "loras": loras}
+        out = {**settings, "loras": loras}
+        if settings.get("embeddings"):
+            out["embeddings"] = [
+                {**one, "path": self.loras.shown(str(one["path"]))}
+                for one in settings["embeddings"]
+            ]
+        return out
 
     def show(self, event: events.Event, request: Request) -> View:
         """One event as a stage value."""
@@ -122,4 +128,5 @@ def brief(request: Request) -> dict[str, Any]:
     ]
     values = {name: getattr(request, name) for name in names}
     values["loras"] = [{"path": lora.path, "weight": lora.weight} for lora in request.loras]
+    values["embeddings"] = [{"path": e.path, "word": e.word} for e in request.embeddings]
     return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}

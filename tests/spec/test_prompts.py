@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lcm_studio.spec.prompts import has_marks, pieces, plain
+from lcm_studio.spec.prompts import has_marks, pieces, plain, word_pattern
 
 
 def said(prompt: str) -> list[tuple[str, float]]:
@@ -47,3 +47,20 @@ def test_any_text_is_read_and_what_has_no_marks_is_itself(prompt: str) -> None:
     assert all(0 <= piece.weight <= 10 and math.isfinite(piece.weight) for piece in read)
     if not has_marks(prompt):
         assert plain(prompt) == prompt and all(piece.weight == 1 for piece in read)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("a <cat> and EASY, easyneg", ["<cat>", "EASY"]),
+        ("a<cat>b easy-2", ["<cat>", "easy-2"]),  # the longest one
+        ("uneasy easier", []),
+        ("embedding:easy.safetensors, embedding:other", ["easy"]),
+        ("", []),
+    ],
+)
+def test_words_of_textual_inversions_stand_by_themselves(text: str, wanted: list[str]) -> None:
+    pattern = word_pattern(["<cat>", "easy", "easy-2"])
+    assert pattern is not None
+    assert [match["word"] for match in pattern.finditer(text)] == wanted
+    assert word_pattern([]) is None and word_pattern([""]) is None

@@ -61,6 +61,9 @@ class FakeEngine:
     def decoders(self) -> tuple[str, ...]:
         return ("default", "tiny")
 
+    def embeddings(self, model_id: str) -> tuple[str, ...]:
+        return ("bad-hands", "ink") if self.info(model_id).kind == "sd" else ()
+
     def info_as(self, model_id: str, *, loras: Any = (), kind: str = "auto") -> ModelInfo:
         return self.info(model_id)
 

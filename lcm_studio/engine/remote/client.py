@@ -81,6 +81,10 @@ class RemoteEngine:
         resolved, info = self._ask("resolved", light(request))
         return restored(resolved, request), info
 
+    def embeddings(self, model_id: str) -> tuple[str, ...]:
+        """Words of the deployment's textual inversions that fit a model. Raises ModelError."""
+        return tuple(self._ask("embeddings", model_id))
+
     def decoders(self) -> tuple[str, ...]:
         """Names for `decoder` of a request."""
         return tuple(self._ask("decoders"))

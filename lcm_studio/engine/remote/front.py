@@ -123,11 +123,13 @@ class Front:
             case (("load" | "state") as what, (str(name),)):
                 return await self._ask_one(what, name)
             case (
-                ("catalog" | "decoders" | "info" | "resolved" | "validate") as what,
+                ("catalog" | "decoders" | "embeddings" | "info" | "resolved" | "validate") as what,
                 tuple(given),
             ):
                 return await asyncio.to_thread(getattr(self.engine, what), *given)
-        raise BadRequest("/ask wants (catalog, decoders, info, resolved, validate, load or state)")
+        raise BadRequest(
+            "/ask wants (catalog, decoders, embeddings, info, resolved, validate, load or state)"
+        )
 
     async def _ask_one(self, what: str, name: str) -> Any:
         self.dispatcher.present(self.present())

@@ -30,6 +30,7 @@ class Settings:
     dtype: str = "auto"
     backend: str = "auto"
     models_dirs: tuple[str, ...] = ()
+    embeddings_dirs: tuple[str, ...] = ()
     offline: bool = True
     queue_size: int = 256
     name: str = "lcm-studio"
@@ -41,7 +42,11 @@ class Settings:
 
     def plain(self) -> dict[str, Any]:
         """As a config file holds them."""
-        return {**asdict(self), "models_dirs": list(self.models_dirs)}
+        lists = {
+            "models_dirs": list(self.models_dirs),
+            "embeddings_dirs": list(self.embeddings_dirs),
+        }
+        return {**asdict(self), **lists}
 
     def engine(self) -> Engine:
         """An engine with nothing loaded."""
@@ -54,6 +59,7 @@ class Settings:
                 dtype=self.dtype,
                 backend=self.backend,
                 models_dirs=(*default_folders(), *(Path(d) for d in self.models_dirs)),
+                embeddings_dirs=tuple(Path(d) for d in self.embeddings_dirs),
                 offline=self.offline,
             )
         )

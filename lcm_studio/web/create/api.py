@@ -18,7 +18,7 @@ import gradio as gr
 from lcm_studio.spec import events
 from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.spec.owners import API
-from lcm_studio.spec.requests import Generate, LoraSpec
+from lcm_studio.spec.requests import EmbeddingSpec, Generate, LoraSpec
 from lcm_studio.web import views
 from lcm_studio.web.create import values as form
 from lcm_studio.web.server.stops import owner_of
@@ -41,12 +41,14 @@ def add_endpoints(studio: Studio) -> None:
         loras: list[dict] | None = None,
         decoder: str = "default",
         class_label: int | None = None,
+        embeddings: list[dict] | None = None,
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> tuple[list[dict], dict]:
         """Pictures of a prompt as PNG files, and the settings that make them again.
 
         guidance, width, height and model default to the studio's own; seed to a fresh one, and picture i is
         that of seed + i. loras: [{"path": "file.safetensors", "weight": 0.8}].
+        embeddings: textual inversions, [{"path": "file.safetensors", "word": "mine"}].
         """
         try:
             wanted = Generate(
@@ -60,6 +62,7 @@ def add_endpoints(studio: Studio) -> None:
                 height=height,
                 model=studio.allowed_model(model),
                 loras=studio.loras.resolve(lora_specs(loras)),
+                embeddings=studio.loras.resolve_embeddings(embedding_specs(embeddings)),
                 decoder=decoder,
                 class_label=class_label,
             )
@@ -80,6 +83,18 @@ def lora_specs(rows: Any) -> tuple[LoraSpec, ...]:
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise BadRequest(
             'loras: give a list such as [{"path": "file.safetensors", "weight": 0.8}]'
+        ) from error
+
+
+def embedding_specs(rows: Any) -> tuple[EmbeddingSpec, ...]:
+    try:
+        return tuple(
+            EmbeddingSpec(path=str(row["path"]), word=str(row.get("word") or ""))
+            for row in rows or ()
+        )
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise BadRequest(
+            'embeddings: give a list such as [{"path": "file.safetensors", "word": "mine"}]'
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -43,6 +43,10 @@ GUIDANCE = {
 }
 
 
+INVERSIONS = (
+    "One file a line, or WORD = FILE; then write its word in the prompt. "
+    "Of those in the studio's folder, under the prompt, the word is enough."
+)
 ETA = "Share of fresh noise, 0 to 1: less keeps detail, more corrects. Empty = the kind's own."
 
 
@@ -70,7 +74,15 @@ def known(studio: Studio, model: str) -> ModelInfo:
         return fallback(model)
 
 
-def build_prompt(info: ModelInfo) -> Controls:
+def words_of(studio: Studio, model: str) -> tuple[str, ...]:
+    """Words of textual inversions in the studio's folders that fit the model."""
+    try:
+        return studio.engine.embeddings(model)
+    except StudioError:
+        return ()
+
+
+def build_prompt(info: ModelInfo, words: Sequence[str] = ()) -> Controls:
     """The prompt, the main buttons and the words the model knows."""
     c: Controls = {}
     c["prompt"] = gr.Textbox(
@@ -90,7 +102,7 @@ def build_prompt(info: ModelInfo) -> Controls:
             "Compare steps", elem_id=f"{TAB}-compare", size="sm", elem_classes="lcm-quiet"
         )
     c["note"] = parts.note(TAB)
-    c["chips"] = parts.mount("chips", TAB, value=chips(info))
+    c["chips"] = parts.mount("chips", TAB, value=chips(info, words))
     return c
 
 
@@ -166,6 +178,10 @@ def build_advanced(studio: Studio, info: ModelInfo) -> Controls:
         parts.mount(
             "lora", TAB, value={"limit": studio.options.lora_limit, "instead": studio.loras.instead}
         )
+        c["embeddings"] = gr.Textbox(
+            label="Textual inversions", info=INVERSIONS, lines=1, max_lines=4, visible=info.takes_weights,
+            placeholder=hint, elem_id=f"{TAB}-embeddings",
+        )  # fmt: skip
         c["kind"] = gr.Dropdown(
             choices=kind_choices(info), value="auto", label="Kind", visible=len(info.kinds) > 1,
             info="How it is sampled. auto goes by the model and its LoRAs; a choice for a file that does not say is remembered.",
@@ -192,9 +208,11 @@ def made_for(native: float) -> str:
     return f"The model was made for {native}."
 
 
-def chips(info: ModelInfo) -> dict[str, Any]:
+def chips(info: ModelInfo, words: Sequence[str] = ()) -> dict[str, Any]:
+    """The model's vocabulary, and the words of textual inversions that fit it."""
+    groups = [[name, list(phrases)] for name, phrases in info.vocabulary]
     return {
-        "groups": [[name, list(phrases)] for name, phrases in info.vocabulary],
+        "groups": [*groups, *([["textual inversions", list(words)]] if words else [])],
         "examples": examples(info),
     }
 
@@ -222,8 +240,12 @@ def about(info: ModelInfo) -> dict[str, str]:
     return {"text": line, "note": note}
 
 
-def follow(info: ModelInfo, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def follow(
+    info: ModelInfo, values: Mapping[str, Any] | None = None, words: Sequence[str] = ()
+) -> dict[str, Any]:
     """Updates of every control for a model; `values` (of `values.from_settings`) are kept where given.
+
+    `words`: of textual inversions that fit the model.
 
     What lies outside a control's range is brought into it; `fit` says so in sentences.
     """
@@ -246,7 +268,8 @@ def follow(info: ModelInfo, values: Mapping[str, Any] | None = None) -> dict[str
             visible=info.guidance != "none",
         ),
         "class_label": gr.update(visible=info.classes > 0, info=f"0 to {max(0, info.classes - 1)}; empty = any."),
-        "chips": chips(info),
+        "chips": chips(info, words),
+        "embeddings": gr.update(visible=info.takes_weights),
         "about": about(info),
         "kind": gr.update(choices=kind_choices(info), value=values.get("kind", "auto"), visible=len(info.kinds) > 1),
         "eta": gr.update(visible=info.eta is not None, placeholder=eta_default(info)),
@@ -264,6 +287,7 @@ def follow(info: ModelInfo, values: Mapping[str, Any] | None = None) -> dict[str
         "live",
         "count",
         "decoder",
+        "embeddings",
         "eta",
         "timesteps",
         "class_label",

@@ -103,7 +103,7 @@ class Live:
             kind=form.text(values, "kind") or "auto",
         )
         whole = form.to_request(
-            values, info, previews=True, priority="live", find=self.studio.loras.resolve
+            values, info, previews=True, priority="live", store=self.studio.loras
         )
         if said.get("refine"):
             return whole

@@ -32,7 +32,7 @@ def build(studio: Studio) -> None:
             stage = parts.stage(TAB)
             parts.history(TAB)
         with gr.Column(elem_classes="lcm-right", scale=2, min_width=320):
-            c = create_form.build_prompt(info)
+            c = create_form.build_prompt(info, create_form.words_of(studio, info.id))
             c |= create_form.build_main(info)
             c |= create_form.build_advanced(studio, info)
             parts.mount("drop", TAB)
@@ -70,7 +70,7 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
     def request_of(said: Mapping[str, Any]) -> Generate:
         return form.to_request(
             said, info_of(studio, said), previews=form.whole(said, "steps") > 1,
-            find=studio.loras.resolve,
+            store=studio.loras,
         )  # fmt: skip
 
     def go(data: Mapping[Any, Any], request: gr.Request) -> Iterator[Any]:
@@ -154,25 +154,32 @@ def wire_sampler(c: Controls) -> None:
 
 
 def wire_loras(c: Controls) -> None:
-    """An uploaded LoRA takes the first free row, at its own weight."""
+    """An uploaded LoRA takes the first free row, at its own weight; a textual inversion a line of its own."""
     rows = [c[f"lora{i}"] for i in range(form.LORA_ROWS)]
+    note = c["note"]
 
-    def take(data: Any, *named: str | None) -> list[Any]:
+    def take(data: Any, lines: str | None, *named: str | None) -> dict[Any, Any]:
         name = str(data.get("name", "")) if isinstance(data, Mapping) else ""
+        if name and data.get("word"):
+            listed = [line for line in (lines or "").split("\n") if line.strip()]
+            text = f"{data.get('title')} is listed under Textual inversions: write {data['word']} in the prompt."
+            return {
+                c["embeddings"]: "\n".join(dict.fromkeys([*listed, name])),
+                note: views.note(text, "info"),
+            }
         taken = [text or "" for text in named]
         if name in taken:
-            return [*([gr.skip()] * len(rows)), views.note("This LoRA is listed already.", "info")]
+            return {note: views.note("This LoRA is listed already.", "info")}
         if not name or "" not in taken:
             text = f"All {len(rows)} rows are taken; empty one and choose the file again."
-            return [*([gr.skip()] * len(rows)), views.note(text)]
+            return {note: views.note(text)}
         row = taken.index("")
         text = f"{data.get('title')} is LoRA {row + 1}; {data.get('layers')} layers."
-        return [
-            *(name if i == row else gr.skip() for i in range(len(rows))),
-            views.note(text, "info"),
-        ]
+        return {rows[row]: name, note: views.note(text, "info")}
 
-    parts.on_channel(f"lora-{TAB}", take, inputs=rows, outputs=[*rows, c["note"]])
+    parts.on_channel(
+        f"lora-{TAB}", take, inputs=[c["embeddings"], *rows], outputs=[*rows, c["embeddings"], note]
+    )
 
 
 def allowed_model(studio: Studio, said: Mapping[str, Any]) -> str:
@@ -196,7 +203,8 @@ def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
                 c["note"]: views.note(f"{error} {before} stays in use."),
             }
             return
-        updates = {c[name]: update for name, update in create_form.follow(info).items()}
+        followed = create_form.follow(info, words=create_form.words_of(studio, info.id))
+        updates = {c[name]: update for name, update in followed.items()}
         yield updates | {current: info.id, c["note"]: views.note(f"{info.id} is ready.", "info")}
 
     c["model"].input(
@@ -240,6 +248,10 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
     names = list(create_form.follow(blank, form.from_settings({}, blank) | {"live": False}))
     outputs = [*(c[name] for name in names), current, c["note"]]
 
+    def followed(info: ModelInfo, values: Mapping[str, Any]) -> dict[Any, Any]:
+        updates = create_form.follow(info, values, create_form.words_of(studio, info.id))
+        return {c[name]: update for name, update in updates.items()}
+
     def restore(said: Any) -> dict[Any, Any]:
         try:
             if not isinstance(said, Mapping):
@@ -262,7 +274,7 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
         except (StudioError, ValueError, TypeError, OverflowError, AttributeError) as error:
             text = str(error) if isinstance(error, StudioError) else "These settings are damaged."
             return {c["note"]: views.note(text)}
-        updates = {c[name]: update for name, update in create_form.follow(info, values).items()}
+        updates = followed(info, values)
         text = " ".join(("Settings restored.", *([remark] if remark else []), *notes))
         tone = "warning" if remark or notes else "info"
         return updates | {current: info.id, c["note"]: views.note(text, tone)}
@@ -285,7 +297,7 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
             return {c["note"]: views.note("")}
         info, remark = model_of(kept)
         values, notes = fit({**kept, "model": info.id}, info)
-        updates = {c[name]: update for name, update in create_form.follow(info, values).items()}
+        updates = followed(info, values)
         words = " ".join(([remark] if remark else []) + notes)
         return updates | {current: info.id, c["note"]: views.note(words, "warning")}
 

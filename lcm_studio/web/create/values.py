@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from lcm_studio.spec import limits
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
-from lcm_studio.spec.requests import Generate, LoraSpec, Priority
+from lcm_studio.spec.requests import EmbeddingSpec, Generate, LoraSpec, Priority
 from lcm_studio.web.create import samplers
+
+if TYPE_CHECKING:
+    from lcm_studio.web.server.loras import LoraStore
 
 LORA_ROWS = 3
 NAMES = (
     "prompt", "negative", "model", "steps", "guidance", "seed", "randomize", "count", "width", "height",
-    "decoder", "kind", "eta", "sampler", "timesteps", "class_label", "live", "more",
+    "embeddings", "decoder", "kind", "eta", "sampler", "timesteps", "class_label", "live", "more",
     *samplers.FIELDS,
     *(f"{kind}{i}" for i in range(LORA_ROWS) for kind in ("lora", "weight")),
 )  # fmt: skip
@@ -32,12 +35,15 @@ def to_request(
     *,
     previews: bool = False,
     priority: Priority = "normal",
-    find: Callable[[tuple[LoraSpec, ...]], tuple[LoraSpec, ...]] = lambda loras: loras,
+    store: LoraStore | None = None,
 ) -> Generate:
     """The request of a form for the model it names. Raises BadRequest with one sentence.
 
-    `find`: the files that LoRA names stand for.
+    `store`: has the files that names of LoRAs and textual inversions stand for.
     """
+    chosen, inversions = loras(form), embeddings(form) if info.takes_weights else ()
+    if store is not None:
+        chosen, inversions = store.resolve(chosen), store.resolve_embeddings(inversions)
     return Generate(
         prompt=text(form, "prompt"),
         negative=text(form, "negative") if info.takes_negative else "",
@@ -53,7 +59,8 @@ def to_request(
         else number({"eta": typed(form["eta"])}, "eta", "Eta"),
         sampler=form.get("sampler") or "auto",
         sampler_settings=samplers.settings_of_form(form),
-        loras=find(loras(form)),
+        loras=chosen,
+        embeddings=inversions,
         timesteps=timesteps(text(form, "timesteps")),
         class_label=whole({"class_label": typed(form.get("class_label"))}, "class_label")
         if info.classes and filled(form.get("class_label"))
@@ -121,6 +128,27 @@ def loras(form: Mapping[str, Any]) -> tuple[LoraSpec, ...]:
     )
 
 
+def embeddings(form: Mapping[str, Any]) -> tuple[EmbeddingSpec, ...]:
+    """One textual inversion a line: a file or a word, or `word = file`."""
+    return tuple(
+        EmbeddingSpec(
+            path=path.strip() if equals else word.strip(), word=word.strip() * bool(equals)
+        )
+        for word, equals, path in (
+            line.partition("=") for line in text(form, "embeddings").split("\n")
+        )
+        if word.strip()
+    )
+
+
+def embedding_lines(rows: Any) -> str:
+    """The same back, of a picture's settings."""
+    return "\n".join(
+        f"{row['word']} = {row['path']}" if row.get("word") else str(row["path"])
+        for row in rows or ()
+    )
+
+
 def timesteps(words: str) -> tuple[int, ...] | None:
     if not words:
         return None
@@ -151,6 +179,7 @@ def from_settings(said: Mapping[str, Any], info: ModelInfo) -> dict[str, Any]:
         "width": int(said.get("width") or info.width),
         "height": int(said.get("height") or info.height),
         "decoder": str(said.get("decoder") or "default"),
+        "embeddings": embedding_lines(said.get("embeddings")),
         "kind": str(said.get("kind") or "auto"),
         "eta": "" if said.get("eta") is None else str(said["eta"]),
         "sampler": sampler,

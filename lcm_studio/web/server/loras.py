@@ -1,4 +1,4 @@
-"""LoRA files that users hand over: one gate, a private folder, and the name a form knows them by.
+"""LoRA and textual inversion files that users hand over: one gate, a private folder, and the name a form knows them by.
 
 A form names an uploaded file `uploaded/KEY/NAME.safetensors`, so that no path of the server shows. Paths of one's
 own are for users that are known (`Options.free_paths`), as with models.
@@ -11,13 +11,14 @@ import re
 import secrets
 import shutil
 from collections.abc import AsyncIterator
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lcm_studio.spec.errors import BadRequest, ModelError
 
 if TYPE_CHECKING:
-    from lcm_studio.spec.requests import LoraSpec
+    from lcm_studio.spec.requests import EmbeddingSpec, LoraSpec
 
 PREFIX = "uploaded/"
 SUFFIX = ".safetensors"
@@ -26,7 +27,7 @@ NAME = re.compile(r"[^\w.+-]+")
 
 
 class LoraStore:
-    """Uploaded LoRA files of this run. `limit`: bytes of one file."""
+    """Uploaded LoRAs and textual inversions of this run. `limit`: bytes of one file."""
 
     def __init__(self, folder: Path, *, limit: int, free_paths: bool) -> None:
         self.folder, self.limit, self.free_paths = folder, limit, free_paths
@@ -39,9 +40,9 @@ class LoraStore:
         return "use a LoRA of lower rank or in half precision"
 
     async def receive(self, name: str, body: AsyncIterator[bytes]) -> dict[str, Any]:
-        """Take a file in: {name: what the form says, title, layers, bytes}.
+        """Take a file in: {name: what the form says, title, bytes, and layers of a LoRA or word of a textual inversion}.
 
-        Raises ModelError for pickles, files that are too large or not whole, and files that hold no LoRA.
+        Raises ModelError for pickles, files that are too large or not whole, and files that hold something else.
         """
         title = clean(name)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -57,7 +58,7 @@ class LoraStore:
                         )
                     digest.update(chunk)
                     file.write(chunk)
-            layers = check(part, title)
+            kind = check(part, title)
             key = digest.hexdigest()[:16]
             target = self.folder / key / title
             target.parent.mkdir(exist_ok=True)
@@ -65,7 +66,7 @@ class LoraStore:
         finally:
             part.unlink(missing_ok=True)
         self._make_room(target.parent)
-        return {"name": f"{PREFIX}{key}/{title}", "title": title, "layers": layers, "bytes": size}
+        return {"name": f"{PREFIX}{key}/{title}", "title": title, "bytes": size, **kind}
 
     def _make_room(self, newest: Path) -> None:
         folders = sorted(
@@ -79,9 +80,14 @@ class LoraStore:
 
     def resolve(self, loras: tuple[LoraSpec, ...]) -> tuple[LoraSpec, ...]:
         """The files that a form names. Raises BadRequest for one that is gone or not this user's to name."""
-        from dataclasses import replace
-
         return tuple(replace(lora, path=self._path(lora.path)) for lora in loras)
+
+    def resolve_embeddings(self, specs: tuple[EmbeddingSpec, ...]) -> tuple[EmbeddingSpec, ...]:
+        """The same of textual inversions; a word of one in the studio's folder stays as it is."""
+        return tuple(
+            spec if is_word(spec.path) else replace(spec, path=self._path(spec.path))
+            for spec in specs
+        )
 
     def _path(self, said: str) -> str:
         inside = said.startswith(PREFIX)
@@ -93,7 +99,7 @@ class LoraStore:
         if inside and not (ours and path.is_file()):
             raise BadRequest(f"{PurePosixPath(said).name} is no longer there; upload it again")
         if not (ours or self.free_paths):
-            raise BadRequest("LoRA files are not chosen by path here; upload the file")
+            raise BadRequest("files are not chosen by path here; upload the file")
         return str(path)
 
     def shown(self, path: str) -> str:
@@ -117,8 +123,17 @@ def clean(name: str) -> str:
     return (NAME.sub("-", title[: -len(SUFFIX)]).strip(".-")[:80] or "lora") + SUFFIX
 
 
-def check(path: Path, title: str) -> int:
-    """Layers of a LoRA file. Raises ModelError where it is broken or something else, by the name of what it is."""
+def is_word(path: str) -> bool:
+    """Whether it can only be the word of a textual inversion in a folder, and no file."""
+    return PurePath(path).name == path and not path.lower().endswith(SUFFIX)
+
+
+def check(path: Path, title: str) -> dict[str, Any]:
+    """Layers of a LoRA, or word and vectors of a textual inversion.
+
+    Raises ModelError where it is broken or something else, by the name of what it is.
+    """
+    from lcm_studio.models import inversion_file
     from lcm_studio.models.files import read_header
     from lcm_studio.models.lora_file import facts_of
 
@@ -126,4 +141,7 @@ def check(path: Path, title: str) -> int:
         header = read_header(path)
     except ModelError as error:
         raise ModelError(str(error).replace(path.name, title)) from error
-    return len(facts_of(header, title).layers)
+    if inversion_file.is_inversion(header.shapes):
+        facts = inversion_file.facts_of(path, header, title)
+        return {"word": facts.words[0], "vectors": facts.vectors}
+    return {"layers": len(facts_of(header, title).layers)}

@@ -93,7 +93,7 @@ class Loras:
         self.studio = studio
 
     async def post(self, http: Http) -> Response:
-        """POST of a LoRA file's bytes, its name in ?name=: what the form calls it."""
+        """POST of the bytes of a LoRA or a textual inversion, its name in ?name=: what the form calls it."""
         try:
             said = await self.studio.loras.receive(http.query_params.get("name", ""), http.stream())
         except StudioError as error:

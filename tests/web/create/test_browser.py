@@ -343,3 +343,23 @@ def test_an_uploaded_lora_is_listed_with_its_weight_and_used(
         "name => document.querySelector('#create-lora-0 input, #create-lora-0 textarea').value === name",
         arg=name,
     )
+
+
+def test_an_uploaded_textual_inversion_is_listed_and_used(open_page: Open, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"emb_params": torch.ones(2, 128) / 9}, tmp_path / "inky.safetensors")
+    page = open_page()
+    page.uncheck("#create-randomize input")
+    page.get_by_text("More: decoder, LoRAs, sampler, timesteps").click()
+    page.set_input_files("#create-lora-file", tmp_path / "inky.safetensors")
+    page.wait_for_selector(f"{NOTE} >> text=write inky in the prompt")
+    page.wait_for_function(
+        "() => document.querySelector('#create-embeddings textarea').value.endsWith('/inky.safetensors')"
+    )
+    generate(page, "sunset, inky", steps=1, seed=3)
+    said = read_settings(urllib.request.urlopen(sources(page)[0]).read())
+    assert said is not None
+    (one,) = said["embeddings"]
+    assert one["path"].startswith("uploaded/") and one["path"].endswith("/inky.safetensors")

@@ -63,12 +63,20 @@ def test_settings_come_back_into_the_form() -> None:
         "steps": 12,
         "timesteps": "999,499",
         "lora0": "/x/a.safetensors",
+        "embeddings": "ink\nmine = /x/b.safetensors\n",
         "weight0": 0.8,
     }
     request = form.to_request(said, LCM)
     again = form.from_settings(to_settings(request, LCM), LCM)
     assert form.to_request(again, LCM) == request
     assert again["more"] is True and again["randomize"] is False
+
+
+def test_words_of_textual_inversions_are_under_the_prompt() -> None:
+    groups = create_form.follow(SD, words=("bad-hands",))["chips"]["groups"]
+    assert groups == [["textual inversions", ["bad-hands"]]]
+    assert create_form.follow(CM)["embeddings"]["visible"] is False
+    assert form.to_request({**GOOD, "embeddings": "ink"}, CM).embeddings == ()
 
 
 @pytest.mark.parametrize("info", [LCM, SD, CM])

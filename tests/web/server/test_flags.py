@@ -44,6 +44,8 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
         (["--queue-size", "-1"], "queue-size"),
         (["--port", "0"], "port"),
         (["--allow-origin", "studio.example"], "https://studio.example"),
+        (["--models-dir", "/none/at/all"], "is no folder"),
+        (["--embeddings-dir", "/none/at/all"], "is no folder"),
         (["--trusted-proxy", "proxy.example"], "an address or a network"),
     ],
 )

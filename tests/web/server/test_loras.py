@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lcm_studio.spec.errors import BadRequest
-from lcm_studio.spec.requests import LoraSpec
+from lcm_studio.spec.requests import EmbeddingSpec, LoraSpec
 from lcm_studio.web.server.loras import LoraStore
 from tests.web.create.test_values import GOOD
 
@@ -45,6 +45,17 @@ def test_a_lora_file_gets_a_name_that_the_form_can_use(client: Any, fake: Any) -
     assert answer.status_code == 200
     (lora,) = fake.requests[-1].loras
     assert Path(lora.path).read_bytes() == LORA and lora.weight == 0.5
+
+
+def test_a_textual_inversion_comes_in_by_the_same_gate(client: Any, fake: Any) -> None:
+    said = send(client, "Old ink.safetensors", safetensors("emb_params")).json()
+    assert said["word"] == "Old-ink" and said["vectors"] == 2 and "layers" not in said
+    form = {**GOOD, "model": "some-sd", "embeddings": f"mine = {said['name']}\nBad-Hands"}
+    answer = client.post("/studio/live", json={"form": form, "refine": False})
+    assert answer.status_code == 200
+    uploaded, named = fake.requests[-1].embeddings
+    assert Path(uploaded.path).read_bytes() == safetensors("emb_params")
+    assert (uploaded.word, named.path, named.word) == ("mine", "Bad-Hands", "")
 
 
 @pytest.mark.parametrize(
@@ -109,6 +120,10 @@ def test_paths_are_for_known_users_only(tmp_path: Path) -> None:
     for path in (str(mine), "uploaded/../mine.safetensors", "uploaded/0/gone.safetensors"):
         with pytest.raises(BadRequest, match="upload"):
             anyone.resolve((LoraSpec(path=path),))
+    words = (EmbeddingSpec(path="Bad-Hands"),)  # of the studio's folder, for everybody
+    assert anyone.resolve_embeddings(words) == words
+    with pytest.raises(BadRequest, match="upload"):
+        anyone.resolve_embeddings((EmbeddingSpec(path=str(mine)),))
     file = tmp_path / "loras" / "k" / "a.safetensors"
     file.parent.mkdir(parents=True)
     file.write_bytes(LORA)
