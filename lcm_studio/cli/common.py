@@ -50,6 +50,13 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         help="a .safetensors textual inversion; write WORD in the prompt (default: the file's own word); may be repeated",
     )
     parser.add_argument(
+        "--clip-skip",
+        type=int,
+        default=0,
+        metavar="N",
+        help="leave out the last N layers of CLIP for the prompt, as diffusers counts: 1 is AUTOMATIC1111's 2 (default: 0)",
+    )
+    parser.add_argument(
         "--decoder", default="default", metavar="NAME|PATH", help="another autoencoder for decoding"
     )
     parser.add_argument(
@@ -158,6 +165,7 @@ def sampling(args: argparse.Namespace, engine: Engine | RemoteEngine) -> dict[st
         "count": args.count,
         "negative": args.negative,
         "loras": loras,
+        "clip_skip": args.clip_skip,
         "embeddings": tuple(parse_embedding(text) for text in args.embedding),
         "decoder": args.decoder,
         "timesteps": timesteps,

@@ -38,6 +38,7 @@ def check_request(request: Sampling, info: ModelInfo, words: Iterable[str] = ())
     _sampler(request, info)
     if request.eta is not None:
         _finite("eta", request.eta, 0.0, 1.0)
+    _clip_skip(request, info)
     _timesteps(request, info)
     _class_label(request, info)
     if isinstance(request, Generate):
@@ -126,6 +127,19 @@ def _sampler(request: Sampling, info: ModelInfo) -> None:
         consistency=info.consistency,
         timesteps=request.timesteps is not None,
     )
+
+
+def _clip_skip(request: Sampling, info: ModelInfo) -> None:
+    _whole("clip_skip", request.clip_skip, 0, limits.MAX_CLIP_SKIP)
+    if request.clip_skip and not info.takes_weights:
+        raise BadRequest(
+            f"clip_skip={request.clip_skip}: {info.id} has no CLIP text encoder; leave it out"
+        )
+    if request.clip_skip > info.most_skipped:
+        raise BadRequest(
+            f"clip_skip={request.clip_skip}: of the text encoder of {info.id} at most {info.most_skipped} layers can be "
+            "left out"
+        )
 
 
 def _timesteps(request: Sampling, info: ModelInfo) -> None:

@@ -42,6 +42,8 @@ def parameters_line(settings: Mapping[str, Any]) -> str:
         "Size": f"{settings['width']}x{settings['height']}" if settings.get("width") else None,
         "Model": settings.get("model"),
     }
+    if settings.get("clip_skip"):
+        pairs["Clip skip"] = settings["clip_skip"] + 1  # others count the last layer as 1
     lines.append(", ".join(f"{key}: {value}" for key, value in pairs.items() if value is not None))
     return "\n".join(lines)
 
@@ -80,6 +82,9 @@ def _pairs(line: str) -> dict[str, Any] | None:
     size = SIZE.fullmatch(pairs.get("Size", ""))
     if size:
         said["width"], said["height"] = int(size[1]), int(size[2])
+    skip = _whole(pairs.get("Clip skip"))
+    if skip is not None and skip > 1:
+        said["clip_skip"] = skip - 1
     if pairs.get("Model"):
         said["model"] = pairs["Model"]
     return said

@@ -252,7 +252,7 @@ def _latent_info(
         height=height,
         multiple=factor,
         guidance=told.kind.guidance,
-        text_widths=_text_widths(folder, classes),
+        **_texts(folder, classes),
     )
     info = as_kind(info, told.kind, by=told.by, steps=told.steps)
     if told.kind.spacing == "lcm" and not told.kind.levels:
@@ -260,10 +260,14 @@ def _latent_info(
     return info
 
 
-def _text_widths(folder: Path, classes: Mapping[str, str]) -> tuple[int, ...]:
-    """Widths of the token embeddings of the CLIP text encoders; transformers' default where a config has none."""
-    names = (name for name in ("text_encoder", "text_encoder_2") if name in classes)
-    return tuple(int(component_config(folder, name).get("hidden_size", 512)) for name in names)
+def _texts(folder: Path, classes: Mapping[str, str]) -> dict[str, Any]:
+    """Widths and layers of the CLIP text encoders; transformers' defaults where a config has none."""
+    names = [name for name in ("text_encoder", "text_encoder_2") if name in classes]
+    configs = [component_config(folder, name) for name in names]
+    return {
+        "text_widths": tuple(int(config.get("hidden_size", 512)) for config in configs),
+        "text_layers": min(int(config.get("num_hidden_layers", 12)) for config in configs),
+    }
 
 
 def _flow_info(common: dict[str, Any], family: str, scheduler: dict[str, Any]) -> ModelInfo:

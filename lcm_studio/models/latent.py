@@ -156,7 +156,7 @@ class LatentModel:
             "chunks": chunks,
             "words": self.text.inversions.words(prompt.embeddings),
         }
-        text = self.text.encode(prompt.text, **shared)
+        text = self.text.encode(prompt.text, skip=prompt.clip_skip, **shared)
         tensors = {f"text_{name}": value for name, value in text.items()}
         if guided:
             uncond = self.text.encode(prompt.negative, negative=True, **shared)

@@ -20,6 +20,7 @@ class Prompt:
 
     `label`: class of a class-conditional model. `width`, `height`: pixels (SDXL is told its size).
     `kind`: the row of `models.kinds` that says what the network answers; "" = the model's own.
+    `clip_skip`: layers that are left out for `text` (`spec.requests.Sampling`).
     `embeddings`: textual inversions whose words the texts may hold.
     """
 
@@ -31,6 +32,7 @@ class Prompt:
     height: int = 0
     kind: str = ""
     embeddings: tuple[EmbeddingSpec, ...] = ()
+    clip_skip: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -60,12 +60,14 @@ class TextEncoders:
         negative: bool = False,
         chunks: int = 1,
         words: Words = NO_WORDS,
+        skip: int = 0,
     ) -> dict[str, Tensor]:
         """`hidden` `(1, L, D)` and, of SDXL, `pooled` `(1, D)`, on the model's device.
 
         A prompt that fits and has no marks is encoded as by stock diffusers. Another one goes through the encoder in
         chunks, one after the other along L, and each token's hidden state is multiplied by its weight, with the mean of
         the chunk kept (the weighting of the AUTOMATIC1111 web UI). `chunks`: at least so many, empty ones at the end.
+        `skip`: last layers that are left out; the pooled vector comes from the last one all the same, as in diffusers.
         `words`: of textual inversions, which stand for one embedding or several; the pooled vector is that of the end, also
         where stock diffusers takes a word's place for it (old configs of SDXL, eos_token_id 2).
         `state`: what else the result depends on (the LoRAs in force). An empty negative prompt of SDXL
@@ -73,16 +75,16 @@ class TextEncoders:
         """
         zero = negative and not text and self.zero_negative
         used = has_words(text, words)
-        key = (text, zero, state, chunks, words.key if used else ())
+        key = (text, zero, state, chunks, words.key if used else (), skip)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         marked = used or prompts.has_marks(text)
         if chunks > 1 or (not self.plain and marked) or self.chunks(text) > 1:
-            encoded = self._in_chunks(text, chunks, words)
+            encoded = self._in_chunks(text, chunks, words, skip)
         else:
-            encoded = self._run(text)
+            encoded = self._run(text, skip)
         if zero:
             encoded = {name: torch.zeros_like(value) for name, value in encoded.items()}
         with self._lock:
@@ -91,7 +93,7 @@ class TextEncoders:
                 self._kept.popitem(last=False)
         return encoded
 
-    def _run(self, text: str) -> dict[str, Tensor]:
+    def _run(self, text: str, skip: int) -> dict[str, Tensor]:
         both = []
         for tokenizer, _ in self.pairs:
             with self._tokenizing:
@@ -103,9 +105,9 @@ class TextEncoders:
                     return_tensors="pt",
                 )
             both.append((ids.input_ids, ids.attention_mask))
-        return self._states(both)
+        return self._states(both, skip)
 
-    def _in_chunks(self, text: str, least: int, words: Words) -> dict[str, Tensor]:
+    def _in_chunks(self, text: str, least: int, words: Words, skip: int) -> dict[str, Tensor]:
         each = [self._chunks(text, i, words) for i in range(len(self.pairs))]
         count = max(least, *map(len, each))
         empty = [self._chunks("", i)[0] for i in range(len(self.pairs))]
@@ -120,7 +122,7 @@ class TextEncoders:
                 for chunk, (tokenizer, _) in zip(now, self.pairs, strict=True)
             ]
             with placed([encoder for _, encoder in self.pairs], [chunk.rows for chunk in now]):
-                states = self._states([(ids, mask) for ids, mask, _ in padded])
+                states = self._states([(ids, mask) for ids, mask, _ in padded], skip)
             states["hidden"] = _weighted(states["hidden"], padded[0][2])
             encoded.append(states)
         joined = {"hidden": torch.cat([states["hidden"] for states in encoded], dim=1)}
@@ -128,7 +130,7 @@ class TextEncoders:
             joined["pooled"] = encoded[0]["pooled"]
         return joined
 
-    def _states(self, both: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    def _states(self, both: Sequence[tuple[Tensor, Tensor]], skip: int) -> dict[str, Tensor]:
         """What the encoders say of token ids and attention masks `(1, L)`, one pair for each encoder."""
         double = len(self.pairs) == 2
         hidden, pooled = [], None
@@ -137,18 +139,27 @@ class TextEncoders:
             if getattr(encoder.config, "use_attention_mask", False):
                 mask = attention.to(self.placement.device)
             out = encoder(
-                ids.to(self.placement.device), attention_mask=mask, output_hidden_states=double
+                ids.to(self.placement.device),
+                attention_mask=mask,
+                output_hidden_states=double or skip > 0,
             )
             if double:
-                hidden.append(out.hidden_states[-2])
+                hidden.append(out.hidden_states[-2 - skip])
                 if out[0].ndim == 2:
                     pooled = out[0]
+            elif skip:
+                hidden.append(_final_norm(encoder)(out.hidden_states[-1 - skip]))
             else:
                 hidden.append(out[0])
         encoded = {"hidden": torch.cat(hidden, dim=-1)}
         if pooled is not None:
             encoded["pooled"] = pooled
         return encoded
+
+
+def _final_norm(encoder: Any) -> Any:
+    """The last norm of a CLIP text encoder, whose layers newer versions of transformers keep a level higher."""
+    return getattr(encoder, "text_model", encoder).final_layer_norm
 
 
 def has_words(text: str, words: Words) -> bool:

@@ -66,6 +66,7 @@ def plan(request: Sampling, model: Model, width: int, height: int) -> Plan:
             height=height,
             kind=kind.name,
             embeddings=request.embeddings,
+            clip_skip=request.clip_skip,
         ),
         shape=shape,
         way=way,

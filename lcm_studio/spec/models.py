@@ -28,6 +28,7 @@ class ModelInfo:
     `width`, `height`: native pixels; `multiple`: sizes are multiples of it.
     `quantize`: the kind of number that the network's weights are kept in ("int8"), or as they are.
     `text_widths`: of the token embeddings of its CLIP text encoders, which textual inversions must have.
+    `text_layers`: of those text encoders, the fewest; `clip_skip` goes up to one less (SDXL: two).
     `max_steps`: levels of its grid. `vocabulary`: groups of phrases that it was trained on, if it says so.
     """
 
@@ -49,6 +50,7 @@ class ModelInfo:
     takes_prompt: bool = True
     takes_negative: bool = False
     text_widths: tuple[int, ...] = ()
+    text_layers: int = 12
     classes: int = 0
     vocabulary: tuple[tuple[str, tuple[str, ...]], ...] = ()
     examples: tuple[str, ...] = ()
@@ -69,6 +71,13 @@ class ModelInfo:
     def takes_weights(self) -> bool:
         """Whether its CLIP text encoders take weights, breaks and long prompts (`spec.prompts`)."""
         return self.takes_prompt and self.kind in ("lcm", "sd", "sdxl")
+
+    @property
+    def most_skipped(self) -> int:
+        """The largest `clip_skip`: one layer is left; SDXL takes the last but one by itself."""
+        if not self.takes_weights:
+            return 0
+        return max(0, self.text_layers - (2 if self.kind == "sdxl" else 1))
 
     def guidance_for(self, task: str = "") -> float:
         """The guidance scale of a request that names none: of an edit by its task, of a new picture by ""."""

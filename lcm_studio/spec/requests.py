@@ -52,6 +52,8 @@ class Sampling:
     score of a diffusion model (spec.samplers); auto = by the model and its LoRAs. `sampler_settings`: its own settings.
     `kind`: a row of `models.kinds`; auto = by the model and its LoRAs.
     `embeddings`: textual inversions by path. Those of the engine's `embeddings` folders need only their word in a prompt.
+    `clip_skip`: last layers of the CLIP text encoders that are left out for the prompt, as diffusers counts them: 0 = none,
+    1 = what AUTOMATIC1111 calls 2. The negative prompt keeps all layers, as in diffusers.
     `eta` in [0, 1]: share of fresh noise where the kind has one, None = its default.
     `priority`: "live" previews overtake "normal" requests. `previews`: send each step's clean estimate.
     """
@@ -65,6 +67,7 @@ class Sampling:
     model: str = BUNDLED_MODEL
     loras: tuple[LoraSpec, ...] = ()
     embeddings: tuple[EmbeddingSpec, ...] = ()
+    clip_skip: int = 0
     decoder: str = "default"
     timesteps: tuple[int, ...] | None = None
     class_label: int | None = None

@@ -42,6 +42,7 @@ def add_endpoints(studio: Studio) -> None:
         decoder: str = "default",
         class_label: int | None = None,
         embeddings: list[dict] | None = None,
+        clip_skip: int = 0,
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> tuple[list[dict], dict]:
         """Pictures of a prompt as PNG files, and the settings that make them again.
@@ -63,6 +64,7 @@ def add_endpoints(studio: Studio) -> None:
                 model=studio.allowed_model(model),
                 loras=studio.loras.resolve(lora_specs(loras)),
                 embeddings=studio.loras.resolve_embeddings(embedding_specs(embeddings)),
+                clip_skip=clip_skip,
                 decoder=decoder,
                 class_label=class_label,
             )

@@ -47,6 +47,7 @@ INVERSIONS = (
     "One file a line, or WORD = FILE; then write its word in the prompt. "
     "Of those in the studio's folder, under the prompt, the word is enough."
 )
+CLIP_SKIP = "Last layers of the text encoder that are left out for the prompt: 1 here is 2 in AUTOMATIC1111 and -2 in ComfyUI."
 ETA = "Share of fresh noise, 0 to 1: less keeps detail, more corrects. Empty = the kind's own."
 
 
@@ -182,6 +183,10 @@ def build_advanced(studio: Studio, info: ModelInfo) -> Controls:
             label="Textual inversions", info=INVERSIONS, lines=1, max_lines=4, visible=info.takes_weights,
             placeholder=hint, elem_id=f"{TAB}-embeddings",
         )  # fmt: skip
+        c["clip_skip"] = inputs.Slider(
+            0, max(1, info.most_skipped), value=0, step=1, label="Clip skip", info=CLIP_SKIP, visible=info.most_skipped > 0,
+            elem_id=f"{TAB}-clip-skip",
+        )  # fmt: skip
         c["kind"] = gr.Dropdown(
             choices=kind_choices(info), value="auto", label="Kind", visible=len(info.kinds) > 1,
             info="How it is sampled. auto goes by the model and its LoRAs; a choice for a file that does not say is remembered.",
@@ -270,6 +275,7 @@ def follow(
         "class_label": gr.update(visible=info.classes > 0, info=f"0 to {max(0, info.classes - 1)}; empty = any."),
         "chips": chips(info, words),
         "embeddings": gr.update(visible=info.takes_weights),
+        "clip_skip": gr.update(maximum=max(1, info.most_skipped), visible=info.most_skipped > 0),
         "about": about(info),
         "kind": gr.update(choices=kind_choices(info), value=values.get("kind", "auto"), visible=len(info.kinds) > 1),
         "eta": gr.update(visible=info.eta is not None, placeholder=eta_default(info)),
@@ -288,6 +294,7 @@ def follow(
         "count",
         "decoder",
         "embeddings",
+        "clip_skip",
         "eta",
         "timesteps",
         "class_label",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LORA_ROWS = 3
 NAMES = (
     "prompt", "negative", "model", "steps", "guidance", "seed", "randomize", "count", "width", "height",
-    "embeddings", "decoder", "kind", "eta", "sampler", "timesteps", "class_label", "live", "more",
+    "embeddings", "clip_skip", "decoder", "kind", "eta", "sampler", "timesteps", "class_label", "live", "more",
     *samplers.FIELDS,
     *(f"{kind}{i}" for i in range(LORA_ROWS) for kind in ("lora", "weight")),
 )  # fmt: skip
@@ -61,6 +61,9 @@ def to_request(
         sampler_settings=samplers.settings_of_form(form),
         loras=chosen,
         embeddings=inversions,
+        clip_skip=whole(form, "clip_skip")
+        if info.most_skipped and filled(form.get("clip_skip"))
+        else 0,
         timesteps=timesteps(text(form, "timesteps")),
         class_label=whole({"class_label": typed(form.get("class_label"))}, "class_label")
         if info.classes and filled(form.get("class_label"))
@@ -180,6 +183,7 @@ def from_settings(said: Mapping[str, Any], info: ModelInfo) -> dict[str, Any]:
         "height": int(said.get("height") or info.height),
         "decoder": str(said.get("decoder") or "default"),
         "embeddings": embedding_lines(said.get("embeddings")),
+        "clip_skip": int(said.get("clip_skip") or 0),
         "kind": str(said.get("kind") or "auto"),
         "eta": "" if said.get("eta") is None else str(said["eta"]),
         "sampler": sampler,

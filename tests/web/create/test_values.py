@@ -63,6 +63,7 @@ def test_settings_come_back_into_the_form() -> None:
         "steps": 12,
         "timesteps": "999,499",
         "lora0": "/x/a.safetensors",
+        "clip_skip": 1,
         "embeddings": "ink\nmine = /x/b.safetensors\n",
         "weight0": 0.8,
     }
