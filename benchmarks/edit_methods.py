@@ -92,9 +92,9 @@ def ablated(
     problem = build(request, model)
     height, width = problem.size
     planned = plan(request, model, width, height)
-    cond, first = yield from conditioned(problem, planned, request.prompt)
+    cond, lead = yield from conditioned(problem, planned, request.prompt)
     noise = SeededNoise((seed,), planned.shape)
-    decoded = yield from solve(problem, model, cond, noise, first, hook=hook)
+    decoded = yield from solve(problem, model, cond, noise, lead, hook=hook)
     return problem.finish(decoded, lambda share: None)[0][0]
 
 

@@ -27,6 +27,13 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps", type=int, help="network evaluations per picture (default: the model's)"
     )
     parser.add_argument("--guidance", type=float, help="guidance scale (default: the model's)")
+    parser.add_argument(
+        "--guided-steps",
+        type=int,
+        metavar="K",
+        help="real guidance and the negative prompt in the first K steps only, for kinds without guidance too; each of them "
+        "takes two evaluations",
+    )
     parser.add_argument("--seed", type=int, default=0, help="picture i has seed + i (default: 0)")
     parser.add_argument("--count", type=int, default=1, help="pictures, 1 to 16 (default: 1)")
     parser.add_argument(
@@ -154,13 +161,16 @@ def engine_for(args: argparse.Namespace) -> Engine | RemoteEngine:
 def sampling(args: argparse.Namespace, engine: Engine | RemoteEngine) -> dict[str, Any]:
     """The fields of spec.requests.Sampling from the arguments."""
     loras = tuple(parse_lora(text) for text in args.lora)
-    info = engine.info_as(args.model, loras=loras, kind=args.model_kind)
+    info = engine.info_as(
+        args.model, loras=loras, kind=args.model_kind, guided_steps=args.guided_steps
+    )
     timesteps = parse_timesteps(args.timesteps)
     steps = args.steps if args.steps is not None else min(info.steps_default, info.max_steps)
     return {
         "model": args.model,
         "steps": len(timesteps) if timesteps is not None else steps,
         "guidance": args.guidance,
+        "guided_steps": args.guided_steps,
         "seed": args.seed,
         "count": args.count,
         "negative": args.negative,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import torch
@@ -110,7 +110,7 @@ def solve(
     model: Model,
     cond: Cond,
     noise: Noise,
-    first: Cond | None = None,
+    lead: Sequence[Cond] = (),
     *,
     start: Tensor | None = None,
     planned: Plan | None = None,
@@ -118,7 +118,7 @@ def solve(
 ) -> Generator[Ask, Any, Tensor]:
     """Pictures `(B, 3, H, W)`, nominally in [-1, 1], one per seed of `noise`; `finish` is still to come.
 
-    `first`: the conditioning of the first level, where it is another than `cond`. `start`: the problem's start as the
+    `lead`: the conditionings of the first levels, where they are others than `cond`. `start`: the problem's start as the
     model samples it `(1, C, h, w)`, where it has been encoded before. `planned`: sampler and levels of the method `replace`, which starts from
     noise. `hook`: makes the projection.
     Source: Song et al. 2023, Algorithm 4, with the known part projected after instead of before the network.
@@ -129,11 +129,11 @@ def solve(
     z = noise.draw()
     start = start.to(z).expand_as(z)
     if problem.method == "replace":
-        return (yield from _by_replacement(problem, model, cond, noise, start, z, planned))
+        return (yield from _by_replacement(problem, model, cond, noise, start, z, planned, lead))
     projection = hook(problem, start, latent=model.latent)
     scale = problem.schedule.noise_scale
     x_t = model.schedule.renoise(start, scale * z, problem.schedule.levels[0])
-    yield from sampled(problem, model, x_t, cond, noise, first, projection)
+    yield from sampled(problem, model, x_t, cond, noise, lead, projection)
     assert projection.picture is not None
     return projection.picture
 
@@ -153,7 +153,7 @@ def sampled(
     x_t: Tensor,
     cond: Cond,
     noise: Noise,
-    first: Cond | None = None,
+    lead: Sequence[Cond] = (),
     projection: Projection | None = None,
 ) -> Steps:
     """The last clean estimate from `x_t` `(B, C, h, w)` at the first level of the problem's schedule."""
@@ -166,7 +166,7 @@ def sampled(
         noise=noise,
         refine=projection,
         way=problem.way or Way(eta=schedule.eta),
-        first=first,
+        lead=lead,
         noise_scale=schedule.noise_scale,
     )
     if problem.tile is not None:
@@ -183,6 +183,7 @@ def _by_replacement(
     known: Tensor,
     z: Tensor,
     planned: Plan | None,
+    lead: Sequence[Cond],
 ) -> Generator[Ask, Any, Tensor]:
     """Pictures by any sampler from pure noise, which is shown the known cells at every evaluation."""
     if problem.keep is None or planned is None:
@@ -198,6 +199,7 @@ def _by_replacement(
         noise=noise,
         settings=planned.settings,
         evaluations=planned.evaluations,
+        lead=lead,
     )
     if problem.tile is not None:
         cells = model.sample_shape(problem.tile[1], problem.tile[0])

@@ -96,10 +96,19 @@ class Engine:
         return self.registry.info(model_id)
 
     def info_as(
-        self, model_id: str, *, loras: tuple[LoraSpec, ...] = (), kind: str = "auto"
+        self,
+        model_id: str,
+        *,
+        loras: tuple[LoraSpec, ...] = (),
+        kind: str = "auto",
+        guided_steps: int | None = None,
     ) -> ModelInfo:
-        """What `info` says, sampled by a chosen kind, or by that of its LoRAs. Raises BadRequest or ModelError."""
-        return self.resolved(Generate(model=model_id, loras=loras, kind=kind))[1]
+        """What `info` says, sampled by a chosen kind, or by that of its LoRAs, with real guidance in its first steps or as it is.
+
+        Raises BadRequest or ModelError.
+        """
+        request = Generate(model=model_id, loras=loras, kind=kind, guided_steps=guided_steps)
+        return self.resolved(request)[1]
 
     def resolved(self, request: Request) -> tuple[Request, ModelInfo]:
         """`request` with its kind and its textual inversions named, and the model as that kind is sampled.

@@ -136,7 +136,7 @@ class Seeds:
         self.warnings: tuple[str, ...] = ()
 
     def prepare(self, prompt: str) -> Asks:
-        self.cond, self.first = yield from conditioned(self.problem, self.planned, prompt)
+        self.cond, self.lead = yield from conditioned(self.problem, self.planned, prompt)
         self.start = None
         if self.problem.start is not None:
             self.start = yield from encoded_start(self.problem, self.model)
@@ -147,7 +147,7 @@ class Seeds:
         )
         seeds = [self.seeds[i] for i in part]
         cond = yield from by_seed(self.cond, self.planned, self.model, seeds)
-        first = yield from by_seed(self.first, self.planned, self.model, seeds)
+        lead = tuple(one.repeat(len(seeds)) for one in self.lead)
         if self.problem.start is not None:
             return (
                 yield from solve(
@@ -155,7 +155,7 @@ class Seeds:
                     self.model,
                     cond,
                     noise,
-                    first,
+                    lead,
                     start=self.start,
                     planned=self.planned,
                 )
@@ -172,6 +172,7 @@ class Seeds:
             evaluations=planned.evaluations,
             warnings=warnings,
             way=planned.way,
+            lead=lead,
         )
         self.warnings = tuple(dict.fromkeys(warnings))
         return (yield Decode(latents))
@@ -209,22 +210,33 @@ class Frames:
     def sample(self, part: range) -> Asks:
         weights = [self.path.weights[i] for i in part]
         x_t = torch.cat([self.path.mix(self.x_a, self.x_b, w) for w in weights])
-        cond, first = (
-            Cond.join([a.lerp(b, w) for w in weights]) for a, b in zip(self.a, self.b, strict=True)
+        (a, lead_a), (b, lead_b) = self.a, self.b
+        cond, *lead = (
+            Cond.join([one.lerp(other, w) for w in weights])
+            for one, other in zip((a, *lead_a), (b, *lead_b), strict=True)
         )
         noise = SameNoise(self.draws, len(part))
-        latents = yield from sampled(self.problem, self.model, x_t, cond, noise, first)
+        latents = yield from sampled(self.problem, self.model, x_t, cond, noise, lead)
         return (yield Decode(latents))
 
 
 def conditioned(
     problem: Problem, planned: Plan, text: str
-) -> Generator[Ask, Any, tuple[Cond, Cond]]:
-    """The conditioning of one picture by `text`, and that of the first level."""
-    prompt = replace(planned.prompt, text=text)
-    cond: Cond = yield Embed((prompt,))
-    first = yield from emphasised(prompt, cond, problem.schedule.emphasis)
-    return cond, first
+) -> Generator[Ask, Any, tuple[Cond, tuple[Cond, ...]]]:
+    """The conditioning of one picture by `text`, and those of the first levels, where they are others."""
+    cond: Cond = yield Embed((replace(planned.prompt, text=text),))
+    lead: list[Cond] = []
+    if planned.lead:
+        prompts = [replace(prompt, text=text) for prompt in planned.lead]
+        guided: Cond = yield Embed((prompts[0],))
+        lead = [guided] * len(prompts)
+    if problem.schedule.emphasis:
+        first = replace((*planned.lead, planned.prompt)[0], text=text)
+        own = lead[0] if lead else cond
+        strong = yield from emphasised(first, own, problem.schedule.emphasis)
+        if strong is not own:
+            lead[:1] = [strong]
+    return cond, tuple(lead)
 
 
 def _settings(problem: Problem, model: Model) -> dict[str, Any]:

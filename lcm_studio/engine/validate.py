@@ -38,6 +38,7 @@ def check_request(request: Sampling, info: ModelInfo, words: Iterable[str] = ())
     _sampler(request, info)
     if request.eta is not None:
         _finite("eta", request.eta, 0.0, 1.0)
+    _guided_steps(request, info)
     _clip_skip(request, info)
     _timesteps(request, info)
     _class_label(request, info)
@@ -127,6 +128,22 @@ def _sampler(request: Sampling, info: ModelInfo) -> None:
         consistency=info.consistency,
         timesteps=request.timesteps is not None,
     )
+
+
+def _guided_steps(request: Sampling, info: ModelInfo) -> None:
+    steps = request.guided_steps
+    if steps is None:
+        return
+    _whole("guided_steps", steps, 1, limits.MAX_STEPS)
+    if not info.takes_guided_steps:
+        why = (
+            "takes guidance as an input of its network" if info.takes_prompt else "takes no prompt"
+        )
+        raise BadRequest(f"guided_steps={steps}: {info.id} {why}; leave it out")
+    if request.sampler != "auto" and SAMPLERS[request.sampler].score:
+        raise BadRequest(
+            f"guided_steps={steps}: {request.sampler} has one guidance for all its evaluations; leave it out"
+        )
 
 
 def _clip_skip(request: Sampling, info: ModelInfo) -> None:

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ PAIRS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))
 # names that scripts give every file; the folder's name speaks
 PLAIN_STEMS = frozenset(["learned_embeds", "embedding", "embeddings", "textual_inversion"])
 SECOND = "_2"
+PARAMETER = re.compile(r"\.(?:weight|bias|alpha|diff)$")  # of a network, and no token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ def facts_of(path: Path, header: Header, name: str) -> InversionFacts:
     if pair is not None:
         tensors = tuple((path, key) for key in pair)
         shapes = [header.shapes[key] for key in pair]
-    elif len(keys) == 1 and header.dtypes[keys[0]].startswith(("F", "BF")):
+    elif is_inversion(keys) and header.dtypes[keys[0]].startswith(("F", "BF")):
         tensors, shapes = ((path, keys[0]),), [header.shapes[keys[0]]]
         token = "" if keys[0] in UNNAMED else keys[0].strip()
         second = path.with_name(f"{path.stem}{SECOND}{path.suffix}")
@@ -96,4 +98,6 @@ def _words(token: str, file: Path) -> tuple[str, ...]:
 
 def is_inversion(keys: Collection[str]) -> bool:
     """Whether tensors of these names are a textual inversion rather than a LoRA or a network."""
-    return len(keys) == 1 or any(set(keys) == set(pair) for pair in PAIRS)
+    if any(set(keys) == set(pair) for pair in PAIRS):
+        return True
+    return len(keys) == 1 and PARAMETER.search(next(iter(keys))) is None

@@ -135,7 +135,7 @@ class TransformerModel:
     def _embed_one(self, prompt: Prompt) -> Cond:
         scale = self.info.guidance_default if prompt.guidance is None else prompt.guidance
         kind = kind_of(prompt.kind) if prompt.kind else row_of(self.info)
-        guided = kind.guidance == "cfg" and scale > 1
+        guided = kind.guidance != "embedded" and scale > 1
         tensors = {f"text_{name}": value for name, value in self._text(prompt.text).items()}
         if guided:
             uncond = self._text(prompt.negative)

@@ -39,7 +39,7 @@ def multistep(
     noise: Noise,
     refine: Refine | None = None,
     way: Way | None = None,
-    first: Cond | None = None,
+    lead: Sequence[Cond] = (),
     noise_scale: float = 1.0,
 ) -> Steps:
     """Samples from `x_t` `(B, C, H, W)` at level `timesteps[0]`; returns the last x0_hat, of the same shape.
@@ -51,7 +51,7 @@ def multistep(
     Starting in the middle is passing x_t noised to `timesteps[0]`.
     `noise_scale`: of the fresh noise; below 1 the network is told more than is put in, as the estimate itself is off
     (Garber & Tirer 2025 (CM4IR), delta = 1 / noise_scale - 1).
-    `first`: the conditioning of the first level, where it is another than `cond`.
+    `lead`: the conditionings of the first levels, where they are others than `cond`.
 
     Raises BadRequest where `timesteps` is empty or does not fall.
     """
@@ -67,7 +67,7 @@ def multistep(
     x0_hat = x_t
     for k, level in enumerate(timesteps):
         t = schedule.level_tensor(level, len(x_t))
-        x0_hat = own = yield Predict(x_t, t, first if first is not None and k == 0 else cond)
+        x0_hat = own = yield Predict(x_t, t, lead[k] if k < len(lead) else cond)
         if refine is not None:
             x0_hat = yield from refine(x0_hat, k, x_t)
         yield Estimate(k + 1, total, x0_hat)

@@ -21,7 +21,8 @@ from lcm_studio.spec.samplers import SAMPLERS
 class Plan:
     """What `multistep` and `steps_of` need: falling levels, the prompt, the sample's shape, the sampler.
 
-    `way`: to the next level, where the sampler leaves that to the kind of model.
+    `way`: to the next level, where the sampler leaves that to the kind of model. `lead`: the prompts of the first levels, where
+    they are conditioned otherwise than by `prompt`.
     """
 
     levels: tuple[float, ...]
@@ -32,6 +33,7 @@ class Plan:
     sampler: str
     settings: Mapping[str, Any]
     evaluations: int
+    lead: tuple[Prompt, ...] = ()
 
 
 def plan(request: Sampling, model: Model, width: int, height: int) -> Plan:
@@ -55,19 +57,25 @@ def plan(request: Sampling, model: Model, width: int, height: int) -> Plan:
     else:
         spaced = request.timesteps is None and not kind.levels
         way = kind_way(kind, model, steps=request.steps if spaced else None, eta=request.eta)
+    prompt = Prompt(
+        text=request.prompt,
+        negative=request.negative,
+        guidance=1.0 if info.guidance == "none" else guidance,
+        label=request.class_label,
+        width=width,
+        height=height,
+        kind=kind.name,
+        embeddings=request.embeddings,
+        clip_skip=request.clip_skip,
+    )
+    lead: tuple[Prompt, ...] = ()
+    if request.guided_steps is not None and info.takes_guided_steps:
+        lead = (prompt,) * request.guided_steps
+        prompt = replace(prompt, guidance=1.0)
     return Plan(
         levels=_levels(sampler, request, model, shape, kind, (width, height)),
-        prompt=Prompt(
-            text=request.prompt,
-            negative=request.negative,
-            guidance=1.0 if info.guidance == "none" else guidance,
-            label=request.class_label,
-            width=width,
-            height=height,
-            kind=kind.name,
-            embeddings=request.embeddings,
-            clip_skip=request.clip_skip,
-        ),
+        prompt=prompt,
+        lead=lead,
         shape=shape,
         way=way,
         kind=kind,

@@ -73,6 +73,11 @@ class ModelInfo:
         return self.takes_prompt and self.kind in ("lcm", "sd", "sdxl")
 
     @property
+    def takes_guided_steps(self) -> bool:
+        """Whether real guidance can be had in the first steps only: it is no input of the network."""
+        return self.takes_prompt and self.guidance != "embedded"
+
+    @property
     def most_skipped(self) -> int:
         """The largest `clip_skip`: one layer is left; SDXL takes the last but one by itself."""
         if not self.takes_weights:

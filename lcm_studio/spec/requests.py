@@ -54,6 +54,8 @@ class Sampling:
     `embeddings`: textual inversions by path. Those of the engine's `embeddings` folders need only their word in a prompt.
     `clip_skip`: last layers of the CLIP text encoders that are left out for the prompt, as diffusers counts them: 0 = none,
     1 = what AUTOMATIC1111 calls 2. The negative prompt keeps all layers, as in diffusers.
+    `guided_steps`: real guidance, by `guidance` and the negative prompt, in so many first steps only, each at two evaluations;
+    None = as the kind has it: in every step, or in none.
     `eta` in [0, 1]: share of fresh noise where the kind has one, None = its default.
     `priority`: "live" previews overtake "normal" requests. `previews`: send each step's clean estimate.
     """
@@ -62,6 +64,7 @@ class Sampling:
     negative: str = ""
     steps: int = 4
     guidance: float | None = None
+    guided_steps: int | None = None
     seed: int = 0
     count: int = 1
     model: str = BUNDLED_MODEL

@@ -22,6 +22,8 @@ def to_settings(request: Sampling, info: ModelInfo | None = None, **extra: Any) 
     said["loras"] = [{"path": lora.path, "weight": lora.weight} for lora in request.loras]
     if request.embeddings:
         said["embeddings"] = [{"path": e.path, "word": e.word} for e in request.embeddings]
+    if request.guided_steps is not None:
+        said["guided_steps"] = request.guided_steps
     if request.clip_skip:
         said["clip_skip"] = request.clip_skip
     said["timesteps"] = None if request.timesteps is None else list(request.timesteps)
@@ -66,6 +68,7 @@ def from_settings(said: Mapping[str, Any]) -> Generate:
                 EmbeddingSpec(path=str(one["path"]), word=str(one.get("word") or ""))
                 for one in said.get("embeddings") or ()
             ),
+            guided_steps=None if said.get("guided_steps") is None else int(said["guided_steps"]),
             clip_skip=int(said.get("clip_skip") or 0),
             timesteps=None if timesteps is None else tuple(int(t) for t in timesteps),
             class_label=None if said.get("class_label") is None else int(said["class_label"]),

@@ -90,7 +90,7 @@ def coloured(relax, levels=LEVELS, seen=None, noise_scale=1.0):
     conds = (Cond(batch=COUNT), Cond(batch=COUNT))
 
     def watched():
-        steps = solve(problem, model, conds[0], Noise((COUNT, 3, 1, 1)), conds[1])
+        steps = solve(problem, model, conds[0], Noise((COUNT, 3, 1, 1)), conds[1:2])
         value = None
         while True:
             try:

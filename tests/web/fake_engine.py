@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lcm_studio.engine.validate import check_request
+from lcm_studio.models.kinds.recognise import with_guided_steps
 from lcm_studio.spec.errors import ModelError, StudioError
 from lcm_studio.spec.events import Done, Event, Failed, Step, Stopped
 from lcm_studio.spec.models import LoadState, ModelInfo
@@ -64,8 +65,10 @@ class FakeEngine:
     def embeddings(self, model_id: str) -> tuple[str, ...]:
         return ("bad-hands", "ink") if self.info(model_id).kind == "sd" else ()
 
-    def info_as(self, model_id: str, *, loras: Any = (), kind: str = "auto") -> ModelInfo:
-        return self.info(model_id)
+    def info_as(
+        self, model_id: str, *, loras: Any = (), kind: str = "auto", guided_steps: int | None = None
+    ) -> ModelInfo:
+        return with_guided_steps(self.info(model_id), guided_steps)
 
     def info(self, model_id: str) -> ModelInfo:
         if model_id not in self.models:

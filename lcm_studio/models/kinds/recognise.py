@@ -16,6 +16,8 @@ from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import Sampling
 
+# real guidance on top of what a student has built in: little of it is enough
+GUIDED, GUIDED_RANGE = 2.0, (1.0, 8.0)
 METADATA = "lcm_studio.kind"  # what the studio's own exports say of themselves
 DEFAULTS = {
     "lcm": "lcm", "sd": "plain", "sdxl": "plain", "cm": "cm", "sana": "sana-sprint", "flux": "flux-schnell",
@@ -149,8 +151,26 @@ def of_lora(path: Path, family: str, memory: Memory | None = None) -> Told | Non
 def resolve(request: Sampling, info: ModelInfo, memory: Memory | None = None) -> ModelInfo:
     """`info` as this request samples it: by the kind asked for, else that of its LoRAs, else the model's own.
 
+    A kind without guidance has it where the request wants it in the first steps.
     Raises BadRequest for a kind that this network cannot be, ModelError for a LoRA file that is none.
     """
+    return with_guided_steps(_by_kind(request, info, memory), request.guided_steps)
+
+
+def with_guided_steps(info: ModelInfo, steps: int | None) -> ModelInfo:
+    """`info` with guidance and a negative prompt where real guidance is asked for in its first steps."""
+    if not steps or info.guidance != "none" or not info.takes_guided_steps:
+        return info
+    return replace(
+        info,
+        guidance="cfg",
+        guidance_default=GUIDED,
+        guidance_range=GUIDED_RANGE,
+        takes_negative=True,
+    )
+
+
+def _by_kind(request: Sampling, info: ModelInfo, memory: Memory | None) -> ModelInfo:
     if request.kind == info.sampling and info.sampling:
         return info
     if request.kind != "auto":

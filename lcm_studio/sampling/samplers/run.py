@@ -45,11 +45,12 @@ def steps_of(
     together: bool = False,
     warnings: list[str] | None = None,
     way: Way | None = None,
+    lead: Sequence[Cond] = (),
 ) -> Steps:
     """Samples from `x_t` `(B, ...)` at `levels[0]` by the sampler `name` of spec.samplers; returns x_0.
 
     `levels` fall (`grid_for`). `evaluations`: at most so many of the network; None = as the levels need. `together`: see
-    `Walk`. `warnings` gets sentences for the user. `way`: of `multistep`, where no score is followed.
+    `Walk`. `warnings` gets sentences for the user. `way`, `lead`: of `multistep`, where no score is followed.
     Raises BadRequest for levels that do not fall, unknown names and wrong settings.
     """
     chosen = sampler_info(name).checked(settings or {})
@@ -62,6 +63,7 @@ def steps_of(
                 schedule=schedule,
                 noise=noise,
                 way=way or way_of(schedule, name != "ddim"),
+                lead=lead,
             )
         )
     if not levels or any(b >= a for a, b in itertools.pairwise(levels)):

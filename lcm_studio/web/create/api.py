@@ -43,6 +43,7 @@ def add_endpoints(studio: Studio) -> None:
         class_label: int | None = None,
         embeddings: list[dict] | None = None,
         clip_skip: int = 0,
+        guided_steps: int | None = None,
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> tuple[list[dict], dict]:
         """Pictures of a prompt as PNG files, and the settings that make them again.
@@ -64,6 +65,7 @@ def add_endpoints(studio: Studio) -> None:
                 model=studio.allowed_model(model),
                 loras=studio.loras.resolve(lora_specs(loras)),
                 embeddings=studio.loras.resolve_embeddings(embedding_specs(embeddings)),
+                guided_steps=guided_steps,
                 clip_skip=clip_skip,
                 decoder=decoder,
                 class_label=class_label,

@@ -47,6 +47,10 @@ INVERSIONS = (
     "One file a line, or WORD = FILE; then write its word in the prompt. "
     "Of those in the studio's folder, under the prompt, the word is enough."
 )
+GUIDED_STEPS = (
+    "Real guidance and the negative prompt in so many first steps only; each of them takes two evaluations. "
+    "0: as the model's kind has it."
+)
 CLIP_SKIP = "Last layers of the text encoder that are left out for the prompt: 1 here is 2 in AUTOMATIC1111 and -2 in ComfyUI."
 ETA = "Share of fresh noise, 0 to 1: less keeps detail, more corrects. Empty = the kind's own."
 
@@ -125,6 +129,10 @@ def build_main(info: ModelInfo) -> Controls:
         c["guidance"] = inputs.Slider(
             *guidance_ends(info), value=start["guidance"], step=0.1, label=title, info=hint,
             visible=info.guidance != "none", elem_id=f"{TAB}-guidance",
+        )  # fmt: skip
+        c["guided_steps"] = inputs.Slider(
+            0, FEW_STEPS, value=0, step=1, label="Guided steps", info=GUIDED_STEPS, visible=info.takes_guided_steps,
+            elem_id=f"{TAB}-guided-steps",
         )  # fmt: skip
         # a text, for an empty gr.Number turns into a 0 as soon as it is shown
         c["class_label"] = gr.Textbox(
@@ -272,6 +280,9 @@ def follow(
             minimum=low, maximum=high, value=values["guidance"], label=title, info=hint,
             visible=info.guidance != "none",
         ),
+        "guided_steps": gr.update(
+            maximum=max(FEW_STEPS, int(values.get("guided_steps") or 0)), visible=info.takes_guided_steps
+        ),
         "class_label": gr.update(visible=info.classes > 0, info=f"0 to {max(0, info.classes - 1)}; empty = any."),
         "chips": chips(info, words),
         "embeddings": gr.update(visible=info.takes_weights),
@@ -288,6 +299,7 @@ def follow(
     for name in (
         "prompt",
         "negative",
+        "guided_steps",
         "seed",
         "randomize",
         "live",

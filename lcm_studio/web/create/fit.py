@@ -63,6 +63,7 @@ def fit(values: Mapping[str, Any], info: ModelInfo) -> tuple[dict[str, Any], lis
     bound("steps", 1, most_steps(info, out.get("sampler")), "steps")
     if info.guidance != "none":
         bound("guidance", *guidance_ends(info), "guidance")
+    bound("guided_steps", 0, limits.MAX_STEPS, "guided steps")
     if info.most_skipped:
         bound("clip_skip", 0, info.most_skipped, "clip skip")
     bound("count", 1, limits.MAX_COUNT, "images")

@@ -101,6 +101,7 @@ class Live:
             self.studio.allowed_model(form.text(values, "model")),
             loras=self.studio.loras.resolve(form.loras(values)),
             kind=form.text(values, "kind") or "auto",
+            guided_steps=form.guided_steps(values),
         )
         whole = form.to_request(
             values, info, previews=True, priority="live", store=self.studio.loras

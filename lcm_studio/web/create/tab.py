@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -44,6 +45,7 @@ def build(studio: Studio) -> None:
     wire_sampler(c)
     wire_loras(c)
     wire_kind(studio, c)
+    wire_guided_steps(studio, c)
     wire_model(studio, c, current)
     wire_restore(studio, c, current)
     parts.keep_form(TAB, {name: c[name] for name in form.NAMES})
@@ -219,6 +221,7 @@ def info_of(studio: Studio, said: Mapping[str, Any]) -> ModelInfo:
         allowed_model(studio, said),
         loras=studio.loras.resolve(form.loras(said)),
         kind=form.text(said, "kind") or "auto",
+        guided_steps=form.guided_steps(said),
     )
 
 
@@ -242,6 +245,27 @@ def wire_kind(studio: Studio, c: Controls) -> None:
     )  # fmt: skip
 
 
+def wire_guided_steps(studio: Studio, c: Controls) -> None:
+    """Guidance and the negative prompt are there for a kind without them where its first steps are guided."""
+
+    def choose(data: Mapping[Any, Any]) -> dict[Any, Any]:
+        said = values(c, data)
+        try:
+            info = info_of(studio, said)
+        except StudioError as error:
+            return {c["note"]: views.note(str(error))}
+        updates = create_form.follow(info)
+        now = said.get("guidance")
+        if info.guidance != "none" and isinstance(now, int | float) and now > 1:
+            updates["guidance"].pop("value")  # somebody has set it
+        return {c[name]: updates[name] for name in ("guidance", "negative")}
+
+    c["guided_steps"].input(
+        choose, inputs=inputs(c), outputs=[c["guidance"], c["negative"], c["note"]], queue=False,
+        trigger_mode="always_last", **parts.PRIVATE,
+    )  # fmt: skip
+
+
 def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
     """Settings of a picture fill the whole form; the model is chosen too where it is at hand."""
     blank = create_form.fallback("x")
@@ -259,11 +283,7 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
                     "These settings are not the studio's; drop a PNG that it has written."
                 )
             info, remark = model_of(said)
-            kind = str(said.get("kind") or "auto")
-            if kind in info.kinds:
-                info = studio.engine.info_as(info.id, kind=kind)
-            else:
-                kind = "auto"
+            info, kind = as_asked(info, said)
             known = form.from_settings({**said, "model": info.id, "kind": kind}, info)
             values, notes = fit(known, info)
             notes += samplers.unknown(
@@ -291,11 +311,20 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
                 f"{wanted} is not at hand, so these settings are for {short_name(own)} now; the picture will differ.",
             )
 
+    def as_asked(info: ModelInfo, said: Mapping[str, Any]) -> tuple[ModelInfo, str]:
+        """The model as the settings sample it, and their kind; auto where the model cannot be that."""
+        kind = str(said.get("kind") or "auto")
+        kind = kind if kind in info.kinds else "auto"
+        steps = int(said.get("guided_steps") or 0) or None
+        return studio.engine.info_as(info.id, kind=kind, guided_steps=steps), kind
+
     def again(kept: Any) -> dict[Any, Any]:
         """What the form held before a reload."""
         if not isinstance(kept, Mapping):
             return {c["note"]: views.note("")}
         info, remark = model_of(kept)
+        with contextlib.suppress(StudioError, ValueError, TypeError, OverflowError):
+            info, _ = as_asked(info, kept)
         values, notes = fit({**kept, "model": info.id}, info)
         updates = followed(info, values)
         words = " ".join(([remark] if remark else []) + notes)

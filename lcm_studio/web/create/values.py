@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LORA_ROWS = 3
 NAMES = (
-    "prompt", "negative", "model", "steps", "guidance", "seed", "randomize", "count", "width", "height",
+    "prompt", "negative", "model", "steps", "guidance", "guided_steps", "seed", "randomize", "count", "width", "height",
     "embeddings", "clip_skip", "decoder", "kind", "eta", "sampler", "timesteps", "class_label", "live", "more",
     *samplers.FIELDS,
     *(f"{kind}{i}" for i in range(LORA_ROWS) for kind in ("lora", "weight")),
@@ -49,6 +49,7 @@ def to_request(
         negative=text(form, "negative") if info.takes_negative else "",
         steps=whole(form, "steps"),
         guidance=None if info.guidance == "none" else number(form, "guidance", "Guidance"),
+        guided_steps=guided_steps(form) if info.takes_guided_steps else None,
         seed=whole(form, "seed"),
         count=whole(form, "count"),
         model=text(form, "model") or info.id,
@@ -73,6 +74,11 @@ def to_request(
         previews=previews,
         priority=priority,
     )
+
+
+def guided_steps(form: Mapping[str, Any]) -> int | None:
+    """How many first steps alone are to be guided; 0 and nothing leave that to the kind."""
+    return whole(form, "guided_steps") or None if filled(form.get("guided_steps")) else None
 
 
 def new_seed() -> int:
@@ -176,6 +182,7 @@ def from_settings(said: Mapping[str, Any], info: ModelInfo) -> dict[str, Any]:
         "steps": steps,
         "more": steps > 8,
         "guidance": info.guidance_default if guidance is None else float(guidance),
+        "guided_steps": int(said.get("guided_steps") or 0),
         "seed": int(said.get("seed") or 0),
         "randomize": False,
         "count": int(said.get("count") or 1),

@@ -12,6 +12,7 @@ import numpy as np
 
 from lcm_studio.edits import TASKS
 from lcm_studio.images import Gate, read_image
+from lcm_studio.models.kinds.recognise import with_guided_steps
 from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.web import parts, views
 from lcm_studio.web.create import controls as create_form
@@ -186,6 +187,8 @@ def wire_restore(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) -
             notes.append("Now open the picture that they are for.")
         words = " ".join(("Settings restored.", *notes))
         updates = edit_controls.shown(c, known["tool"], info)
+        guided = with_guided_steps(info, known["guided_steps"])
+        updates[c["guidance"]] = gr.update(visible=guided.guidance != "none")
         filled = {c[name]: known[name] for name in names if name in known}
         return {
             **with_values(updates, filled),
@@ -222,6 +225,7 @@ def wire_form(
             info = studio.engine.info(studio.allowed_model(str(values.get("model") or "")))
         tool = values["tool"]
         fitted, notes = edit_controls.fit({n: v for n, v in values.items() if v is not None}, info)
+        info = with_guided_steps(info, int(fitted.get("guided_steps") or 0))
         filled = {
             component: fitted[name]
             for name, component in kept.items()

@@ -15,8 +15,8 @@ from lcm_studio.spec import limits
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.web import inputs, parts
 from lcm_studio.web.create.controls import GUIDANCE, about, kind_choices
+from lcm_studio.web.create.fit import FEW_STEPS, guidance_ends
 from lcm_studio.web.create.fit import fit as fit_values
-from lcm_studio.web.create.fit import guidance_ends
 from lcm_studio.web.edit import fields
 from lcm_studio.web.edit.fields import Field
 
@@ -45,6 +45,7 @@ def groups(c: Controls) -> list[Any]:
     return [
         *(c[name] for name in shown_for(TASKS["inpaint"])),
         c["guidance"],
+        c["guided_steps"],
         c["prompt"],
         c["model_kind"],
     ]
@@ -68,6 +69,7 @@ def follow(c: Controls, tool: str, info: ModelInfo) -> dict[Any, Any]:
             info=hint, visible=info.guidance != "none",
         ),
         c["model"]: gr.update(value=info.id),
+        c["guided_steps"]: gr.update(visible=info.takes_guided_steps),
         c["model_kind"]: gr.update(choices=kind_choices(info), value="auto", visible=len(info.kinds) > 1),
         c["about"]: about(info),
     }  # fmt: skip
@@ -84,7 +86,10 @@ def fit(known: Mapping[str, Any], info: ModelInfo) -> tuple[dict[str, Any], list
     out, notes = fit_values(known, info)
     if out.get("model_kind") not in info.kinds:
         out["model_kind"] = "auto"
-    ranges: dict[str, tuple[float, float]] = {"steps": (1, EDIT_STEPS)}
+    ranges: dict[str, tuple[float, float]] = {
+        "steps": (1, EDIT_STEPS),
+        "guided_steps": (0, FEW_STEPS),
+    }
     ranges |= {field.name: field.span for field in fields.fields() if field.span}
     for name, (low, high) in ranges.items():
         value = out.get(name)
@@ -231,6 +236,11 @@ def _sampling(info: ModelInfo, catalog: Iterable[str]) -> Controls:
         c["guidance"] = inputs.Slider(
             low, high, value=min(max(info.guidance_for("inpaint"), low), high), step=0.1, label=title, info=hint,
             visible=info.guidance != "none", elem_id=f"{TAB}-guidance",
+        )  # fmt: skip
+        c["guided_steps"] = inputs.Slider(
+            0, FEW_STEPS, value=0, step=1, label="Guided steps", visible=info.takes_guided_steps,
+            info="Real guidance in so many first steps only; each of them takes two evaluations. 0: as the model's kind has it.",
+            elem_id=f"{TAB}-guided-steps",
         )  # fmt: skip
         c |= parts.seed_row(TAB)
     c["model"] = gr.Dropdown(

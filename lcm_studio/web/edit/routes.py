@@ -62,7 +62,10 @@ class Sketch:
 
         Where strokes are given by themselves, nothing else may change.
         """
-        info = self.studio.engine.info(self.studio.allowed_model(form.text(said, "model")))
+        steps = form.guided_steps(said)
+        info = self.studio.engine.info_as(
+            self.studio.allowed_model(form.text(said, "model")), guided_steps=steps
+        )
         refine = bool(said.get("refine"))
         image = edit_form.picture_of(said["image"])
         mask = None
@@ -86,6 +89,7 @@ class Sketch:
             prompt=form.text(said, "prompt"),
             steps=form.whole(said, "steps") if refine else 1,
             guidance=form.number(said, "guidance") if guided else None,
+            guided_steps=steps if info.takes_guided_steps else None,
             previews=refine,
             seed=form.whole(said, "seed"),
             model=info.id,

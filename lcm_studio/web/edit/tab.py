@@ -110,7 +110,11 @@ def wire_go(studio: Studio, c: Controls, board: Board) -> None:
         return said, desk, drawn
 
     def request_of(said: Mapping[str, Any], desk: Desk, drawn: str, count: int) -> Edit:
-        info = studio.engine.info(studio.allowed_model(form.text(said, "model")))
+        info = studio.engine.info_as(
+            studio.allowed_model(form.text(said, "model")),
+            kind=form.text(said, "model_kind") or "auto",
+            guided_steps=form.guided_steps(said),
+        )
         return edit_form.to_request(said, desk, drawn, info, count=count)
 
     def run(count: int, request: gr.Request, given: tuple[Any, ...]) -> Iterator[Any]:
@@ -184,23 +188,41 @@ def wire_tool(studio: Studio, c: Controls, board: Board) -> None:
 
 
 def wire_kind(studio: Studio, c: Controls) -> None:
-    """Guidance follows the kind that is chosen for a model that may be several."""
+    """Guidance follows the kind that is chosen for a model that may be several, and whether first steps are guided."""
+    inputs = [c["model_kind"], c["model"], c["tool"], c["guided_steps"]]
 
-    def choose(kind: str, model: str, tool: str) -> dict[Any, Any]:
+    def choose(kind: str, model: str, tool: str, guided: Any) -> dict[Any, Any]:
         try:
-            info = studio.engine.info_as(studio.allowed_model(model), kind=kind)
+            info = studio.engine.info_as(
+                studio.allowed_model(model),
+                kind=kind,
+                guided_steps=form.guided_steps({"guided_steps": guided}),
+            )
         except StudioError as error:
             return {c["note"]: views.note(str(error))}
         updates = edit_controls.follow(c, tool, info)
-        return {
-            c["guidance"]: updates[c["guidance"]],
-            c["about"]: updates[c["about"]],
-            c["note"]: views.note(f"{info.why}.", "info"),
+        names = ("guidance", "guided_steps", "about")
+        return {c[name]: updates[c[name]] for name in names} | {
+            c["note"]: views.note(f"{info.why}.", "info")
         }
 
+    def guide(kind: str, model: str, tool: str, guided: Any, now: Any) -> dict[Any, Any]:
+        updates = choose(kind, model, tool, guided)
+        updates.pop(c["about"], None)
+        updates.pop(c["guided_steps"], None)  # it is being moved
+        if c["guidance"] in updates:
+            updates.pop(c["note"])
+            if isinstance(now, int | float) and now > 1:
+                updates[c["guidance"]].pop("value")  # somebody has set it
+        return updates
+
     c["model_kind"].input(
-        choose, inputs=[c["model_kind"], c["model"], c["tool"]],
-        outputs=[c["guidance"], c["about"], c["note"]], **parts.PRIVATE,
+        choose, inputs=inputs,
+        outputs=[c["guidance"], c["guided_steps"], c["about"], c["note"]], **parts.PRIVATE,
+    )  # fmt: skip
+    c["guided_steps"].input(
+        guide, inputs=[*inputs, c["guidance"]], outputs=[c["guidance"], c["note"]],
+        trigger_mode="always_last", **parts.PRIVATE,
     )  # fmt: skip
 
 

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from lcm_studio.spec.requests import Pixels
 
 # "kind" is what a Morph runs between; the model's kind has another name here
-REQUEST = ("tool", "prompt", "steps", "guidance", "seed", "only_strokes", "model_kind")
+REQUEST = (
+    "tool",
+    "prompt",
+    "steps",
+    "guidance",
+    "guided_steps",
+    "seed",
+    "only_strokes",
+    "model_kind",
+)
 MOST_UNDO = 20
 KEPT_BYTES = 128 * 2**20
 _sheets = itertools.count(1)
@@ -202,6 +211,7 @@ def to_request(
         guidance=None
         if info.guidance == "none" or said.get("guidance") is None
         else form.number(said, "guidance"),
+        guided_steps=form.guided_steps(said) if info.takes_guided_steps else None,
         seed=form.whole(said, "seed"),
         count=1 if tool == "interpolate" else count,
         model=info.id,
@@ -243,6 +253,8 @@ def from_settings(said: object) -> dict[str, Any]:
     for name in ("prompt", "steps", "guidance", "seed"):
         if said.get(name) is not None:
             known[name] = said[name]
+    steps = said.get("guided_steps")
+    known["guided_steps"] = steps if isinstance(steps, int) else 0
     known["model_kind"] = str(said.get("kind") or "auto")
     return known | fields.from_options(given if isinstance(given, Mapping) else {})
 

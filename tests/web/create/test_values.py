@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from lcm_studio.models.kinds.recognise import with_guided_steps
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.settings import to_settings
 from lcm_studio.web.create import controls as create_form
 from lcm_studio.web.create import values as form
 from tests.web.fake_engine import CM, LCM, SD
 
+TURBO = replace(
+    SD, id="some-turbo", guidance="none", guidance_range=(1.0, 1.0), takes_negative=False
+)
 GOOD: dict[str, Any] = {
     "prompt": "sunset, lake", "negative": "", "model": "scenery-lcm", "steps": 4, "guidance": 8.0, "seed": 7,
     "count": 2, "width": 256, "height": 128, "decoder": "default", "sampler": "auto", "timesteps": "",
@@ -64,6 +69,7 @@ def test_settings_come_back_into_the_form() -> None:
         "timesteps": "999,499",
         "lora0": "/x/a.safetensors",
         "clip_skip": 1,
+        "guided_steps": None,
         "embeddings": "ink\nmine = /x/b.safetensors\n",
         "weight0": 0.8,
     }
@@ -71,6 +77,26 @@ def test_settings_come_back_into_the_form() -> None:
     again = form.from_settings(to_settings(request, LCM), LCM)
     assert form.to_request(again, LCM) == request
     assert again["more"] is True and again["randomize"] is False
+
+
+def test_guided_steps_bring_guidance_and_a_negative_prompt() -> None:
+    student = with_guided_steps(TURBO, None)
+    said = {**GOOD, "negative": "people", "guidance": 3.0, "guided_steps": 2}
+    assert form.guided_steps({**GOOD, "guided_steps": 0}) is None
+    assert form.guided_steps(GOOD) is None and form.guided_steps(said) == 2
+    plain = create_form.follow(student)
+    assert plain["guided_steps"]["visible"] and not plain["guidance"]["visible"]
+    guided = with_guided_steps(TURBO, 2)
+    shown = create_form.follow(guided)
+    assert shown["guidance"]["visible"] and shown["negative"]["visible"]
+    request = form.to_request(said, guided)
+    assert (request.guided_steps, request.guidance, request.negative) == (2, 3.0, "people")
+    again = form.from_settings(to_settings(request, guided), guided)
+    assert form.to_request(again, guided) == request
+    # what is an input of the network, or knows no prompt, has none
+    for info in (LCM, CM):
+        assert not create_form.follow(info)["guided_steps"]["visible"]
+        assert form.to_request(said, info).guided_steps is None
 
 
 def test_words_of_textual_inversions_are_under_the_prompt() -> None:

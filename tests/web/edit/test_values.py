@@ -76,6 +76,23 @@ def test_the_kind_of_the_model_goes_with_the_request_and_comes_back() -> None:
     assert fit(edit_form.from_settings(said | {"kind": "pcm"}), info)[0]["model_kind"] == "auto"
 
 
+def test_guided_steps_go_with_the_request_and_come_back() -> None:
+    from lcm_studio.models.kinds.recognise import with_guided_steps
+    from lcm_studio.web.edit.controls import fit
+
+    info = ModelInfo(id="own", path="", kind="sd", width=64, height=64, multiple=8, guidance="none")
+    desk = edit_form.Desk().show(np.zeros((64, 64, 3), np.uint8))
+    form = FORM | {"steps": 4, "guidance": 3.0, "seed": 3, "guided_steps": 1}
+    request = edit_form.to_request(form, desk, "", with_guided_steps(info, 1))
+    assert (request.guided_steps, request.guidance) == (1, 3.0)
+    plain = edit_form.to_request(form | {"guided_steps": 0}, desk, "", info)
+    assert (plain.guided_steps, plain.guidance) == (None, None)
+    said = {"task": "inpaint", "guided_steps": 1, "guidance": 3.0}
+    known, notes = fit(edit_form.from_settings(said), with_guided_steps(info, 1))
+    assert (known["guided_steps"], known["guidance"], notes) == (1, 3.0, [])
+    assert edit_form.from_settings({"task": "inpaint"})["guided_steps"] == 0
+
+
 def test_live_hears_every_setting_of_the_form_as_it_is_typed() -> None:
     from types import SimpleNamespace
 
@@ -84,7 +101,8 @@ def test_live_hears_every_setting_of_the_form_as_it_is_typed() -> None:
 
     info = ModelInfo(id="own", path="", kind="lcm", width=64, height=64, multiple=8, guidance="embedded")  # fmt: skip
     studio: Any = SimpleNamespace(
-        engine=SimpleNamespace(info=lambda _: info), allowed_model=lambda name: name
+        engine=SimpleNamespace(info_as=lambda _, guided_steps: info),
+        allowed_model=lambda name: name,
     )
     typed = {
         "strength": "0.4", "grow": "3", "feather": "0", "invert": True, "method": "The tool's own", "eta": "0,5", "levels": "",
