@@ -1,0 +1,88 @@
+"""A student without guidance on the page: guided first steps, and a textual inversion of the studio's folder."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lcm_studio.images import read_settings
+from tests import tiny
+from tests.web.conftest import Server, opening
+from tests.web.create.test_browser import NOTE, drop, generate, number, sources
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """app.py with a folder of models of its own, opened on a tiny Turbo."""
+    root = tmp_path_factory.mktemp("models")
+    folder = tiny.save("sd-15", root / "student")
+    (folder / "studio.json").write_text(json.dumps({"kind": "turbo"}))
+    (root / "embeddings").mkdir()
+    save_file({"emb_params": torch.ones(2, 32) / 9}, root / "embeddings" / "ink.safetensors")
+    server = Server(
+        "--models-dir", str(root), "--model", "student", log=tmp_path_factory.mktemp("app") / "log"
+    )
+    try:
+        server.wait(lambda said: said["status"] in ("ready", "failed"))
+        assert server.state()["status"] == "ready", server.state()["message"]
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def open_student(chromium: Any, student: Server) -> Iterator[Callable[..., Any]]:
+    yield from opening(chromium, student)
+
+
+def test_its_first_step_is_guided_where_one_says_so(open_student: Callable[..., Any]) -> None:
+    page = open_student()
+    guidance, negative = page.locator("#create-guidance"), page.locator("#create-negative")
+    page.uncheck("#create-randomize input")
+    assert not guidance.is_visible() and not negative.is_visible()
+    number(page, "guided-steps", 1)
+    negative.wait_for(state="visible")
+    page.wait_for_function(
+        "() => document.querySelector('#create-guidance input[type=number]')?.value === '2'"
+    )
+    negative.locator("textarea, input").first.fill("night")
+    page.get_by_role("tab", name="textual inversions").click()
+    page.fill("#create-prompt textarea", "sunset")
+    page.get_by_role("option", name="ink").click()
+    generate(page, page.input_value("#create-prompt textarea"), steps=2, seed=3)
+    data = urllib.request.urlopen(sources(page)[0]).read()
+    said = read_settings(data)
+    assert said is not None
+    wanted = {
+        "prompt": "sunset, ink", "negative": "night", "guided_steps": 1, "guidance": 2.0,
+        "embeddings": [{"path": "ink", "word": ""}],
+    }  # fmt: skip
+    assert {name: said[name] for name in wanted} == wanted
+    number(page, "guided-steps", 0)
+    guidance.wait_for(state="hidden")
+    drop(page, "student.png", data)
+    page.wait_for_selector(f"{NOTE} >> text=Settings restored")
+    guidance.wait_for(state="visible")
+    page.wait_for_function(
+        "() => document.querySelector('#create-guided-steps input[type=number]').value === '1'"
+    )
+    number(page, "guided-steps", 0)
+    guidance.wait_for(state="hidden")
+    before = sources(page)
+    page.click("#create-go")
+    page.wait_for_function(
+        """before => document.querySelector("#create-stage .lcm-stage").dataset.phase === "done" &&
+            [...document.querySelectorAll("#create-stage .lcm-picture img")].every(
+                i => i.src.includes("/studio/picture/") && !before.includes(i.src))""",
+        arg=before,
+    )
+    said = read_settings(urllib.request.urlopen(sources(page)[0]).read())
+    assert said is not None and "guided_steps" not in said and not said["negative"]
