@@ -6,42 +6,25 @@ import atexit
 import itertools
 import threading
 import time
-from collections.abc import Callable, Generator, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from lcm_studio.engine.batch import Work, run_batch
 from lcm_studio.engine.line import MAX_RUNNING, Line, Places
+from lcm_studio.engine.running import Preview, Session, Setup
+from lcm_studio.engine.turns import Turns, in_turn
 from lcm_studio.engine.workers import Workers
 from lcm_studio.models.load import LoadedModel
 from lcm_studio.sampling import Ask, Check, Compute, Decode, Embed, Estimate, Finished, answer
 from lcm_studio.spec.errors import Cancelled, StudioError
-from lcm_studio.spec.owners import Owner
-from lcm_studio.spec.requests import LoraSpec, Priority
 
-LIVE_BURST = 4
 # answered alone, by part of the timing
 AT_ONCE = {Embed: "prompt", Check: "safety", Decode: "decode"}
 POLL = 0.05  # seconds between looks whether somebody cancelled, while all that run are computing
 QUIET = 0.4  # seconds that work outside the networks may take before its progress is told, and between two tellings
-
-
-@dataclass(frozen=True)
-class Setup:
-    """The state of the weights that a session needs; only equal setups share a call."""
-
-    loras: tuple[LoraSpec, ...] = ()
-    decoder: str = "default"
-
-
-@dataclass(frozen=True, eq=False)
-class Preview:
-    """Clean estimates to show, `(B, 3, H, W)` in [-1, 1], black where `flagged` says that the safety checker objects."""
-
-    images: torch.Tensor
-    flagged: tuple[bool, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,32 +34,6 @@ class Computed:
     value: Any
     error: Exception | None
     seconds: float
-
-
-@dataclass(eq=False)
-class Session:
-    """A running generator and what it waits for. Written by the lane's thread only, once submitted."""
-
-    generator: Generator[Ask, Any, Any]
-    post: Callable[[str, Any], None]
-    cancelled: Callable[[], bool]
-    rows: int = 1
-    setup: Setup = field(default_factory=Setup)
-    priority: Priority = "normal"
-    owner: Owner = field(default_factory=Owner)
-    previews: bool = False
-    work: Work | None = None
-    estimate: Estimate | None = None
-    preview: Preview | None = None
-    previewing: bool = False
-    served: int = 0
-    waited: float = 0.0
-    asked: float = 0.0
-    seconds: dict[str, float] = field(default_factory=dict)
-    evaluations: int = 0
-
-    def add(self, part: str, seconds: float) -> None:
-        self.seconds[part] = self.seconds.get(part, 0.0) + seconds
 
 
 class Lane:
@@ -113,7 +70,7 @@ class Lane:
         self._computing = 0  # jobs that are with the workers
         self._computed: list[tuple[Session, Computed]] = []
         self._turn = itertools.count(1)
-        self._live_run = 0
+        self._turns = Turns()
         self._closed = False
         self._thread = threading.Thread(
             target=self._main, name=f"lane-{model.info.id}", daemon=True
@@ -157,7 +114,7 @@ class Lane:
         with torch.inference_mode():
             while self._admit():
                 self._drop_cancelled()
-                lead = self._choose()
+                lead = self._turns.choose(self._running)
                 if lead is not None:
                     self._serve(lead)
         error = StudioError("the model was unloaded; send the request again")
@@ -241,19 +198,6 @@ class Lane:
             images = images.clone()
             images[list(flagged)] = -1.0
         return Preview(images, flagged)
-
-    def _choose(self) -> Session | None:
-        """The session to serve: live ones first but for every fifth turn, then whose person waited longest."""
-        ready = [s for s in self._running if s.work is not None]
-        if not ready:
-            return None
-        live = [s for s in ready if s.priority == "live"]
-        normal = [s for s in ready if s.priority != "live"]
-        if live and (not normal or self._live_run < LIVE_BURST):
-            self._live_run += 1
-            return in_turn(live)[0]
-        self._live_run = 0
-        return in_turn(normal or live)[0]
 
     def _serve(self, lead: Session) -> None:
         """One call for `lead` and everybody whose work fits beside it."""
@@ -425,18 +369,3 @@ class Lane:
         if session in self._running:
             self._running.remove(session)
             self._moved = True
-
-
-def in_turn(sessions: Sequence[Session]) -> list[Session]:
-    """Whose person was served the longest ago first; among one person's the same by session, then by request.
-
-    Of those served by the same call the smallest comes first.
-    """
-    persons: dict[str, int] = {}
-    owners: dict[Owner, int] = {}
-    for s in sessions:
-        persons[s.owner.person] = max(s.served, persons.get(s.owner.person, 0))
-        owners[s.owner] = max(s.served, owners.get(s.owner, 0))
-    return sorted(
-        sessions, key=lambda s: (persons[s.owner.person], owners[s.owner], s.served, s.rows)
-    )

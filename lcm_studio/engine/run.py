@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from lcm_studio.engine.lane import Lane, Session, Setup
+from lcm_studio.engine.lane import Lane
+from lcm_studio.engine.running import Session, Setup
 from lcm_studio.engine.session import session
 from lcm_studio.maths.pixels import to_pixels
 from lcm_studio.models.kinds.recognise import resolve
@@ -20,7 +21,7 @@ from lcm_studio.spec.settings import to_settings
 
 if TYPE_CHECKING:
     from lcm_studio.edits.problem import Outcome
-    from lcm_studio.engine.lane import Preview
+    from lcm_studio.engine.running import Preview
     from lcm_studio.sampling import Estimate
     from lcm_studio.spec.requests import Pixels
 

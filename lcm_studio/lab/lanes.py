@@ -61,8 +61,8 @@ def on_lane(
 
     `show` may be called while it runs. Raises Ended where it fails or is stopped. Leaving the iterator cancels it.
     """
-    from lcm_studio.engine.lane import Session
     from lcm_studio.engine.run import ENDS
+    from lcm_studio.engine.running import Session
     from lcm_studio.spec.owners import Owner as Nobody
 
     if model not in engine.state().loaded:
