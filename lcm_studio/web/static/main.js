@@ -14,6 +14,7 @@ import "./keys.js";
 import "./pending.js";
 import "./place.js";
 import "./forms.js";
+import "./stick.js";
 import "./again.js";
 
 const kinds = {

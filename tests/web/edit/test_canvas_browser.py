@@ -164,6 +164,21 @@ def test_a_foreign_picture_dropped_anywhere_opens_in_edit(
     assert np.array_equal(out[:, :72], photo)
 
 
+def test_the_canvas_stays_beside_the_controls_that_are_scrolled_to(page: Any) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.locator("#edit-seed").scroll_into_view_if_needed()
+    page.evaluate("scrollBy(0, 300)")
+    assert page.evaluate("scrollY") > 300
+    expect(page.locator(".lcm-view")).to_be_in_viewport(ratio=0.95)
+    # lower than the column: what is below the canvas comes into sight first, and stays
+    page.set_viewport_size({"width": 1280, "height": 500})
+    page.evaluate("scrollTo(0, 600)")
+    page.wait_for_function(
+        """() => { const r = document.querySelector('.lcm-edit > .lcm-left').getBoundingClientRect();
+            return Math.abs(r.bottom - (innerHeight - 16)) < 2; }"""
+    )
+
+
 def test_a_reload_and_back_lose_nothing(page: Any) -> None:
     stroke(page, [(0.3, 0.4), (0.6, 0.4)])
     page.fill("#edit-prompt textarea", "night, stars")
