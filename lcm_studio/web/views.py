@@ -92,8 +92,10 @@ def done(event: Done, store: PictureStore) -> View:
         "seconds": float(event.timing.get("total", 0.0)),
         "seeds": list(event.seeds),
     }
-    if event.warnings:
-        value["message"] = {"kind": "warning", "text": sentences(event.warnings)}
+    denied = event.fidelity.get("denied")
+    if event.warnings or denied:
+        words = (*([str(denied)] if denied else []), *event.warnings)
+        value["message"] = {"kind": "error" if denied else "warning", "text": sentences(words)}
     return value
 
 

@@ -51,7 +51,8 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> Endless:
 
 
 def deblur(**more: Any) -> Edit:
-    return Edit(task="deblur", image=IMAGE, model="lcm", steps=1, **more)
+    options = {"kernel": "gaussian:2", "exact": "always"}
+    return Edit(task="deblur", image=IMAGE, model="lcm", steps=1, options=options, **more)
 
 
 def calls(engine: Engine) -> int:

@@ -133,11 +133,16 @@ def newest(sheets: tuple[Sheet, ...]) -> tuple[Sheet, ...]:
 
 def picture_of(data_url: str) -> Pixels:
     """The RGBA or RGB pixels of a `data:image/...;base64,` URL. Raises BadRequest for anything else."""
+    return read_image(bytes_of(data_url), alpha="keep")
+
+
+def bytes_of(data_url: str) -> bytes:
+    """The file in a `data:image/...;base64,` URL. Raises BadRequest for anything else."""
     head, comma, body = data_url.partition(",")
     if not comma or not head.startswith("data:image/") or not head.endswith(";base64"):
         raise BadRequest("the canvas sent no picture; reload the page")
     try:
-        return read_image(base64.b64decode(body, validate=True), alpha="keep")
+        return base64.b64decode(body, validate=True)
     except binascii.Error as error:
         raise BadRequest("the canvas sent a damaged picture; reload the page") from error
 
@@ -264,7 +269,11 @@ def read_out(fidelity: Mapping[str, Any], timing: Mapping[str, float], bound: fl
     words = []
     if fidelity.get("known") == "nothing":
         words.append("nothing was held fixed")
-    if "max_error" in fidelity:
+    if "kernel" in fidelity:
+        found = "found: " if fidelity.get("kernel_estimated") else ""
+        words.append(f"blur {found}{fidelity['kernel']}")
+        words.append(f"blurred again it is within {fidelity['max_error']:.2g}/255 of the picture")
+    elif "max_error" in fidelity:
         error = round(fidelity["max_error"], 3)  # less is what float32 leaves of a mean of bytes
         words.append(f"known part kept: max error {error:.2g}/255")
         if bound is not None and fidelity["max_error"] > bound:
