@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lcm_studio.images.chunks import SIGNATURE, pixels_only
-from lcm_studio.spec.errors import BadImage
+from lcm_studio.spec.errors import BadImage, TooLarge
 from lcm_studio.spec.regular import open_regular
 
 if TYPE_CHECKING:
@@ -43,16 +43,26 @@ class Gate:
     min_side: int = 1
 
 
+LARGEST = Gate(
+    max_pixels=170_000_000, max_side=65_536
+)  # that is made smaller where that is asked for
+
+
 def read_image(
-    source: str | Path | bytes | Image.Image, *, alpha: str = "composite", gate: Gate | None = None
+    source: str | Path | bytes | Image.Image,
+    *,
+    alpha: str = "composite",
+    gate: Gate | None = None,
+    fit: bool = False,
 ) -> Pixels:
     """The picture in `source` (path, bytes or an open PIL image) as uint8 `(H, W, 3)`, or `(H, W, 4)`.
 
     EXIF rotation is applied, 16-bit and float data are scaled, CMYK and palettes are converted, and of an
     animation the first frame is taken. `alpha`: "composite" lays transparency over white and returns three
-    channels; "keep" returns four where some pixel is not opaque, else three.
+    channels; "keep" returns four where some pixel is not opaque, else three. `fit`: a picture that is too large for the gate, up
+    to `LARGEST`, is made smaller until it fits.
 
-    Raises BadImage with the reason and the remedy.
+    Raises TooLarge for one that `fit` would help, BadImage for every other, with the reason and the remedy.
     """
     gate = gate or Gate()
     if isinstance(source, Image.Image):
@@ -61,15 +71,19 @@ def read_image(
     raw = _read_bytes(source, gate)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            # Pillow's own limit: it warns above, and raises from twice of it on
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(readable(raw)), formats=FORMATS) as image:
-                _check_size(image.size, gate)
+                _check_size(image.size, LARGEST if fit else gate)
                 image.seek(0)
+                if fit:
+                    image.draft("RGB", _fitting(image.size, gate))
                 image.load()
-                return _finish(image, alpha)
+                pixels = _finish(image, alpha)
+                return _fitted(pixels, gate) if fit else pixels
     except BadImage:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise BadImage(_too_big("the picture", gate)) from error
     except UnidentifiedImageError as error:
         raise BadImage("this file is no PNG, JPEG or WEBP picture; convert it first") from error
@@ -124,7 +138,27 @@ def _check_size(size: tuple[int, int], gate: Gate) -> None:
             f"the picture is {width} x {height} pixels; each side needs at least {gate.min_side}"
         )
     if width * height > gate.max_pixels or max(width, height) > gate.max_side:
-        raise BadImage(_too_big(f"{width} x {height} pixels", gate))
+        fits = width * height <= LARGEST.max_pixels and max(width, height) <= LARGEST.max_side
+        kind = TooLarge if fits and gate is not LARGEST else BadImage
+        raise kind(_too_big(f"{width} x {height} pixels", gate))
+
+
+def _fitting(size: tuple[int, int], gate: Gate) -> tuple[int, int]:
+    """The largest size of the same shape that the gate lets pass."""
+    width, height = size
+    scale = min(1.0, (gate.max_pixels / (width * height)) ** 0.5, gate.max_side / max(size))
+    return max(1, int(width * scale)), max(1, int(height * scale))
+
+
+def _fitted(pixels: Pixels, gate: Gate) -> Pixels:
+    import cv2
+
+    height, width = pixels.shape[:2]
+    size = _fitting((width, height), gate)
+    if size == (width, height):
+        return pixels
+    smaller: Pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return smaller
 
 
 def _too_big(what: str, gate: Gate) -> str:

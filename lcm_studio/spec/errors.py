@@ -15,6 +15,10 @@ class BadImage(BadRequest):
     """An upload that is not a picture the studio takes."""
 
 
+class TooLarge(BadImage):
+    """A picture that would be taken if it were smaller."""
+
+
 class ModelError(StudioError):
     """A model that cannot be loaded or used."""
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from lcm_studio.images import Gate, flatten, read_image
-from lcm_studio.spec.errors import BadImage
+from lcm_studio.spec.errors import BadImage, TooLarge
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -285,3 +285,23 @@ def test_random_bytes_never_crash() -> None:
             assert read_image(bytes(raw)).dtype == np.uint8
         except BadImage:
             continue
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_beyond_the_limit_is_made_smaller_where_that_is_asked_for(kind: str) -> None:
+    gate = Gate(max_pixels=900, max_side=40)
+    data = encoded(Image.fromarray(ramp()), kind, **({"quality": 95} if kind == "JPEG" else {}))
+    with pytest.raises(TooLarge, match="64 x 32 pixels is too large"):
+        read_image(data, gate=gate)
+    made = read_image(data, gate=gate, fit=True)
+    assert made.shape == (20, 40, 3)
+    columns = made.astype(int).mean(axis=(0, 2))
+    assert abs(columns - np.linspace(1, 251, 40)).max() < 6, "as before, only smaller"
+    small = encoded(Image.fromarray(ramp()[:10, :20]))
+    assert np.array_equal(read_image(small, gate=gate, fit=True), ramp()[:10, :20])
+    with pytest.raises(BadImage, match="too large") as refused:
+        read_image(png(60_000, 60_000), fit=True)
+    assert not isinstance(refused.value, TooLarge)
+    with pytest.raises(BadImage) as refused:
+        read_image(png(60_000, 60_000))
+    assert not isinstance(refused.value, TooLarge), "nothing is offered that does not help"

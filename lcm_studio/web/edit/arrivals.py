@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -13,7 +13,7 @@ import numpy as np
 from lcm_studio.edits import TASKS
 from lcm_studio.images import Gate, read_image
 from lcm_studio.models.kinds.recognise import with_guided_steps
-from lcm_studio.spec.errors import BadRequest, StudioError
+from lcm_studio.spec.errors import BadRequest, StudioError, TooLarge
 from lcm_studio.web import parts, views
 from lcm_studio.web.create import controls as create_form
 from lcm_studio.web.edit import controls as edit_controls
@@ -64,8 +64,27 @@ def masked(now: Desk, tool: str) -> dict[str, Any]:
     return sheet(now, tool) | {"mask": {"id": str(hash(src)), "src": src}}
 
 
-def wire_files(c: Controls, desk: gr.State, canvas: gr.HTML) -> None:
-    """Opening a picture, a second one, a mask, an example."""
+@dataclass(frozen=True)
+class Refused:
+    """A picture that was too large to open as it is: the file, or its bytes."""
+
+    source: str | bytes | None = None
+
+
+def refused(
+    c: Controls, too_large: gr.State, error: TooLarge, source: str | bytes
+) -> dict[Any, Any]:
+    """What is said of a picture that is too large, with the button that opens it smaller."""
+    return {
+        c["note"]: views.note(str(error)),
+        c["fit"]: gr.update(visible=True),
+        too_large: Refused(source),
+    }
+
+
+def wire_files(c: Controls, desk: gr.State, canvas: gr.HTML, too_large: gr.State) -> None:
+    """Opening a picture, a second one, a mask, an example; and a picture that is too large, smaller."""
+    settled = {c["fit"]: gr.update(visible=False), too_large: Refused()}
 
     def opened(kind: str, path: str | None, now: Desk, tool: str) -> dict[Any, Any]:
         try:
@@ -74,11 +93,8 @@ def wire_files(c: Controls, desk: gr.State, canvas: gr.HTML) -> None:
             pixels = read_image(path, alpha="keep")
             if kind == "picture":
                 now = now.show(pixels)
-                return {
-                    desk: now,
-                    canvas: sheet(now, tool),
-                    c["note"]: views.note(large(now), "info"),
-                }
+                note = {c["note"]: views.note(large(now), "info")}
+                return {desk: now, canvas: sheet(now, tool)} | note | settled
             if kind == "second":
                 words = "The second picture is there. Morph goes from the first to the second."
                 return {desk: replace(now, second=pixels), c["note"]: views.note(words, "info")}
@@ -87,10 +103,28 @@ def wire_files(c: Controls, desk: gr.State, canvas: gr.HTML) -> None:
             now = now.cover(np.ascontiguousarray(pixels[..., :3].max(axis=2)))
             words = "The mask is on the canvas: what is red may change."
             return {desk: now, canvas: masked(now, tool), c["note"]: views.note(words, "info")}
+        except TooLarge as error:
+            if kind != "picture":
+                return {c["note"]: views.note(str(error))}
+            return refused(c, too_large, error, str(path))
         except StudioError as error:
             return {c["note"]: views.note(str(error))}
 
-    outputs = [desk, canvas, c["note"]]
+    def smaller(asked: Refused, now: Desk, tool: str) -> dict[Any, Any]:
+        try:
+            if asked.source is None:
+                raise BadRequest("no picture is waiting; open it again")
+            now = now.show(read_image(asked.source, alpha="keep", fit=True))
+        except StudioError as error:
+            return {c["note"]: views.note(str(error))} | settled
+        assert now.picture is not None
+        height, width = now.picture.shape[:2]
+        words = f"It was made smaller, to {width} x {height}. {large(now)}".strip()
+        note = {c["note"]: views.note(words, "info")}
+        return {desk: now, canvas: sheet(now, tool)} | note | settled
+
+    outputs = [desk, canvas, c["note"], c["fit"], too_large]
+    c["fit"].click(smaller, inputs=[too_large, desk, c["tool"]], outputs=outputs, **parts.PRIVATE)
     for kind in ("picture", "second", "mask"):
         c[kind].upload(
             lambda path, now, tool, kind=kind: opened(kind, path, now, tool),
@@ -122,7 +156,9 @@ def wire_blank(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) -> 
     c["blank"].click(blank, inputs=inputs, outputs=outputs, **parts.PRIVATE)
 
 
-def wire_channels(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) -> None:
+def wire_channels(
+    studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML, too_large: gr.State
+) -> None:
     """Pictures sent by the page's own scripts: from another tab or a result, dropped, undone, and after a reload."""
     outputs = [desk, canvas, c["prompt"], c["note"]]
     inputs = [desk, c["tool"]]
@@ -152,12 +188,15 @@ def wire_channels(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) 
                 raise BadRequest("the canvas sent no picture; open it again")
             now = now.show(edit_form.picture_of(str(data.get("src"))))
             tool = data["tool"] if data.get("tool") in TASKS else tool
+        except TooLarge as error:
+            return refused(c, too_large, error, edit_form.bytes_of(str(data["src"])))
         except StudioError as error:
             return {c["note"]: views.note(str(error))}
         words = f"{data['name']} is open." if data.get("name") else ""
         words = " ".join(part for part in (words, large(now)) if part)
         value = sheet(now, tool) | {"again": bool(data.get("again"))}
-        return {desk: now, canvas: value, c["note"]: views.note(words, "info")}
+        settled = {c["fit"]: gr.update(visible=False), too_large: Refused()}
+        return {desk: now, canvas: value, c["note"]: views.note(words, "info")} | settled
 
     def back(data: Any, now: Desk, tool: str) -> dict[Any, Any]:
         """{id}: undo or redo has put another picture on the canvas."""
@@ -168,7 +207,8 @@ def wire_channels(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) 
         return {desk: now, c["note"]: views.note("")}
 
     parts.on_receive(TAB, receive, inputs=inputs, outputs=outputs)
-    parts.on_channel(f"reopen-{TAB}", reopen, inputs=inputs, outputs=outputs)
+    more = [*outputs, c["fit"], too_large]
+    parts.on_channel(f"reopen-{TAB}", reopen, inputs=inputs, outputs=more)
     parts.on_channel(f"sheet-{TAB}", back, inputs=inputs, outputs=outputs)
 
 

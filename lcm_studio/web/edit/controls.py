@@ -154,6 +154,9 @@ def build_tool(info: ModelInfo) -> Controls:
             "Compare steps", size="sm", elem_id=f"{TAB}-compare", elem_classes="lcm-quiet"
         )
     c["note"] = parts.note(TAB)
+    c["fit"] = gr.Button(
+        "Open it smaller", size="sm", visible=False, elem_id=f"{TAB}-fit", elem_classes="lcm-quiet"
+    )
     return c
 
 

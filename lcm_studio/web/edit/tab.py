@@ -59,9 +59,10 @@ def build(studio: Studio) -> None:
     wire_model(studio, c, current)
     wire_kind(studio, c)
     parts.wire_reuse(c, TAB)
-    arrivals.wire_files(c, board.desk, board.canvas)
+    too_large = gr.State(arrivals.Refused())
+    arrivals.wire_files(c, board.desk, board.canvas, too_large)
     arrivals.wire_blank(studio, c, board.desk, board.canvas)
-    arrivals.wire_channels(studio, c, board.desk, board.canvas)
+    arrivals.wire_channels(studio, c, board.desk, board.canvas, too_large)
     arrivals.wire_restore(studio, c, board.desk, board.canvas)
     kept = {name: c[name] for name in (*edit_form.names(), "randomize", "model")}
     parts.keep_form(TAB, kept)

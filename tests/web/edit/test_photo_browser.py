@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 from lcm_studio.images import read_settings
+from tests.web.create.test_browser import drop
 from tests.web.edit.test_browser import EXAMPLES, page, picture_on_canvas, pixels, run, says, stroke
 
 __all__ = ["page"]
@@ -43,3 +45,27 @@ def test_a_large_photo_is_repainted_and_stays_to_the_bit(page: Any, tmp_path: Pa
     page.reload(wait_until="commit")
     page.wait_for_selector(".lcm-view[data-empty]")
     assert page.get_attribute(".lcm-paper", "data-ready") is None
+
+
+def test_a_picture_beyond_the_limit_is_opened_smaller_by_one_button(
+    page: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "wide.png"
+    Image.new("RGB", (8200, 8000), (90, 120, 60)).save(file, compress_level=1)
+    button = page.locator("#edit-fit")
+    expect(button).to_be_hidden()
+    before = page.get_attribute(".lcm-paper", "data-ready")
+    with page.expect_file_chooser() as chooser:
+        page.locator("#edit-open-picture").click()
+    chooser.value.set_files(file)
+    says(page, "8200 x 8000 pixels is too large")
+    assert page.get_attribute(".lcm-paper", "data-ready") == before
+    picture_on_canvas(page, button.click)
+    says(page, "It was made smaller, to 8099 x 7901")
+    expect(button).to_be_hidden()
+    assert page.evaluate("document.querySelector('.lcm-paper').offsetWidth") == 8099
+    # the same for one that is dropped; another picture takes the offer away
+    drop(page, "wide.png", file.read_bytes())
+    expect(button).to_be_visible()
+    page.locator("#edit-example-1").click()
+    expect(button).to_be_hidden()
