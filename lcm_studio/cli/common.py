@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from lcm_studio.spec.requests import Request
 
 
+SWITCHED = {"yes": True, "true": True, "no": False, "false": False}  # how a shell writes a switch
+
+
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     """--steps ... --json: what generation and editing share."""
     parser.add_argument(
@@ -185,15 +188,20 @@ def sampling(args: argparse.Namespace, engine: Engine | RemoteEngine) -> dict[st
     }
 
 
-def parse_settings(texts: Sequence[str]) -> dict[str, str]:
-    """["tolerance=0.001"] -> {"tolerance": "0.001"}; the sampler's row checks the values. Raises BadRequest."""
+def parse_settings(texts: Sequence[str]) -> dict[str, str | bool]:
+    """["tolerance=0.001", "denoise=no"] -> {"tolerance": "0.001", "denoise": False}; the sampler's row checks the values.
+
+    Raises BadRequest.
+    """
     pairs = [text.partition("=") for text in texts]
     for name, equals, value in pairs:
         if not (name.strip() and equals and value.strip()):
             raise BadRequest(
                 f"--set {name}{equals}{value}: use NAME=VALUE, such as tolerance=0.001"
             )
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    return {
+        name.strip(): SWITCHED.get(value.strip().lower(), value.strip()) for name, _, value in pairs
+    }
 
 
 def parse_timesteps(text: str | None) -> tuple[int, ...] | None:

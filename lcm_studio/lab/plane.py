@@ -85,7 +85,7 @@ def check(system: System, learned: Mapping[str, Learned]) -> None:
             raise BadRequest(
                 f"{info.name} has no setting {name!r}; it has {', '.join(offered) or 'none'}"
             )
-        offered[name].check(value)
+        offered[name].read(value)
     fitting = ("exact", "score") if info.score else ("exact", "cd", "ct")
     if system.network not in fitting:
         raise BadRequest(

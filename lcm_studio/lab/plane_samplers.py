@@ -15,7 +15,8 @@ import numpy as np
 from lcm_studio.lab.plane_data import SIGMA_DATA
 from lcm_studio.lab.plane_levels import T_MAX, T_MIN, levels
 from lcm_studio.lab.plane_mixture import Floats
-from lcm_studio.spec.samplers import SAMPLERS, SamplerInfo, Setting
+from lcm_studio.spec.samplers import SAMPLERS, SamplerInfo
+from lcm_studio.spec.schema import Setting
 
 Denoise = Callable[[Floats, float], Floats]
 """D(x; t) or, for consistency sampling, f(x, t): `(N, 2)` at one level -> `(N, 2)`."""
@@ -103,7 +104,7 @@ SHOWN: dict[str, Shown] = {
 
 def settings_of(info: SamplerInfo) -> tuple[Setting, ...]:
     """The numbers that the plane offers; levels are always spaced as `plane_levels.levels`."""
-    return tuple(s for s in info.settings if not s.choices and not isinstance(s.default, bool))
+    return tuple(s for s in info.settings if s.kind in ("number", "whole"))
 
 
 def default_of(name: str, setting: Setting) -> float:

@@ -5,13 +5,13 @@ A new sampler is one row here and one function in `sampling/samplers/`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from lcm_studio.spec import limits
 from lcm_studio.spec.errors import BadRequest
+from lcm_studio.spec.schema import Setting
 
 if TYPE_CHECKING:
     from lcm_studio.spec.models import ModelInfo
@@ -19,42 +19,6 @@ if TYPE_CHECKING:
 Family = Literal["consistency", "langevin", "sde", "ode"]
 Value: TypeAlias = float | int | str | bool
 SPACINGS = ("model", "karras", "log-snr")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """One setting of a sampler: a number from `low` to `high` (`whole`: without fractions), or one of `choices`."""
-
-    name: str
-    title: str
-    help: str
-    default: Value
-    low: float = 0.0
-    high: float = 0.0
-    whole: bool = False
-    choices: tuple[str, ...] = ()
-
-    def check(self, value: Any) -> Value:
-        """`value` as this setting takes it. Raises BadRequest with one sentence."""
-        if isinstance(self.default, bool):
-            return self._yes(value)
-        if self.choices:
-            if value not in self.choices:
-                raise BadRequest(f"{self.name}={value!r} is unknown; use {', '.join(self.choices)}")
-            return str(value)
-        number = _number(value)
-        if not self.low <= number <= self.high or (self.whole and number != int(number)):
-            kind = "a whole number" if self.whole else "a number"
-            raise BadRequest(
-                f"{self.name}={value} is not usable; use {kind} from {self.low:g} to {self.high:g}"
-            )
-        return int(number) if self.whole else number
-
-    def _yes(self, value: Any) -> bool:
-        said = str(value).lower()
-        if said not in ("true", "false", "yes", "no", "1", "0"):
-            raise BadRequest(f"{self.name}={value!r} is neither yes nor no")
-        return said in ("true", "yes", "1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,32 +51,32 @@ class SamplerInfo:
             if name not in known:
                 takes = f"it takes {', '.join(known)}" if known else "it takes none"
                 raise BadRequest(f"{self.name} has no setting {name!r}; {takes}")
-        return self.defaults | {name: known[name].check(value) for name, value in given.items()}
+        return self.defaults | {name: known[name].read(value) for name, value in given.items()}
 
 
 def _spacing(default: str) -> Setting:
     return Setting(
-        name="spacing", title="Spacing of levels", default=default, choices=SPACINGS,
+        kind="choice", name="spacing", title="Spacing of levels", default=default, choices=SPACINGS,
         help="model: the timesteps of the model's own scheduler; karras: equal steps of sigma^(1/7), dense at low noise; "
         "log-snr: equal ratios of sigma.",
     )  # fmt: skip
 
 
 _TOLERANCE = Setting(
-    name="tolerance", title="Tolerance", default=1e-2, low=1e-6, high=1.0,
+    kind="number", name="tolerance", title="Tolerance", default=1e-2, low=1e-6, high=1.0,
     help="Largest error of a step, relative and absolute (rtol and atol), in units of the data; smaller costs more evaluations.",
 )  # fmt: skip
 _LEVELS = Setting(
-    name="levels", title="Noise levels L", default=10, low=2, high=500, whole=True,
+    kind="whole", name="levels", title="Noise levels L", default=10, low=2, high=500,
     help="A geometric sequence of noise levels; the evaluations are shared between them.",
 )  # fmt: skip
 _STEP = Setting(
-    name="step", title="Step size", default=0.2, low=1e-4, high=2.0,
+    kind="number", name="step", title="Step size", default=0.2, low=1e-4, high=2.0,
     help="epsilon / sigma_L^2: every step goes half of this share of the way to the clean estimate. The paper's "
     "epsilon = 2e-5 at sigma_L = 0.01 is 0.2.",
 )  # fmt: skip
 _DENOISE = Setting(
-    name="denoise", title="Clean estimate at the end", default=True,
+    kind="switch", name="denoise", title="Clean estimate at the end", default=True,
     help="Returns E[x_0 | x] of the last sample instead of the sample, which still holds noise.",
 )  # fmt: skip
 
@@ -140,7 +104,7 @@ _ALL = (
         formula="x <- x + a_i s(x, sigma_i) + sqrt(2 a_i) z", source="Song & Ermon 2020, techniques 2 and 4",
         settings=(
             Setting(
-                name="per_level", title="Steps at each level T", default=5, low=1, high=100, whole=True,
+                kind="whole", name="per_level", title="Steps at each level T", default=5, low=1, high=100,
                 help="The levels are as many as the evaluations allow, and no more than technique 2 asks for.",
             ),
         ),
@@ -164,15 +128,15 @@ _ALL = (
         source="Song et al. 2021 (SDE), Algorithms 2 to 5",
         settings=(
             Setting(
-                name="snr", title="Signal-to-noise ratio r", default=0.16, low=1e-4, high=2.0,
+                kind="number", name="snr", title="Signal-to-noise ratio r", default=0.16, low=1e-4, high=2.0,
                 help="Size of the corrector's steps; the paper has 0.16 for VE and 0.01 for VP models.",
             ),
             Setting(
-                name="corrector_steps", title="Corrector steps", default=1, low=0, high=20, whole=True,
+                kind="whole", name="corrector_steps", title="Corrector steps", default=1, low=0, high=20,
                 help="Langevin steps at each level.",
             ),
             Setting(
-                name="predictor", title="Predictor", default="ancestral", choices=("ancestral", "euler-maruyama"),
+                kind="choice", name="predictor", title="Predictor", default="ancestral", choices=("ancestral", "euler-maruyama"),
                 help="The step of the reverse SDE.",
             ),
             _spacing("model"),
@@ -259,12 +223,3 @@ def check_sampler(
 def most(name: str) -> int:
     """Network evaluations that a sampler may be given."""
     return limits.MAX_EVALUATIONS if name in SAMPLERS and SAMPLERS[name].score else limits.MAX_STEPS
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool):
-        return math.nan
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan

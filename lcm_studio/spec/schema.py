@@ -139,8 +139,9 @@ def _number(setting: Setting, value: Any) -> Any:
     found = to_number(value)
     if not setting.low <= found <= setting.high:
         words = "".join(f" or {word}" for word in setting.choices)
+        sort = "a whole number" if setting.kind == "whole" else "a number"
         raise BadRequest(
-            f"{setting.name}={value} is not usable; use a number from {setting.low:g} to {setting.high:g}{words}"
+            f"{setting.name}={value} is not usable; use {sort} from {setting.low:g} to {setting.high:g}{words}"
         )
     return found
 
@@ -149,7 +150,7 @@ def _whole(setting: Setting, value: Any) -> int:
     found = _number(setting, value)
     if found != int(found):
         raise BadRequest(
-            f"{setting.name}={found} is not a whole number; use {setting.low:g} to {setting.high:g}"
+            f"{setting.name}={found:g} is not usable; use a whole number from {setting.low:g} to {setting.high:g}"
         )
     return int(found)
 

@@ -101,3 +101,12 @@ def test_mistakes_are_one_sentence(
     said = capsys.readouterr().err.strip()
     assert word in said
     assert "Traceback" not in said
+
+
+def test_a_switch_of_a_sampler_is_a_word_in_the_shell() -> None:
+    from lcm_studio.cli.common import parse_settings
+    from lcm_studio.spec.samplers import SAMPLERS
+
+    given = parse_settings(["denoise=No", "levels=7"])
+    assert SAMPLERS["langevin"].checked(given)["denoise"] is False
+    assert SAMPLERS["langevin"].checked(given)["levels"] == 7

@@ -75,7 +75,7 @@ def test_what_is_typed_is_validated_and_goes_into_the_settings_of_a_picture(
         ({"height": 3}, "height=3 is not usable; use a number from 0.1 to 2"),
         ({"height": float("nan")}, "height=nan"),
         ({"height": True}, "height=True"),
-        ({"height": None, "rings": 2.5}, "rings=2.5 is not a whole number; use 1 to 9"),
+        ({"height": None, "rings": 2.5}, "rings=2.5 is not usable; use a whole number from 1 to 9"),
         ({"colour": "red"}, "colour='red' is unknown; use blue, green"),
         ({"label": 3}, "label must be text"),
         ({"label": "x" * 2001}, "at most 2000"),

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lcm_studio.spec.errors import BadRequest
-from lcm_studio.spec.samplers import SAMPLERS, Setting, Value, sampler_info
+from lcm_studio.spec.samplers import SAMPLERS, Value, sampler_info
+from lcm_studio.spec.schema import Setting
 
 PREFIX = "sampler_"
 FIELDS: dict[str, Setting] = {
@@ -80,7 +81,7 @@ def fitted(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         if name not in values:
             continue
         try:
-            own.get(name, field).check(values[name])
+            own.get(name, field).read(values[name])
         except BadRequest as error:
             changed[name] = defaults[name]
             if name in own:
@@ -132,11 +133,11 @@ def _control(tab: str, name: str, setting: Setting) -> Any:
         "label": setting.title, "value": setting.default, "visible": False,
         "elem_id": f"{tab}-{name.replace('_', '-')}",
     }  # fmt: skip
-    if isinstance(setting.default, bool):
+    if setting.kind == "switch":
         return gr.Checkbox(**common, info=setting.help)
     if setting.choices:
         return gr.Dropdown(**common, info=setting.help, choices=list(setting.choices))
-    step = 1 if setting.whole else None
+    step = 1 if setting.kind == "whole" else None
     info = f"{setting.help} {_allowed(setting).capitalize()}."
     return inputs.Number(**common, info=info, **({"step": step} if step else {}))
 
@@ -144,5 +145,5 @@ def _control(tab: str, name: str, setting: Setting) -> Any:
 def _allowed(setting: Setting) -> str:
     if setting.choices:
         return f"one of {', '.join(setting.choices)}"
-    kind = "a whole number" if setting.whole else "a number"
+    kind = "a whole number" if setting.kind == "whole" else "a number"
     return f"{kind} from {setting.low:g} to {setting.high:g}"

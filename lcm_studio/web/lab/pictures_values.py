@@ -35,8 +35,8 @@ def schema(studio: Studio) -> dict[str, Any]:
                 "name": s.name, "title": s.title, "family": s.family, "words": s.words, "formula": s.formula,
                 "source": s.source, "least": s.least, "score": s.score,
                 "settings": [
-                    {"name": x.name, "title": x.title, "help": x.help, "default": x.default, "low": x.low,
-                     "high": x.high, "whole": x.whole, "choices": list(x.choices)}
+                    {"name": x.name, "title": x.title, "help": x.help, "default": x.default, "choices": list(x.choices)}
+                    | ({"low": x.low, "high": x.high, "whole": x.kind == "whole"} if x.kind in ("number", "whole") else {})
                     for x in s.settings
                 ],
             }

@@ -230,7 +230,7 @@ def sampler_words(name: str) -> dict[str, Any]:
         "source": info.source, "least": info.least, "usual": shown.usual, "consistency": not info.score,
         "settings": [
             {"name": s.name, "title": s.title, "default": default_of(name, s), "low": s.low, "high": s.high,
-             "help": s.help, "whole": s.whole}
+             "help": s.help, "whole": s.kind == "whole"}
             for s in settings_of(info)
         ],
     }  # fmt: skip

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from lcm_studio.spec.errors import BadRequest
-from lcm_studio.spec.samplers import SAMPLERS, Setting
+from lcm_studio.spec.samplers import SAMPLERS
+from lcm_studio.spec.schema import Setting
 from lcm_studio.spec.settings import to_settings
 from lcm_studio.web.create import controls, samplers
 from lcm_studio.web.create import values as form
@@ -18,7 +19,7 @@ from tests.web.fake_engine import SD
 
 def other(setting: Setting) -> Any:
     """A value that is not the default."""
-    if isinstance(setting.default, bool):
+    if setting.kind == "switch":
         return not setting.default
     if setting.choices:
         return next(choice for choice in setting.choices if choice != setting.default)
