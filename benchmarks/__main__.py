@@ -14,6 +14,8 @@ NAMES = (
     "training",
     "samplers",
     "page",
+    "photo",
+    "likeness",
     "device",
     "soak",
     "card",

@@ -86,6 +86,7 @@ def _one(
     args: argparse.Namespace, engine: Engine | RemoteEngine, image: str | None, out: str
 ) -> None:
     from lcm_studio.edits.video import check_name, write_video
+    from lcm_studio.engine.likeness import remark
 
     videos = [Path(video) for video in getattr(args, "video", [])]
     for video in videos:
@@ -98,6 +99,11 @@ def _one(
     report(args, done, paths, fidelity=fidelity)
     if not args.json:
         print("  ".join(f"{k} {v}" for k, v in fidelity.items()), file=sys.stderr)
+        look = getattr(engine, "likeness", None)  # an engine elsewhere shows no model's inside
+        if look and (
+            words := remark(look(done.images[0], request.model), engine.info(request.model))
+        ):
+            print(f"note: {words}", file=sys.stderr)
 
 
 def make_request(

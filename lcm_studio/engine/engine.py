@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lcm_studio.device import Placement
     from lcm_studio.engine.lane import Lane
     from lcm_studio.models.load import LoadedModel
+    from lcm_studio.spec.requests import Pixels
 
 WARM_PARAMETERS = 100_000_000
 
@@ -215,6 +216,17 @@ class Engine:
             yield from run_tiles(request, tiling, lane, warnings, cancelled, owner)
             return
         yield from run_request(request, lane, warnings, cancelled, owner)
+
+    def likeness(self, pixels: Pixels, model_id: str) -> float | None:
+        """How many times the error of its own pictures a loaded model has on `pixels`; None where it says nothing of those."""
+        from lcm_studio.engine.likeness import error_of
+
+        with self._lock:
+            lane = self._lanes.get(model_id)
+        own = None if lane is None else lane.model.info.own_error
+        if lane is None or own is None:
+            return None
+        return error_of(pixels, lane) / own
 
     def close(self) -> None:
         """Unloads everything; running requests fail with a sentence."""

@@ -77,7 +77,13 @@ def _overridden(info: ModelInfo, given: dict[str, Any]) -> ModelInfo:
         consistency=given.get("consistency", info.consistency) is True,
         note=str(given.get("note", info.note))[:500],
         quantize=str(given.get("quantize", info.quantize))[:40],
+        own_error=_positive(given.get("own_error")),
     )
+
+
+def _positive(given: Any) -> float | None:
+    value = 0.0 if given is None else float(given)
+    return value if 0 < value < float("inf") else None
 
 
 def _with_vocabulary(info: ModelInfo, given: Mapping[str, Any]) -> ModelInfo:

@@ -112,8 +112,9 @@ def chromium() -> Iterator[Any]:
         f"no Chromium at {CHROMIUM}: the browser tests need it. Install it (apt-get install chromium) "
         "or set CHROMIUM to its path."
     )
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=PATIENCE)
         yield browser

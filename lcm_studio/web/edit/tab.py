@@ -123,12 +123,14 @@ def wire_go(studio: Studio, c: Controls, board: Board) -> None:
         asked: list[Edit] = []
         ended: dict[Any, Any] = {}
         film: list[str] = []
+        finished: list[Done] = []
 
         def make() -> Edit:
             asked.append(request_of(said, desk, drawn, count))
             return asked[0]
 
         def on_done(done: Done) -> dict[str, Any]:
+            finished.append(done)
             ended[board.kept] = results.read_out(asked[0].task, done)
             ended[board.film] = results.frames(asked[0].task, film, done, studio)
             facts = views.facts(done.timing, {})  # the read-out below says the rest
@@ -142,6 +144,9 @@ def wire_go(studio: Studio, c: Controls, board: Board) -> None:
             if view["phase"] == "running" and view.get("frames"):
                 film.append(view["frames"][0]["src"])
             yield {board.stage: view} | ended
+        # the picture shows already
+        if finished and (words := results.unlike(studio, asked[0], finished[0])):
+            yield {board.kept: words + ended[board.kept]}
 
     def apply(request: gr.Request, *given: Any) -> Iterator[Any]:
         yield from parts.followed(studio, run(1, request, given), request, TAB)

@@ -69,3 +69,20 @@ def test_a_picture_beyond_the_limit_is_opened_smaller_by_one_button(
     expect(button).to_be_visible()
     page.locator("#edit-example-1").click()
     expect(button).to_be_hidden()
+
+
+def test_a_photo_that_the_model_knows_nothing_of_is_said_to_be_one(
+    page: Any, tmp_path: Path
+) -> None:
+    from skimage import data
+
+    Image.fromarray(data.astronaut()[:128, 100:228]).save(tmp_path / "photo.png")
+    with page.expect_file_chooser() as chooser:
+        page.locator("#edit-open-picture").click()
+    picture_on_canvas(page, lambda: chooser.value.set_files(tmp_path / "photo.png"))
+    stroke(page, [(0.45, 0.5), (0.55, 0.5)])
+    run(page)
+    expect(page.locator("#edit-kept")).to_contain_text(
+        "unlike those that scenery-lcm was made from"
+    )
+    expect(page.locator("#edit-kept")).to_contain_text("Known part kept: max error 0/255")
