@@ -17,7 +17,7 @@ from lcm_studio import bundled
 from lcm_studio.engine.embeddings import FOLDER, Embeddings
 from lcm_studio.engine.line import Places
 from lcm_studio.engine.registry import Registry
-from lcm_studio.engine.validate import check_request, check_texts
+from lcm_studio.engine.validate import check_control, check_request, check_texts
 from lcm_studio.engine.workers import Workers
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.events import Event, Failed, Loading
@@ -123,11 +123,20 @@ class Engine:
         if request.kind != "auto":
             self.registry.remember(request, own)
         embeddings = self._embeddings.resolve(request, info)
-        return replace(request, kind=info.sampling or "auto", embeddings=embeddings), info
+        request = replace(request, kind=info.sampling or "auto", embeddings=embeddings)
+        if isinstance(request, Generate) and request.control is not None:
+            check_control(request.control, info)
+            folder = self.registry.control(request.control, info)
+            request = replace(request, control=replace(request.control, found=str(folder)))
+        return request, info
 
     def embeddings(self, model_id: str) -> tuple[str, ...]:
         """Words of the textual inversions in the `embeddings` folders that fit a model. Raises ModelError."""
         return self._embeddings.names(self.info(model_id))
+
+    def controls(self, model_id: str) -> tuple[str, ...]:
+        """Names of the ControlNets beside the models that fit a model. Raises ModelError."""
+        return self.registry.controls(self.info(model_id))
 
     def decoders(self) -> tuple[str, ...]:
         """Names for `decoder` of a request."""

@@ -218,7 +218,7 @@ class Lane:
             with self._device:
                 started = time.perf_counter()
                 setup = self._setup(lead)
-                self.model.use(loras=setup.loras, decoder=setup.decoder)
+                self._use(setup)
                 owners = [s.owner for s in mates]
                 taken = run_batch(self.model, works, self._limit(lead.work), owners)
         except torch.OutOfMemoryError as error:
@@ -266,6 +266,10 @@ class Lane:
         if session.previewing and tiny != "default":
             return replace(session.setup, decoder=tiny)
         return session.setup
+
+    def _use(self, setup: Setup) -> None:
+        more = {"control": setup.control} if setup.control else {}  # not every model knows of it
+        self.model.use(loras=setup.loras, decoder=setup.decoder, **more)
 
     def _limit(self, work: Work) -> int:
         return min(
@@ -354,7 +358,7 @@ class Lane:
     def _at_once(self, session: Session, ask: Ask) -> Any:
         started = time.perf_counter()
         with self._device:
-            self.model.use(loras=session.setup.loras, decoder=session.setup.decoder)
+            self._use(session.setup)
             value = answer(ask, self.model)
         session.add(AT_ONCE[type(ask)], time.perf_counter() - started)
         return value

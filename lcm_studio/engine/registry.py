@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 from lcm_studio.models.catalog import read_info, scan
+from lcm_studio.models.controlnet import FOLDER, check_fit, control_config, fits
 from lcm_studio.models.kinds.memory import KindMemory
 from lcm_studio.models.tiny import FAST, tiny_folder
 from lcm_studio.spec.errors import BadRequest, ModelError
 from lcm_studio.spec.models import ModelInfo
-from lcm_studio.spec.requests import Sampling
+from lcm_studio.spec.requests import ControlSpec, Sampling
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
@@ -127,6 +129,39 @@ class Registry:
         raise ModelError(
             f"decoder {name!r} is unknown; use default or the folder of an autoencoder"
         )
+
+    def controls(self, info: ModelInfo) -> tuple[str, ...]:
+        """Names of the ControlNets in folders `controlnets` beside the models that fit a model, sorted."""
+        names = set()
+        for folder in self._controlnets():
+            with contextlib.suppress(ModelError, ValueError, TypeError):
+                if fits(control_config(folder), info):
+                    names.add(folder.name)
+        return tuple(sorted(names))
+
+    def control(self, spec: ControlSpec, info: ModelInfo) -> Path:
+        """The folder of a ControlNet by name or path. Raises BadRequest or ModelError where it is none for this model."""
+        path = Path(spec.path).expanduser()
+        if path.name == spec.path:
+            path = next((one for one in self._controlnets() if one.name == spec.path), path)
+        if not path.exists():
+            known = ", ".join(self.controls(info)) or "none are there"
+            raise BadRequest(
+                f"ControlNet {spec.path[:80]!r} is unknown; give its diffusers folder, or put it into a folder "
+                f"{FOLDER}/ beside the models (for this model: {known})"
+            )
+        check_fit(path, info)
+        return path
+
+    def _controlnets(self) -> list[Path]:
+        roots = (root / FOLDER for root in self.folders)
+        return [
+            path
+            for root in roots
+            if root.is_dir()
+            for path in sorted(root.iterdir())
+            if path.is_dir()
+        ]
 
     def decoders(self) -> tuple[str, ...]:
         """Names that `decoder` takes: default and the autoencoder folders beside the models."""

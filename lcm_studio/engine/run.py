@@ -16,7 +16,7 @@ from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.events import Done, Event, Failed, Queued, Step, Stopped, Working
 from lcm_studio.spec.limits import MAX_COUNT
 from lcm_studio.spec.owners import Owner
-from lcm_studio.spec.requests import Edit, Request
+from lcm_studio.spec.requests import Edit, Generate, Request
 from lcm_studio.spec.settings import to_settings
 
 if TYPE_CHECKING:
@@ -85,10 +85,18 @@ class _Run:
             post=lambda kind, value: self.inbox.put((kind, value)),
             cancelled=lambda: self.left or self.asked_to_stop(),
             rows=min(rows, self.request.count),
-            setup=Setup(loras=self.request.loras, decoder=self.request.decoder),
+            setup=self._setup(),
             priority=self.request.priority,
             owner=self.owner,
             previews=self.request.previews,
+        )
+
+    def _setup(self) -> Setup:
+        control = self.request.control if isinstance(self.request, Generate) else None
+        return Setup(
+            loras=self.request.loras,
+            decoder=self.request.decoder,
+            control="" if control is None else control.found or control.path,
         )
 
     def _rows(self) -> int:

@@ -20,6 +20,7 @@ class Setup:
 
     loras: tuple[LoraSpec, ...] = ()
     decoder: str = "default"
+    control: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from lcm_studio.edits.path import SameNoise
 from lcm_studio.edits.problem import Outcome, Problem, worst
 from lcm_studio.edits.prompts import emphasised
 from lcm_studio.edits.tasks import task_of
+from lcm_studio.engine.control import Control, shown
 from lcm_studio.engine.generate import blacken, problem_of, silent
 from lcm_studio.models.protocol import Cond, Model
 from lcm_studio.sampling import (
@@ -55,7 +56,13 @@ def session(
         problem = yield Compute(lambda report: build(request, model), "Preparing")
     height, width = problem.size
     planned = plan(request, model, width, height)
-    pictures: Pictures = Seeds(problem, model, planned, tuple(seeds))
+    control: Control | None = None
+    if isinstance(request, Generate) and request.control is not None:
+        spec = request.control
+        control = Control(
+            spec, (yield Compute(lambda report: shown(spec, width, height), "Preparing"))
+        )
+    pictures: Pictures = Seeds(problem, model, planned, tuple(seeds), control)
     if problem.path is not None:
         pictures = Frames(problem, model, planned, seeds[0])
     yield from pictures.prepare(request.prompt)
@@ -129,14 +136,23 @@ class Seeds:
     """One picture per seed: picture i is that of its seed alone."""
 
     def __init__(
-        self, problem: Problem, model: Model, planned: Plan, seeds: tuple[int, ...]
+        self,
+        problem: Problem,
+        model: Model,
+        planned: Plan,
+        seeds: tuple[int, ...],
+        control: Control | None = None,
     ) -> None:
         self.problem, self.model, self.planned, self.seeds = problem, model, planned, seeds
+        self.control = control
         self.count = len(seeds)
         self.warnings: tuple[str, ...] = ()
 
     def prepare(self, prompt: str) -> Asks:
         self.cond, self.lead = yield from conditioned(self.problem, self.planned, prompt)
+        if self.control is not None:
+            levels = len(self.planned.levels)
+            self.lead = self.control.steered(self.cond, self.lead, levels, self.model.device)
         self.start = None
         if self.problem.start is not None:
             self.start = yield from encoded_start(self.problem, self.model)

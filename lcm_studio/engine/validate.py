@@ -9,15 +9,16 @@ import re
 from collections.abc import Iterable
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from lcm_studio.engine.embeddings import check_embeddings
+from lcm_studio.images.control import stretched
 from lcm_studio.models.files import read_header
 from lcm_studio.spec import limits
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.prompts import plain, word_pattern
-from lcm_studio.spec.requests import Edit, Generate, LoraSpec, Sampling
+from lcm_studio.spec.requests import ControlKind, ControlSpec, Edit, Generate, LoraSpec, Sampling
 from lcm_studio.spec.samplers import SAMPLERS, check_sampler, sampler_info
 
 
@@ -44,6 +45,14 @@ def check_request(request: Sampling, info: ModelInfo, words: Iterable[str] = ())
     _class_label(request, info)
     if isinstance(request, Generate):
         check_size(request.width, request.height, info)
+        if (
+            request.control is not None
+            and SAMPLERS.get(request.sampler)
+            and SAMPLERS[request.sampler].score
+        ):
+            raise BadRequest(
+                f"sampler={request.sampler!r} follows the score, and takes no ControlNet; use auto"
+            )
     return _warnings(request, info, word_pattern(words))
 
 
@@ -146,6 +155,31 @@ def _guided_steps(request: Sampling, info: ModelInfo) -> None:
         )
 
 
+def check_control(spec: ControlSpec, info: ModelInfo) -> None:
+    """Raises BadRequest for a ControlNet's settings or picture that cannot be used."""
+    if not isinstance(spec, ControlSpec):
+        raise BadRequest("control must be a ControlSpec")
+    if not info.takes_control:
+        raise BadRequest(f"{info.id} takes no ControlNet; leave control out")
+    if not isinstance(spec.path, str) or not spec.path.strip() or "\x00" in spec.path:
+        raise BadRequest("no ControlNet is named; choose one")
+    if spec.kind not in get_args(ControlKind):
+        raise BadRequest(f"kind={spec.kind!r} of a control: use {', '.join(get_args(ControlKind))}")
+    _finite("control strength", spec.strength, 0.0, limits.MAX_CONTROL)
+    _finite("control start", spec.start, 0.0, 1.0)
+    _finite("control end", spec.end, 0.0, 1.0)
+    if spec.start >= spec.end:
+        raise BadRequest(f"control start={spec.start:g} is not before its end={spec.end:g}")
+    shape: tuple[int, ...] = tuple(getattr(spec.image, "shape", ()))
+    whole = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
+    if not whole or str(spec.image.dtype) != "uint8" or min(shape[:2]) < 1:
+        raise BadRequest("the control picture must be 8-bit pixels (height, width, 3)")
+    if shape[0] * shape[1] > limits.MAX_CONTROL_PIXELS:
+        raise BadRequest(
+            f"the control picture has {shape[1]} x {shape[0]} pixels; use at most {limits.MAX_CONTROL_PIXELS / 1e6:.0f} megapixels"
+        )
+
+
 def _clip_skip(request: Sampling, info: ModelInfo) -> None:
     _whole("clip_skip", request.clip_skip, 0, limits.MAX_CLIP_SKIP)
     if request.clip_skip and not info.takes_weights:
@@ -204,6 +238,12 @@ def _loras(loras: tuple[LoraSpec, ...]) -> None:
 
 def _warnings(request: Sampling, info: ModelInfo, known: re.Pattern[str] | None) -> tuple[str, ...]:
     warnings = []
+    if isinstance(request, Generate) and request.control is not None:
+        size = request.width or info.width, request.height or info.height
+        if stretched(request.control.image, *size):
+            warnings.append(
+                f"the control picture has other proportions than {size[0]} x {size[1]}: it is stretched"
+            )
     prompt, negative = (
         known.sub(" ", text) if known else text for text in (request.prompt, request.negative)
     )

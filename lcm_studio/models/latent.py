@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,9 +25,11 @@ from lcm_studio.models.protocol import Cond, Prompt
 from lcm_studio.models.text import TextEncoders
 from lcm_studio.models.tiny import FAST
 from lcm_studio.models.weights import LoraSwitch
-from lcm_studio.spec.errors import BadRequest
+from lcm_studio.spec.errors import BadRequest, ModelError
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import EmbeddingSpec, LoraSpec
+
+KEPT_CONTROLS = 2  # in memory at once
 
 
 class LatentModel:
@@ -49,6 +53,7 @@ class LatentModel:
         safety: Any = None,
         components: Mapping[str, Any] | None = None,
         backend: Backend | None = None,
+        load_control: Callable[[str], Any] | None = None,
     ) -> None:
         self.info = info
         self.unet = unet
@@ -61,6 +66,9 @@ class LatentModel:
         self.safety = safety
         self.components = dict(components or {})
         self.backend = backend
+        self._load_control = load_control
+        self._controls: OrderedDict[str, Any] = OrderedDict()
+        self._control: Any = None
         self._run = Runner(unet, first_output, "the UNet", backend=backend)
         self._w_dim: int | None = unet.config.time_cond_proj_dim
         self._channels: int = unet.config.in_channels
@@ -76,8 +84,10 @@ class LatentModel:
         """Whether a part of the latents decodes to that part of the picture."""
         return self.codec.local
 
-    def use(self, *, loras: tuple[LoraSpec, ...] = (), decoder: str = "default") -> None:
-        """Switches to a set of LoRAs and a decoder for the calls that follow.
+    def use(
+        self, *, loras: tuple[LoraSpec, ...] = (), decoder: str = "default", control: str = ""
+    ) -> None:
+        """Switches to a set of LoRAs, a decoder and a ControlNet's folder for the calls that follow.
 
         Raises ModelError where a file does not fit; the previous state then stays.
         """
@@ -86,6 +96,25 @@ class LatentModel:
         finally:
             self._run.variant = self.loras.state
         self.codec.use(decoder)
+        self._control = self._controlnet(control) if control else None
+
+    def _controlnet(self, folder: str) -> Any:
+        """A ControlNet, loaded once; KEPT_CONTROLS of them stay."""
+        if folder not in self._controls:
+            if self._load_control is None:
+                raise ModelError(f"{self.info.id} takes no ControlNet; leave control out")
+            network = self._load_control(folder)
+            width = self.unet.config.cross_attention_dim
+            if network.config.cross_attention_dim != width:
+                raise ModelError(
+                    f"{Path(folder).name} wants text features of width {network.config.cross_attention_dim}, and "
+                    f"{self.info.id} has {width}; use a ControlNet for this kind of model"
+                )
+            self._controls[folder] = network
+            while len(self._controls) > KEPT_CONTROLS:
+                self._controls.popitem(last=False)
+        self._controls.move_to_end(folder)
+        return self._controls[folder]
 
     def close(self) -> None:
         """Ends what a backend does beside the calls."""
@@ -219,17 +248,39 @@ class LatentModel:
         x = x_t.to(dtype)
         if self.placement.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        pred = self._run(
-            x.repeat(twice, 1, 1, 1) if guided else x,
-            t.to(x.device).repeat(twice),
-            encoder_hidden_states=hidden.to(dtype),
-            timestep_cond=c["w"].to(dtype).repeat(twice, 1) if "w" in c else None,
-            added_cond_kwargs=added,
-        )
+        x = x.repeat(twice, 1, 1, 1) if guided else x
+        levels, hidden = t.to(x.device).repeat(twice), hidden.to(dtype)
+        given: dict[str, Any] = {
+            "encoder_hidden_states": hidden,
+            "timestep_cond": c["w"].to(dtype).repeat(twice, 1) if "w" in c else None,
+            "added_cond_kwargs": added,
+        }
+        if "control" in c:
+            image, scale = c["control"].to(dtype), c["control_scale"].to(dtype)
+            held = self._residuals(
+                x, levels, hidden, added, image.repeat(twice, 1, 1, 1), scale.repeat(twice)
+            )
+            pred = self.unet(x, levels, **given, **held, return_dict=False)[0]
+        else:
+            pred = self._run(x, levels, **given)
         if guided:
             uncond, with_text = pred.float().chunk(2)
             pred = cfg(uncond, with_text, c["scale"].reshape(-1, 1, 1, 1))
         return pred
+
+    def _residuals(
+        self, x: Tensor, t: Tensor, hidden: Tensor, added: Any, image: Tensor, scale: Tensor
+    ) -> dict[str, Any]:
+        """What the ControlNet adds to the UNet's features, each row by its own strength (Zhang et al. 2023)."""
+        down, middle = self._control(
+            x, t, encoder_hidden_states=hidden, controlnet_cond=image, added_cond_kwargs=added,
+            return_dict=False,
+        )  # fmt: skip
+        rows = scale.reshape(-1, 1, 1, 1)
+        return {
+            "down_block_additional_residuals": [one * rows for one in down],
+            "mid_block_additional_residual": middle * rows,
+        }
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images `(B, 3, H, W)`, nominally in [-1, 1]."""

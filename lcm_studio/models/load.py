@@ -13,6 +13,7 @@ from lcm_studio.device import Placement, prepare
 from lcm_studio.models.backends import open_backend
 from lcm_studio.models.backends.memory import fitting, quantizer
 from lcm_studio.models.catalog import check_index, component_config, read_info
+from lcm_studio.models.controlnet import CLASS, control_config
 from lcm_studio.models.families import FAMILIES
 from lcm_studio.models.files import called, one_sentence, read_header, read_json, weight_files
 from lcm_studio.models.latent import LatentModel
@@ -112,6 +113,7 @@ def assemble(
         safety=safety_check(parts.get("safety_checker"), parts.get("feature_extractor"), placement),
         components=parts,
         backend=backend,
+        load_control=lambda path: load_controlnet(Path(path), placement),
     )
 
 
@@ -180,12 +182,19 @@ def load_autoencoder(path: Path, placement: Placement) -> Any:
     return load_component(path.parent, path.name, class_name, placement)
 
 
+def load_controlnet(folder: Path, placement: Placement) -> Any:
+    """A ControlNet's network. Raises ModelError where the folder is none, or holds pickles only."""
+    control_config(folder)
+    with quiet():
+        return load_component(folder.parent, folder.name, CLASS, placement)
+
+
 def _class(name: str, class_name: str) -> Any:
     if name == "safety_checker":
         from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 
         return StableDiffusionSafetyChecker
-    if name in ("unet", "transformer", "vae") or class_name.startswith("Autoencoder"):
+    if name in ("unet", "transformer", "vae") or class_name.startswith(("Autoencoder", CLASS)):
         import diffusers
 
         return getattr(diffusers, class_name)

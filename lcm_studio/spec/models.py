@@ -75,6 +75,11 @@ class ModelInfo:
         return self.takes_prompt and self.kind in ("lcm", "sd", "sdxl")
 
     @property
+    def takes_control(self) -> bool:
+        """Whether there are ControlNets for its network."""
+        return self.kind in ("lcm", "sd", "sdxl")
+
+    @property
     def takes_guided_steps(self) -> bool:
         """Whether real guidance can be had in the first steps only: it is no input of the network."""
         return self.takes_prompt and self.guidance != "embedded"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     Pixels: TypeAlias = NDArray[np.uint8]
 
 BUNDLED_MODEL = "scenery-lcm"
+ControlKind = Literal["canny", "scribble", "depth", "none"]
 Priority = Literal["live", "normal"]
 Sampler = Literal[
     "auto", "consistency", "ddim", "langevin", "langevin-2020", "sde", "ancestral", "pc",
@@ -38,6 +39,24 @@ class EmbeddingSpec:
 
     path: str
     word: str = ""
+    found: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ControlSpec:
+    """A ControlNet that a new picture follows: `path` is its diffusers folder, or a name in a `controlnets` folder.
+
+    `image`: uint8 `(H, W)` or `(H, W, 3 or 4)`. `kind`: what is made of it (`images.control`): canny, scribble, depth, or
+    none, where it is a map already. `strength`: of its hold, 1 = as trained. `start`, `end`: the share of the steps at which
+    it takes hold and lets go. `found`: the folder, where the engine has looked the name up.
+    """
+
+    path: str
+    image: Pixels
+    kind: ControlKind = "none"
+    strength: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
     found: str = ""
 
 
@@ -84,10 +103,14 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(Sampling):
-    """Text (or a class label, or nothing) to images of `width` x `height` pixels; None = the model's size."""
+    """Text (or a class label, or nothing) to images of `width` x `height` pixels; None = the model's size.
+
+    `control`: a ControlNet and the picture that it follows.
+    """
 
     width: int | None = None
     height: int | None = None
+    control: ControlSpec | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

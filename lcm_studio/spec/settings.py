@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
-from lcm_studio.spec.requests import Edit, EmbeddingSpec, Generate, LoraSpec, Sampling
+from lcm_studio.spec.requests import ControlSpec, Edit, EmbeddingSpec, Generate, LoraSpec, Sampling
+
+if TYPE_CHECKING:
+    from lcm_studio.spec.requests import Pixels
 
 FORMAT = 1
 _PLAIN = ("prompt", "negative", "steps", "guidance", "seed", "count", "model", "decoder")
@@ -36,6 +40,8 @@ def to_settings(request: Sampling, info: ModelInfo | None = None, **extra: Any) 
         said["eta"] = request.eta
     if isinstance(request, Generate):
         said |= {"width": request.width, "height": request.height}
+        if request.control is not None:
+            said["control"] = _control(request.control)
     if isinstance(request, Edit):
         said |= {"task": request.task, "options": _jsonable(dict(request.options))}
     return {**said, **_jsonable(extra)}
@@ -43,6 +49,8 @@ def to_settings(request: Sampling, info: ModelInfo | None = None, **extra: Any) 
 
 def from_settings(said: Mapping[str, Any]) -> Generate:
     """The Generate request of settings, whoever wrote them; values are checked again by the engine.
+
+    A ControlNet's picture is not in them: `control` is None, and to be given again.
 
     Raises BadRequest where they are no settings of this studio.
     """
@@ -83,6 +91,19 @@ def from_settings(said: Mapping[str, Any]) -> Generate:
         raise BadRequest(
             "these settings are damaged; drop a PNG that the studio has written"
         ) from error
+
+
+def fingerprint(pixels: Pixels) -> str:
+    """16 letters that tell one picture from another."""
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    digest.update(pixels.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _control(spec: ControlSpec) -> dict[str, Any]:
+    """A ControlNet's settings; of its picture only what it is known again by."""
+    names = ("path", "kind", "strength", "start", "end")
+    return {name: getattr(spec, name) for name in names} | {"picture": fingerprint(spec.image)}
 
 
 def _number(value: Any) -> float | None:

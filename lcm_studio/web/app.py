@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, cast
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.web.options import Options
 from lcm_studio.web.server import folders
+from lcm_studio.web.server.control_pictures import ControlPictures
 from lcm_studio.web.server.handouts import Handouts
 from lcm_studio.web.server.loras import LoraStore
 from lcm_studio.web.server.picture_store import PictureStore
@@ -41,6 +42,7 @@ def build_app(engine_factory: Callable[[Options], Engine], options: Options) -> 
         pictures=pictures,
         stops=Stops(),
         handouts=Handouts(private / "uploads" / "api"),
+        controls=ControlPictures(private / "controls", free_paths=options.free_paths),
         loras=LoraStore(private / "loras", limit=options.lora_limit, free_paths=options.free_paths),
     )
     return assemble(studio, lock)

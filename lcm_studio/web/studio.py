@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lcm_studio.engine import Engine
     from lcm_studio.spec.requests import Request
     from lcm_studio.web.options import Options
+    from lcm_studio.web.server.control_pictures import ControlPictures
     from lcm_studio.web.server.handouts import Handouts
     from lcm_studio.web.server.loras import LoraStore
     from lcm_studio.web.server.picture_store import PictureStore
@@ -35,6 +36,7 @@ class Studio:
     stops: Stops
     handouts: Handouts
     loras: LoraStore
+    controls: ControlPictures
     running: Running = field(default_factory=Running)
     preloaded: threading.Event = field(default_factory=threading.Event)
 
@@ -124,7 +126,7 @@ def brief(request: Request) -> dict[str, Any]:
     names = [
         f.name
         for f in fields(request)
-        if f.name not in ("image", "image_b", "mask", "priority", "previews")
+        if f.name not in ("image", "image_b", "mask", "control", "priority", "previews")
     ]
     values = {name: getattr(request, name) for name in names}
     values["loras"] = [{"path": lora.path, "weight": lora.weight} for lora in request.loras]

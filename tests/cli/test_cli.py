@@ -140,3 +140,33 @@ def test_three_lines_of_python(tmp_path: Path) -> None:
     assert picture.save(tmp_path / "a.png").is_file()
     assert picture.image().size == (64, 64)
     studio.engine.close()
+
+
+def test_generate_with_everything_that_conditions_a_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from lcm_studio.images.png import write_png
+    from tests.models.test_control import network, picture
+
+    save_file({"emb_params": torch.ones(2, 32) / 9}, tmp_path / "ink.safetensors")
+    network("sd").save_pretrained(tmp_path / "tiny-canny")
+    image = write_png(tmp_path / "a.png", picture(), {})
+    argv = [
+        "generate", "lake, mine", "--model", "sd", "--steps", "2", "--guidance", "2", "--negative", "night",
+        "--guided-steps", "1", "--clip-skip", "1", "--embedding", f"mine={tmp_path / 'ink.safetensors'}",
+        "--control", str(tmp_path / "tiny-canny"), "--out", str(tmp_path / "x.png"),
+    ]  # fmt: skip
+    assert main(argv) == 2
+    assert "go together" in capsys.readouterr().err
+    assert main([*argv, "--control-image", str(image), "--control-strength", "0.5"]) == 0
+    said = read_settings(tmp_path / "x.png")
+    assert said is not None
+    assert (said["clip_skip"], said["guided_steps"], said["embeddings"][0]["word"]) == (
+        1,
+        1,
+        "mine",
+    )
+    assert (said["control"]["kind"], said["control"]["strength"]) == ("canny", 0.5)

@@ -65,6 +65,9 @@ class FakeEngine:
     def embeddings(self, model_id: str) -> tuple[str, ...]:
         return ("bad-hands", "ink") if self.info(model_id).kind == "sd" else ()
 
+    def controls(self, model_id: str) -> tuple[str, ...]:
+        return ("some-canny",) if self.info(model_id).kind == "sd" else ()
+
     def info_as(
         self, model_id: str, *, loras: Any = (), kind: str = "auto", guided_steps: int | None = None
     ) -> ModelInfo:

@@ -94,6 +94,10 @@ class RemoteEngine:
         """Words of the deployment's textual inversions that fit a model. Raises ModelError."""
         return tuple(self._ask("embeddings", model_id))
 
+    def controls(self, model_id: str) -> tuple[str, ...]:
+        """Names of the deployment's ControlNets that fit a model. Raises ModelError."""
+        return tuple(self._ask("controls", model_id))
+
     def decoders(self) -> tuple[str, ...]:
         """Names for `decoder` of a request."""
         return tuple(self._ask("decoders"))

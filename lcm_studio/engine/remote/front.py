@@ -123,12 +123,20 @@ class Front:
             case (("load" | "state") as what, (str(name),)):
                 return await self._ask_one(what, name)
             case (
-                ("catalog" | "decoders" | "embeddings" | "info" | "resolved" | "validate") as what,
+                (
+                    "catalog"
+                    | "controls"
+                    | "decoders"
+                    | "embeddings"
+                    | "info"
+                    | "resolved"
+                    | "validate"
+                ) as what,
                 tuple(given),
             ):
                 return await asyncio.to_thread(getattr(self.engine, what), *given)
         raise BadRequest(
-            "/ask wants (catalog, decoders, embeddings, info, resolved, validate, load or state)"
+            "/ask wants (catalog, controls, decoders, embeddings, info, resolved, validate, load or state)"
         )
 
     async def _ask_one(self, what: str, name: str) -> Any:

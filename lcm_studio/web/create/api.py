@@ -15,10 +15,11 @@ from typing import Any
 
 import gradio as gr
 
+from lcm_studio.images import read_image
 from lcm_studio.spec import events
 from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.spec.owners import API
-from lcm_studio.spec.requests import EmbeddingSpec, Generate, LoraSpec
+from lcm_studio.spec.requests import ControlSpec, EmbeddingSpec, Generate, LoraSpec
 from lcm_studio.web import views
 from lcm_studio.web.create import values as form
 from lcm_studio.web.server.stops import owner_of
@@ -44,12 +45,15 @@ def add_endpoints(studio: Studio) -> None:
         embeddings: list[dict] | None = None,
         clip_skip: int = 0,
         guided_steps: int | None = None,
+        control: dict | None = None,
+        control_image: gr.FileData | None = None,  # type: ignore[name-defined]
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> tuple[list[dict], dict]:
         """Pictures of a prompt as PNG files, and the settings that make them again.
 
         guidance, width, height and model default to the studio's own; seed to a fresh one, and picture i is
         that of seed + i. loras: [{"path": "file.safetensors", "weight": 0.8}].
+        control: {"path": "NAME", "kind": "canny", "strength": 1, "start": 0, "end": 1}, a ControlNet that follows control_image.
         embeddings: textual inversions, [{"path": "file.safetensors", "word": "mine"}].
         """
         try:
@@ -66,6 +70,7 @@ def add_endpoints(studio: Studio) -> None:
                 loras=studio.loras.resolve(lora_specs(loras)),
                 embeddings=studio.loras.resolve_embeddings(embedding_specs(embeddings)),
                 guided_steps=guided_steps,
+                control=control_spec(studio, control, control_image),
                 clip_skip=clip_skip,
                 decoder=decoder,
                 class_label=class_label,
@@ -73,16 +78,35 @@ def add_endpoints(studio: Studio) -> None:
             done = finish(studio, wanted, request)
         except StudioError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        return files(studio, done), dict(done.settings)
+        return files(studio, done), plain(done.settings)
 
     gr.api(generate, api_name="generate", concurrency_limit=None)
+
+
+def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings whose files are called `file`: clients would take a `path` for one of the server's, and fetch it."""
+
+    def renamed(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {"file" if name == "path" else name: value for name, value in row.items()}
+
+    out = dict(settings)
+    for name in ("loras", "embeddings"):
+        if out.get(name):
+            out[name] = [renamed(row) for row in out[name]]
+    if out.get("control"):
+        out["control"] = renamed(out["control"])
+    return out
+
+
+def path_of(row: Mapping[str, Any]) -> str:
+    """What a client, or an answer's settings, name as a file. Raises KeyError where there is none."""
+    return str(row["file"] if "file" in row else row["path"])
 
 
 def lora_specs(rows: Any) -> tuple[LoraSpec, ...]:
     try:
         return tuple(
-            LoraSpec(path=str(row["path"]), weight=float(row.get("weight", 1.0)))
-            for row in rows or ()
+            LoraSpec(path=path_of(row), weight=float(row.get("weight", 1.0))) for row in rows or ()
         )
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise BadRequest(
@@ -93,13 +117,35 @@ def lora_specs(rows: Any) -> tuple[LoraSpec, ...]:
 def embedding_specs(rows: Any) -> tuple[EmbeddingSpec, ...]:
     try:
         return tuple(
-            EmbeddingSpec(path=str(row["path"]), word=str(row.get("word") or ""))
-            for row in rows or ()
+            EmbeddingSpec(path=path_of(row), word=str(row.get("word") or "")) for row in rows or ()
         )
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise BadRequest(
             'embeddings: give a list such as [{"path": "file.safetensors", "word": "mine"}]'
         ) from error
+
+
+def control_spec(studio: Studio, given: Any, image: Any) -> ControlSpec | None:
+    """A ControlNet and its picture. Raises BadRequest or BadImage with one sentence."""
+    if given is None and image is None:
+        return None
+    if not isinstance(given, Mapping) or not set(given) - {"picture"} <= {
+        "file",
+        "path",
+        "kind",
+        "strength",
+        "start",
+        "end",
+    }:
+        raise BadRequest(
+            'control: give {"path": "NAME", "kind": "canny", "strength": 0.8} and control_image'
+        )
+    path = image.get("path") if isinstance(image, dict) else getattr(image, "path", None)
+    if not path:
+        raise BadRequest("control wants its picture; send control_image with handle_file(...)")
+    name = studio.controls.allowed(str(given.get("file") or given.get("path") or ""))
+    values = {key: given[key] for key in ("kind", "strength", "start", "end") if key in given}
+    return ControlSpec(path=name, image=read_image(path), **values)
 
 
 def finish(studio: Studio, request: Any, http: gr.Request | None) -> events.Done:

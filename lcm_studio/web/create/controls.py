@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -12,7 +13,7 @@ from lcm_studio.spec import limits
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.web import inputs, parts
-from lcm_studio.web.create import samplers
+from lcm_studio.web.create import control, samplers
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.examples import examples
 from lcm_studio.web.create.fit import (
@@ -79,15 +80,26 @@ def known(studio: Studio, model: str) -> ModelInfo:
         return fallback(model)
 
 
-def words_of(studio: Studio, model: str) -> tuple[str, ...]:
-    """Words of textual inversions in the studio's folders that fit the model."""
+@dataclass(frozen=True)
+class Offer:
+    """What the studio's folders hold for a model: words of textual inversions, ControlNets. `free_paths`: others by path."""
+
+    words: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
+    free_paths: bool = False
+
+
+def offer_of(studio: Studio, model: str) -> Offer:
+    """What fits the model; nothing where that cannot be told (the page says why elsewhere)."""
+    free = studio.options.free_paths
     try:
-        return studio.engine.embeddings(model)
+        engine = studio.engine
+        return Offer(engine.embeddings(model), engine.controls(model), free)
     except StudioError:
-        return ()
+        return Offer(free_paths=free)
 
 
-def build_prompt(info: ModelInfo, words: Sequence[str] = ()) -> Controls:
+def build_prompt(info: ModelInfo, offer: Offer) -> Controls:
     """The prompt, the main buttons and the words the model knows."""
     c: Controls = {}
     c["prompt"] = gr.Textbox(
@@ -107,7 +119,7 @@ def build_prompt(info: ModelInfo, words: Sequence[str] = ()) -> Controls:
             "Compare steps", elem_id=f"{TAB}-compare", size="sm", elem_classes="lcm-quiet"
         )
     c["note"] = parts.note(TAB)
-    c["chips"] = parts.mount("chips", TAB, value=chips(info, words))
+    c["chips"] = parts.mount("chips", TAB, value=chips(info, offer.words))
     return c
 
 
@@ -154,7 +166,7 @@ def build_main(info: ModelInfo) -> Controls:
     return c
 
 
-def build_advanced(studio: Studio, info: ModelInfo) -> Controls:
+def build_advanced(studio: Studio, info: ModelInfo, offer: Offer) -> Controls:
     """Model, decoder, LoRAs, sampler with its settings, explicit timesteps."""
     c: Controls = {}
     catalog = [model.id for model in studio.engine.catalog()]
@@ -166,6 +178,7 @@ def build_advanced(studio: Studio, info: ModelInfo) -> Controls:
         allow_custom_value=True, elem_id=f"{TAB}-model",
     )  # fmt: skip
     c["about"] = parts.mount("about", TAB, value=about(info))
+    c |= control.build(TAB, info, offer.controls, free_paths=offer.free_paths)
     with gr.Accordion(
         "More: decoder, LoRAs, sampler, timesteps", open=False, elem_id=f"{TAB}-advanced"
     ):
@@ -254,11 +267,11 @@ def about(info: ModelInfo) -> dict[str, str]:
 
 
 def follow(
-    info: ModelInfo, values: Mapping[str, Any] | None = None, words: Sequence[str] = ()
+    info: ModelInfo, values: Mapping[str, Any] | None = None, offer: Offer = Offer()
 ) -> dict[str, Any]:
     """Updates of every control for a model; `values` (of `values.from_settings`) are kept where given.
 
-    `words`: of textual inversions that fit the model.
+    `offer`: what the studio's folders hold for it.
 
     What lies outside a control's range is brought into it; `fit` says so in sentences.
     """
@@ -284,7 +297,7 @@ def follow(
             maximum=max(FEW_STEPS, int(values.get("guided_steps") or 0)), visible=info.takes_guided_steps
         ),
         "class_label": gr.update(visible=info.classes > 0, info=f"0 to {max(0, info.classes - 1)}; empty = any."),
-        "chips": chips(info, words),
+        "chips": chips(info, offer.words),
         "embeddings": gr.update(visible=info.takes_weights),
         "clip_skip": gr.update(maximum=max(1, info.most_skipped), visible=info.most_skipped > 0),
         "about": about(info),
@@ -313,6 +326,7 @@ def follow(
     ):
         if name in values:
             updates[name] = {**updates.get(name, gr.update()), "value": values[name]}
+    updates |= control.follow(info, values, offer.controls, offer.free_paths)
     if "sampler" in values:
         updates |= samplers.updates(values["sampler"], values)
     for i in range(form.LORA_ROWS):

@@ -13,8 +13,8 @@ from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import Generate
 from lcm_studio.web import parts, views
 from lcm_studio.web.compare import compare
+from lcm_studio.web.create import control, samplers
 from lcm_studio.web.create import controls as create_form
-from lcm_studio.web.create import samplers
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.controls import TAB, Controls
 from lcm_studio.web.create.fit import FEW_STEPS, fit, most_steps, short_name
@@ -33,9 +33,10 @@ def build(studio: Studio) -> None:
             stage = parts.stage(TAB)
             parts.history(TAB)
         with gr.Column(elem_classes="lcm-right", scale=2, min_width=320):
-            c = create_form.build_prompt(info, create_form.words_of(studio, info.id))
+            offer = create_form.offer_of(studio, info.id)
+            c = create_form.build_prompt(info, offer)
             c |= create_form.build_main(info)
-            c |= create_form.build_advanced(studio, info)
+            c |= create_form.build_advanced(studio, info, offer)
             parts.mount("drop", TAB)
     parts.mount("live", TAB, elem_id=f"{TAB}-live-driver")
     current = gr.State(info.id)
@@ -46,6 +47,7 @@ def build(studio: Studio) -> None:
     wire_loras(c)
     wire_kind(studio, c)
     wire_guided_steps(studio, c)
+    control.wire(studio, c)
     wire_model(studio, c, current)
     wire_restore(studio, c, current)
     parts.keep_form(TAB, {name: c[name] for name in form.NAMES})
@@ -70,9 +72,10 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
         return said
 
     def request_of(said: Mapping[str, Any]) -> Generate:
+        info = info_of(studio, said)
         return form.to_request(
-            said, info_of(studio, said), previews=form.whole(said, "steps") > 1,
-            store=studio.loras,
+            said, info, previews=form.whole(said, "steps") > 1, store=studio.loras,
+            control=control.of_form(said, info, studio.controls),
         )  # fmt: skip
 
     def go(data: Mapping[Any, Any], request: gr.Request) -> Iterator[Any]:
@@ -205,7 +208,7 @@ def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
                 c["note"]: views.note(f"{error} {before} stays in use."),
             }
             return
-        followed = create_form.follow(info, words=create_form.words_of(studio, info.id))
+        followed = create_form.follow(info, offer=create_form.offer_of(studio, info.id))
         updates = {c[name]: update for name, update in followed.items()}
         yield updates | {current: info.id, c["note"]: views.note(f"{info.id} is ready.", "info")}
 
@@ -269,11 +272,18 @@ def wire_guided_steps(studio: Studio, c: Controls) -> None:
 def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
     """Settings of a picture fill the whole form; the model is chosen too where it is at hand."""
     blank = create_form.fallback("x")
-    names = list(create_form.follow(blank, form.from_settings({}, blank) | {"live": False}))
-    outputs = [*(c[name] for name in names), current, c["note"]]
+    names = list(
+        create_form.follow(blank, form.from_settings({}, blank) | control.START | {"live": False})
+    )
+    outputs = [*(c[name] for name in names), c["control_preview"], current, c["note"]]
 
     def followed(info: ModelInfo, values: Mapping[str, Any]) -> dict[Any, Any]:
-        updates = create_form.follow(info, values, create_form.words_of(studio, info.id))
+        key = str(values.get("control_picture") or "")
+        values = {**values, "control_picture": key if studio.controls.has(key) else ""}
+        updates = create_form.follow(info, values, create_form.offer_of(studio, info.id))
+        updates["control_preview"] = control.preview(
+            studio, key, values.get("control_kind"), values.get("width"), values.get("height")
+        )
         return {c[name]: update for name, update in updates.items()}
 
     def restore(said: Any) -> dict[Any, Any]:
@@ -289,6 +299,11 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
             notes += samplers.unknown(
                 str(values["sampler"]), dict(said.get("sampler_settings") or {})
             )
+            values |= control.of_settings(said)
+            if values["control"] != control.NONE and not studio.controls.has(
+                values["control_picture"]
+            ):
+                notes.append("Open the control picture again.")
             for i in range(form.LORA_ROWS):
                 values[f"lora{i}"] = studio.loras.shown(values[f"lora{i}"])
         except (StudioError, ValueError, TypeError, OverflowError, AttributeError) as error:

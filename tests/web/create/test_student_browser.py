@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from lcm_studio.images import read_settings
+from lcm_studio.images import read_image, read_settings, write_png
 from tests import tiny
+from tests.models.test_control import network, picture
 from tests.web.conftest import Server, opening
 from tests.web.create.test_browser import NOTE, drop, generate, number, sources
 
@@ -25,6 +28,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("models")
     folder = tiny.save("sd-15", root / "student")
     (folder / "studio.json").write_text(json.dumps({"kind": "turbo"}))
+    network("sd").save_pretrained(root / "controlnets" / "tiny-canny")
     (root / "embeddings").mkdir()
     save_file({"emb_params": torch.ones(2, 32) / 9}, root / "embeddings" / "ink.safetensors")
     server = Server(
@@ -41,6 +45,19 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def open_student(chromium: Any, student: Server) -> Iterator[Callable[..., Any]]:
     yield from opening(chromium, student)
+
+
+def another(page: Any) -> bytes:
+    """The PNG of a further picture."""
+    before = sources(page)
+    page.click("#create-go")
+    page.wait_for_function(
+        """before => document.querySelector("#create-stage .lcm-stage").dataset.phase === "done" &&
+            [...document.querySelectorAll("#create-stage .lcm-picture img")].every(
+                i => i.src.includes("/studio/picture/") && !before.includes(i.src))""",
+        arg=before,
+    )
+    return bytes(urllib.request.urlopen(sources(page)[0]).read())
 
 
 def test_its_first_step_is_guided_where_one_says_so(open_student: Callable[..., Any]) -> None:
@@ -76,13 +93,39 @@ def test_its_first_step_is_guided_where_one_says_so(open_student: Callable[..., 
     )
     number(page, "guided-steps", 0)
     guidance.wait_for(state="hidden")
-    before = sources(page)
-    page.click("#create-go")
-    page.wait_for_function(
-        """before => document.querySelector("#create-stage .lcm-stage").dataset.phase === "done" &&
-            [...document.querySelectorAll("#create-stage .lcm-picture img")].every(
-                i => i.src.includes("/studio/picture/") && !before.includes(i.src))""",
-        arg=before,
-    )
-    said = read_settings(urllib.request.urlopen(sources(page)[0]).read())
+    said = read_settings(another(page))
     assert said is not None and "guided_steps" not in said and not said["negative"]
+
+
+def test_a_controlnet_holds_the_picture_and_comes_back(
+    open_student: Callable[..., Any], tmp_path: Path
+) -> None:
+    page = open_student()
+    page.uncheck("#create-randomize input")
+    generate(page, "sunset", steps=2, seed=3)
+    plain = urllib.request.urlopen(sources(page)[0]).read()
+    page.locator("#create-control-block").get_by_text("ControlNet").first.click()
+    box = page.locator("#create-control input")
+    box.click()
+    page.get_by_role("option", name="tiny-canny").click()
+    page.wait_for_selector("#create-control-kind label.selected >> text=Edges")
+    page.click("#create-go")
+    page.wait_for_selector(f"{NOTE} >> text=no control picture yet")
+    with page.expect_file_chooser() as chooser:
+        page.locator("#create-control-open").click()
+    chooser.value.set_files(write_png(tmp_path / "a.png", picture(), {}))
+    page.wait_for_selector("#create-control-preview img")
+    held = another(page)
+    said = read_settings(held)
+    assert said is not None and said["control"]["path"] == "tiny-canny"
+    assert (said["control"]["kind"], said["control"]["strength"]) == ("canny", 1.0)
+    assert not np.array_equal(read_image(held), read_image(plain))
+    drop(page, "plain.png", plain)
+    page.wait_for_function("() => document.querySelector('#create-control input').value === 'none'")
+    page.wait_for_selector("#create-control-preview img", state="detached")
+    drop(page, "held.png", held)
+    page.wait_for_selector("#create-control-preview img")
+    page.wait_for_function(
+        "() => document.querySelector('#create-control input').value === 'tiny-canny'"
+    )
+    assert np.array_equal(read_image(another(page)), read_image(held))

@@ -100,7 +100,9 @@ def test_guided_steps_bring_guidance_and_a_negative_prompt() -> None:
 
 
 def test_words_of_textual_inversions_are_under_the_prompt() -> None:
-    groups = create_form.follow(SD, words=("bad-hands",))["chips"]["groups"]
+    groups = create_form.follow(SD, offer=create_form.Offer(words=("bad-hands",)))["chips"][
+        "groups"
+    ]
     assert groups == [["textual inversions", ["bad-hands"]]]
     assert create_form.follow(CM)["embeddings"]["visible"] is False
     assert form.to_request({**GOOD, "embeddings": "ink"}, CM).embeddings == ()

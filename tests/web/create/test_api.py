@@ -1,0 +1,95 @@
+"""/generate with a textual inversion, clip skip and a ControlNet, called with gradio_client over HTTP."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import uvicorn
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from safetensors.torch import save_file
+
+from lcm_studio.images import read_image, read_settings, write_png
+from lcm_studio.web.app import build_app, engine_for
+from lcm_studio.web.options import Options
+from tests import tiny
+from tests.models.test_control import network, picture
+from tests.web.conftest import free_port
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    tiny.save("sd", root / "sd")
+    network("sd").save_pretrained(root / "controlnets" / "tiny-canny")
+    save_file({"emb_params": torch.ones(2, 32) / 9}, root / "ink.safetensors")
+    return root
+
+
+@pytest.fixture(scope="module")
+def api(root: Path) -> Iterator[Client]:
+    port = free_port()
+    options = Options(
+        model=str(root / "sd"), models_dirs=(root,), device="cpu", port=port, preload=False
+    )
+    config = uvicorn.Config(build_app(engine_for, options), port=port, log_level="error", ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.05)
+    client = Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
+    yield client
+    client.close()
+    server.should_exit = True
+    thread.join(30)
+
+
+def test_everything_that_conditions_a_picture(api: Client, root: Path, tmp_path: Path) -> None:
+    image = handle_file(str(write_png(tmp_path / "a.png", picture(), {})))
+    files, settings = api.predict(
+        prompt="lake, mine", steps=2, seed=3, clip_skip=1, guidance=2.0, guided_steps=1,
+        embeddings=[{"path": str(root / "ink.safetensors"), "word": "mine"}],
+        control={"path": "tiny-canny", "kind": "canny", "strength": 0.5}, control_image=image,
+        api_name="/generate",
+    )  # fmt: skip
+    said = read_settings(Path(files[0]))
+    assert said is not None
+    for told in (settings, said):
+        assert (told["clip_skip"], told["guided_steps"]) == (1, 1)
+        assert told["embeddings"][0]["word"] == "mine"
+        assert told["control"]["strength"] == 0.5
+    assert said["control"]["path"] == settings["control"]["file"] == "tiny-canny"
+    again, _ = api.predict(
+        prompt="lake, mine", steps=2, seed=3, clip_skip=1, guidance=2.0, guided_steps=1,
+        embeddings=settings["embeddings"], control=settings["control"], control_image=image,
+        api_name="/generate",
+    )  # fmt: skip
+    assert np.array_equal(read_image(files[0]), read_image(again[0]))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"control": {"path": "tiny-canny"}}, "wants its picture"),
+        ({"control": {"path": "tiny-canny", "size": 3}, "control_image": 0}, "control: give"),
+        ({"control": {"path": "none-such"}, "control_image": 0}, "is unknown"),
+        ({"embeddings": [{"word": "x"}]}, "embeddings: give a list"),
+        ({"embeddings": [{"path": "none-such"}]}, "is unknown"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    api: Client, tmp_path: Path, given: dict[str, object], words: str
+) -> None:
+    if "control_image" in given:
+        image = handle_file(str(write_png(tmp_path / "a.png", picture(), {})))
+        given = {**given, "control_image": image}
+    with pytest.raises(AppError, match=words):
+        api.predict(prompt="lake", steps=1, **given, api_name="/generate")
