@@ -40,11 +40,11 @@ def compare(
                 replace(request, steps=steps), cancelled=ticket.stop.is_set, owner=owner
             ):
                 if isinstance(event, events.Loading | events.Queued | events.Failed):
-                    yield studio.show(event, request)
+                    yield studio.show(event, request, owner)
                 if isinstance(event, events.Failed):
                     return
                 if isinstance(event, events.Done):
-                    last = views.done(studio.published(event), studio.pictures)
+                    last = views.done(studio.published(event), studio.album(owner))
                     frames[i] = last["frames"][0] | {
                         "label": words(steps), "note": views.seconds(float(event.timing.get("total", 0.0)))
                     }  # fmt: skip

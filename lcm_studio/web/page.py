@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from typing import Any
 
 import gradio as gr
 
+from lcm_studio.edits import TASKS
 from lcm_studio.engine.line import KEPT_FREE, MAX_RUNNING
 from lcm_studio.web import TABS, parts
 from lcm_studio.web.create.api import add_endpoints
 from lcm_studio.web.server.blocks import Page
+from lcm_studio.web.server.gallery import allowed
 from lcm_studio.web.server.handouts import KEPT_SECONDS
 from lcm_studio.web.studio import Studio
 
@@ -24,7 +27,7 @@ def build_page(studio: Studio) -> gr.Blocks:
     with Page(
         title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)
     ) as page:
-        parts.mount("header", "page", value={"auth": bool(studio.options.users)})
+        parts.mount("header", "page", value=header(studio))
         with gr.Tabs(elem_classes="lcm-tabs"):
             for name, module in TABS:
                 if importlib.util.find_spec(module) is None:
@@ -46,6 +49,13 @@ def build_page(studio: Studio) -> gr.Blocks:
     page.create_limiter()
     page.queue(default_concurrency_limit=8, max_size=page.max_threads, api_open=False)
     return page
+
+
+def header(studio: Studio) -> dict[str, Any]:
+    """What the header shows: a way out for who signed in, the gallery, and the tools that it sends pictures to."""
+    options = studio.options
+    tools = [[task.title, task.name] for task in TASKS.values()] if allowed(options) else None
+    return {"auth": bool(options.users), "tools": tools}
 
 
 def threads(studio: Studio) -> int:

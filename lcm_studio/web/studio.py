@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lcm_studio.web.server.control_pictures import ControlPictures
     from lcm_studio.web.server.handouts import Handouts
     from lcm_studio.web.server.loras import LoraStore
-    from lcm_studio.web.server.picture_store import PictureStore
+    from lcm_studio.web.server.picture_store import Album, PictureStore
     from lcm_studio.web.server.stops import Stops
 
 View = dict[str, Any]
@@ -74,7 +74,7 @@ class Studio:
             for event in self.engine.run(request, cancelled=ticket.stop.is_set, owner=owner):
                 if isinstance(event, events.Step) and event.total == 1:
                     continue  # the picture itself is a moment away
-                view = self.show(event, request)
+                view = self.show(event, request, owner)
                 if isinstance(event, events.Done):
                     if warnings and "message" not in view:
                         view["message"] = {"kind": "warning", "text": views.sentences(warnings)}
@@ -99,7 +99,11 @@ class Studio:
             ]
         return out
 
-    def show(self, event: events.Event, request: Request) -> View:
+    def album(self, owner: Owner) -> Album:
+        """Where an owner's pictures go: who signs in has a folder of one's own."""
+        return self.pictures.album(owner.person if self.options.users else "")
+
+    def show(self, event: events.Event, request: Request, owner: Owner) -> View:
         """One event as a stage value."""
         match event:
             case events.Queued(position=position):
@@ -111,9 +115,9 @@ class Studio:
             case events.Working():
                 return views.working(event)
             case events.Done():
-                return views.done(self.published(event), self.pictures)
+                return views.done(self.published(event), self.album(owner))
             case events.Stopped():
-                return views.stopped(event, self.named(brief(request)), self.pictures)
+                return views.stopped(event, self.named(brief(request)), self.album(owner))
             case events.Failed(message=text):
                 return views.message(text)
         raise TypeError(f"unknown event {type(event).__name__}")

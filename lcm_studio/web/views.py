@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from lcm_studio.web.server.picture_store import FINAL_QUALITY, THUMB, PictureStore, jpeg
+from lcm_studio.web.server.picture_store import FINAL_QUALITY, THUMB, Album, PictureStore, jpeg
 
 if TYPE_CHECKING:
     from lcm_studio.spec.events import Done, Step, Stopped, Working
@@ -74,7 +74,7 @@ def working(event: Working) -> View:
     return {"phase": "running", "progress": {"done": done, "total": 100, "text": text}}
 
 
-def done(event: Done, store: PictureStore) -> View:
+def done(event: Done, store: PictureStore | Album) -> View:
     """The finished pictures; their PNGs are being written while this is on its way."""
     flagged = event.flagged or (False,) * len(event.images)
     frames = [
@@ -99,7 +99,7 @@ def done(event: Done, store: PictureStore) -> View:
     return value
 
 
-def stopped(event: Stopped, settings: Mapping[str, Any], store: PictureStore) -> View:
+def stopped(event: Stopped, settings: Mapping[str, Any], store: PictureStore | Album) -> View:
     """What was finished is kept as pictures; otherwise the last clean estimates are, with a remark."""
     frames: list[View] = [
         frame(pixels, seed, alone(settings, seed), store) | hidden(bad)
@@ -129,7 +129,9 @@ def hidden(flagged: bool | None) -> View:
     return {"note": "hidden by the safety checker"} if flagged else {}
 
 
-def frame(pixels: Pixels, seed: int, settings: Mapping[str, Any], store: PictureStore) -> View:
+def frame(
+    pixels: Pixels, seed: int, settings: Mapping[str, Any], store: PictureStore | Album
+) -> View:
     """One finished picture."""
     picture = store.add(pixels, settings)
     return {

@@ -78,7 +78,7 @@ def add_endpoints(studio: Studio) -> None:
             done = finish(studio, wanted, request)
         except StudioError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        return files(studio, done), plain(done.settings)
+        return files(studio, done, request), plain(done.settings)
 
     gr.api(generate, api_name="generate", concurrency_limit=None)
 
@@ -161,11 +161,11 @@ def finish(studio: Studio, request: Any, http: gr.Request | None) -> events.Done
     raise StudioError("The request was stopped.")
 
 
-def files(studio: Studio, done: events.Done) -> list[dict]:
+def files(studio: Studio, done: events.Done, http: Any = None) -> list[dict]:
     """Finished pictures as files that a client downloads, each in a folder nobody can guess."""
     found = []
     for pixels, seed in zip(done.images, done.seeds, strict=True):
-        picture = studio.pictures.add(pixels, views.alone(done.settings, seed))
+        picture = studio.album(owner_of(http)).add(pixels, views.alone(done.settings, seed))
         picture.written.result()
         found.append(file(studio, picture.path, f"lcm-studio-{seed}.png"))
     return found

@@ -171,11 +171,11 @@ class Run:
                 "network": float(event.timing.get("network", 0.0)),
             }
         elif isinstance(event, events.Done):
-            value = self.studio.show(event, self.request) | {"live": True}
+            value = self.studio.show(event, self.request, self.owner) | {"live": True}
         elif isinstance(event, events.Stopped):
             return {}
         else:
-            value = self.studio.show(event, self.request)
+            value = self.studio.show(event, self.request, self.owner)
             if isinstance(event, events.Step) and not event.previews:
                 return {}
         if isinstance(event, events.Done):

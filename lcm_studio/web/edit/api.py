@@ -67,7 +67,7 @@ def endpoint(studio: Studio, task: str) -> Callable[..., Any]:
             done = api.finish(studio, wanted, request)
         except StudioError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        return api.files(studio, done), dict(done.fidelity), dict(done.settings)
+        return api.files(studio, done, request), dict(done.fidelity), dict(done.settings)
 
     edit.__name__ = f"edit_{task}"
     describe(edit, settings)

@@ -11,6 +11,7 @@ from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.events import Done
 from lcm_studio.web import views
 from lcm_studio.web.edit import values as edit_form
+from lcm_studio.web.server.picture_store import Album
 from lcm_studio.web.studio import Studio
 
 
@@ -48,18 +49,16 @@ def origin(request: Any, done: Done) -> dict[str, int] | None:
     return {"x": left, "y": top, "width": columns, "height": rows}
 
 
-def frames(task: str, film: list[str], done: Done, studio: Studio) -> str:
+def frames(task: str, film: list[str], done: Done, album: Album) -> str:
     """The clean estimates after each step and, of a morph, its frames one after the other."""
     last = views.jpeg(done.images[0], largest=views.PREVIEW_SIZE)
     strip = filmstrip([*film, last], done)
-    return moving(done, studio) + strip if task == "interpolate" else strip
+    return moving(done, album) + strip if task == "interpolate" else strip
 
 
-def moving(done: Done, studio: Studio) -> str:
+def moving(done: Done, album: Album) -> str:
     """The frames of a morph one after the other, as GIF and MP4."""
-    gif, mp4 = (
-        studio.pictures.add_video(done.images, done.settings, kind).url for kind in ("gif", "mp4")
-    )
+    gif, mp4 = (album.add_video(done.images, done.settings, kind).url for kind in ("gif", "mp4"))
     files = "".join(
         f'<a class="lcm-tool" href="{url}" download="lcm-studio-morph.{url[-3:]}">{url[-3:].upper()}</a>'
         for url in (gif, mp4)

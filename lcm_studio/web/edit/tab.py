@@ -132,7 +132,9 @@ def wire_go(studio: Studio, c: Controls, board: Board) -> None:
         def on_done(done: Done) -> dict[str, Any]:
             finished.append(done)
             ended[board.kept] = results.read_out(asked[0].task, done)
-            ended[board.film] = results.frames(asked[0].task, film, done, studio)
+            ended[board.film] = results.frames(
+                asked[0].task, film, done, studio.album(owner_of(request))
+            )
             facts = views.facts(done.timing, {})  # the read-out below says the rest
             return {"facts": facts, "origin": results.origin(asked[0], done)}
 

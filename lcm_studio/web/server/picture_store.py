@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from lcm_studio.spec.requests import Pixels
@@ -64,6 +65,27 @@ class Picture:
         return f"studio/picture/{self.id}{self.path.suffix}"
 
 
+def folder_of(root: Path, user: str) -> Path:
+    """Where a user's pictures lie; those of nobody in particular lie in the root itself."""
+    return root / f"user-{quote(user, safe='')}" if user else root
+
+
+@dataclass(frozen=True, kw_only=True)
+class Album:
+    """A store that keeps the pictures of one user apart."""
+
+    store: PictureStore
+    user: str
+
+    def add(self, pixels: Pixels, settings: Mapping[str, Any]) -> Picture:
+        return self.store.add(pixels, settings, self.user)
+
+    def add_video(
+        self, frames: Sequence[Pixels], settings: Mapping[str, Any], kind: str
+    ) -> Picture:
+        return self.store.add_video(frames, settings, kind, self.user)
+
+
 class PictureStore:
     """Writes files in one background thread and finds them again by id; forgets the oldest above `limit`."""
 
@@ -73,24 +95,40 @@ class PictureStore:
         self._lock = threading.Lock()
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="png")
 
-    def add(self, pixels: Pixels, settings: Mapping[str, Any]) -> Picture:
-        """Register a picture and start writing it."""
-        return self._keep_as(".png", settings, lambda path: self._write(path, pixels, settings))
+    def add(self, pixels: Pixels, settings: Mapping[str, Any], user: str = "") -> Picture:
+        """Register a picture of a signed-in `user` (or of nobody in particular) and start writing it."""
+        return self._keep_as(
+            ".png", settings, lambda path: self._write(path, pixels, settings), user
+        )
 
     def add_video(
-        self, frames: Sequence[Pixels], settings: Mapping[str, Any], kind: str
+        self, frames: Sequence[Pixels], settings: Mapping[str, Any], kind: str, user: str = ""
     ) -> Picture:
         """Register frames as an animation, `kind` gif or mp4, and start writing it."""
         from lcm_studio.edits.video import write_video
 
-        return self._keep_as(f".{kind}", settings, lambda path: write_video(path, frames))
+        return self._keep_as(f".{kind}", settings, lambda path: write_video(path, frames), user)
+
+    def adopt(self, path: Path) -> Picture:
+        """A file that lies here already, found by an id again."""
+        written: Future[Any] = Future()
+        written.set_result(path)
+        picture = Picture(id=secrets.token_urlsafe(16), path=path, written=written)
+        with self._lock:
+            self._pictures[picture.id] = picture
+        return picture
+
+    def album(self, user: str) -> Album:
+        """Where the pictures of one user go."""
+        return Album(store=self, user=user)
 
     def _keep_as(
-        self, suffix: str, settings: Mapping[str, Any], write: Callable[[Path], Any]
+        self, suffix: str, settings: Mapping[str, Any], write: Callable[[Path], Any], user: str
     ) -> Picture:
         id_ = secrets.token_urlsafe(16)
         now = datetime.now()
-        folder = self.folder / f"{now:%Y-%m-%d}" if self._keep else self.folder
+        folder = folder_of(self.folder, user)
+        folder = folder / f"{now:%Y-%m-%d}" if self._keep else folder
         path = folder / f"{now:%H%M%S}-{settings.get('seed', 0)}-{id_[:6]}{suffix}"
         picture = Picture(id=id_, path=path, written=self._writer.submit(write, path))
         with self._lock:

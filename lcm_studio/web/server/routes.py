@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from lcm_studio.spec.errors import StudioError
+from lcm_studio.web.server.gallery_routes import gallery_routes
 from lcm_studio.web.studio import Studio
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def routes(studio: Studio, tabs: Iterable[BaseRoute] = ()) -> list[BaseRoute]:
         Route("/picture/{id}.{kind}", Pictures(studio).get),
         Route("/settings", settings, methods=["POST"]),
         Route("/lora", Loras(studio).post, methods=["POST"]),
+        *gallery_routes(studio),
         *tabs,
         Mount("/static", Scripts(directory=STATIC)),
     ]

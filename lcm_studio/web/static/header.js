@@ -1,4 +1,5 @@
 // The header: the model's state, and the light and dark switch.
+import { galleryButton } from "./gallery.js";
 import { field, h, url } from "./registry.js";
 
 const words = { idle: "starting", loading: "loading", ready: "ready", failed: "not loaded", waiting: "loads when it is used" };
@@ -24,7 +25,7 @@ export function mountHeader(_tab, root, { props }) {
     theme(next);
   } });
   const leave = props.value?.auth ? h("a", { className: "lcm-tool", href: url("studio/logout") }, "Sign out") : null;
-  root.replaceChildren(h("header", { className: "lcm-header" }, h("h1", {}, h("span", { className: "lcm-mark", ariaHidden: "true" }), "LCM Studio"), h("span", { className: "lcm-grow" }), pill, leave, toggle));
+  root.replaceChildren(h("header", { className: "lcm-header" }, h("h1", {}, h("span", { className: "lcm-mark", ariaHidden: "true" }), "LCM Studio"), h("span", { className: "lcm-grow" }), props.value?.tools ? galleryButton(props.value.tools) : null, pill, leave, toggle));
 
   let start = null;
 
