@@ -60,7 +60,7 @@ def wire_finished(studio: Studio, c: dict[str, Any], board: Board) -> None:
 
     for name in ("stop", "resume", "save", "sample", "delete"):
         board.buttons[name].click(
-            press(name), board.picker, [board.picker, c["note"]], js=ask_first(name), **parts.PRIVATE,
+            press(name), board.picker, [board.picker, board.note], js=ask_first(name), **parts.PRIVATE,
         )  # fmt: skip
 
     def fill(job_id: str, request: gr.Request) -> list[Any]:
@@ -74,7 +74,7 @@ def wire_finished(studio: Studio, c: dict[str, Any], board: Board) -> None:
             said("The form holds this run's settings: change some, then start.", "info"),
         ]
 
-    filled = [*(c[name] for name in form.NAMES), c["note"]]
+    filled = [*(c[name] for name in form.NAMES), board.note]
     board.buttons["duplicate"].click(fill, board.picker, filled, **parts.PRIVATE)
 
     def opened(job_id: str, request: gr.Request) -> tuple[Any, Any]:
@@ -88,7 +88,7 @@ def wire_finished(studio: Studio, c: dict[str, Any], board: Board) -> None:
         return folder, None
 
     hidden = gr.Textbox(visible="hidden", elem_id=f"{TAB}-opened")
-    board.buttons["open"].click(opened, board.picker, [hidden, c["note"]], **parts.PRIVATE).then(
+    board.buttons["open"].click(opened, board.picker, [hidden, board.note], **parts.PRIVATE).then(
         None, hidden, None, js=_OPEN, **parts.PRIVATE
     )
 

@@ -16,6 +16,7 @@ from lcm_studio.web.studio import Studio
 
 TAB = "distil"
 _TICK = 2.0
+NOBODY = ("none", "")
 BUTTONS = (
     ("open", "Open in studio", "primary"),
     ("compare", "Compare with teacher", "secondary"),
@@ -33,8 +34,10 @@ class Board:
     """The page of the chosen run. `seen`: marks of what this page shows already."""
 
     picker: gr.Dropdown
+    beside: gr.Dropdown
     head: gr.HTML
     buttons: Mapping[str, gr.Button]
+    note: gr.HTML
     outcome: gr.HTML
     strip: gr.HTML
     compared: gr.HTML
@@ -45,6 +48,7 @@ class Board:
     def outputs(self) -> list[Any]:
         return [
             self.picker,
+            self.beside,
             self.head,
             self.strip,
             self.log,
@@ -64,19 +68,27 @@ def build_board() -> Board:
         allow_custom_value=True,
         visible=False,
     )
+    beside = gr.Dropdown(
+        choices=[NOBODY],
+        value="",
+        label="In the same chart",
+        elem_id=f"{TAB}-beside",
+        visible=False,
+    )
     head = gr.HTML(views.EMPTY, elem_id=f"{TAB}-head")
     with gr.Row(elem_classes="distil-buttons"):
         buttons = {
             name: gr.Button(text, variant=kind, size="sm", visible=False, elem_id=f"{TAB}-{name}")
             for name, text, kind in BUTTONS
         }
+    note = parts.note(f"{TAB}-board")
     outcome = gr.HTML(elem_id=f"{TAB}-outcome")
     compared = gr.HTML(elem_id=f"{TAB}-compared")
     strip = gr.HTML(elem_id=f"{TAB}-strip")
     with gr.Accordion("Log", open=False, elem_id=f"{TAB}-logs"):
         log = gr.HTML(elem_id=f"{TAB}-log")
     return Board(
-        picker=picker, head=head, buttons=buttons, outcome=outcome, strip=strip, compared=compared, log=log,
+        picker=picker, beside=beside, head=head, buttons=buttons, note=note, outcome=outcome, strip=strip, compared=compared, log=log,
         seen=gr.State({}),
     )  # fmt: skip
 
@@ -84,25 +96,30 @@ def build_board() -> Board:
 def wire_board(studio: Studio, board: Board) -> None:
     """A timer looks at the jobs; only what changed is sent."""
 
-    def tick(chosen: str | None, seen: dict[str, str], request: gr.Request) -> list[Any]:
-        return refresh(chosen, seen, viewer_of(studio, request))
+    def tick(
+        chosen: str | None, beside: str | None, seen: dict[str, str], request: gr.Request
+    ) -> list[Any]:
+        return refresh(chosen, seen, viewer_of(studio, request), beside)
 
     timer = gr.Timer(_TICK)
-    inputs = [board.picker, board.seen]
+    inputs = [board.picker, board.beside, board.seen]
     timer.tick(tick, inputs=inputs, outputs=board.outputs, concurrency_limit=4, **parts.PRIVATE)
-    board.picker.input(tick, inputs=inputs, outputs=board.outputs, **parts.PRIVATE)
+    for chooser in (board.picker, board.beside):
+        chooser.input(tick, inputs=inputs, outputs=board.outputs, **parts.PRIVATE)
     board.picker.change(lambda: "", inputs=None, outputs=board.compared, **parts.PRIVATE)
     board.picker.change(None, board.picker, js="(id) => window.lcm?.run(id)", **parts.PRIVATE)
     parts.on_channel(f"run-{TAB}", lambda id_: str(id_)[:80], outputs=[board.picker])
 
 
-def refresh(chosen: str | None, seen: Mapping[str, str], viewer: Viewer) -> list[Any]:
+def refresh(
+    chosen: str | None, seen: Mapping[str, str], viewer: Viewer, beside: str | None = None
+) -> list[Any]:
     """Updates of `Board.outputs`, skips for what the page shows already.
 
     A choice is answered only where it has to change: a look that began before the user chose another run, or
     started one, would else set the picker back.
     """
-    found = look(chosen, viewer)
+    found = look(chosen, viewer, beside)
     marks = found.marks()
     choice = {} if found.chosen == chosen else {"value": found.chosen}
 
@@ -114,6 +131,10 @@ def refresh(chosen: str | None, seen: Mapping[str, str], viewer: Viewer) -> list
         unless_seen(
             "picker",
             lambda: gr.update(choices=list(found.choices), visible=bool(found.choices), **choice),
+        ),
+        unless_seen(
+            "picker",
+            lambda: gr.update(choices=[NOBODY, *found.choices], visible=len(found.choices) > 1),
         ),
         *(
             unless_seen(name, partial(getattr, found, name))

@@ -58,6 +58,7 @@ def build_form(studio: Studio) -> dict[str, Any]:
             c["example"] = gr.Button(
                 "Use example scenes", size="sm", elem_id=f"{TAB}-example", elem_classes="lcm-quiet"
             )
+        c["data_note"] = parts.note(f"{TAB}-data")
         with gr.Accordion("Upload pictures", open=False):
             c["files"] = gr.File(
                 file_count="multiple", file_types=[".png", ".jpg", ".jpeg", ".webp", ".txt", ".jsonl", ".zip"],
@@ -73,6 +74,7 @@ def build_form(studio: Studio) -> dict[str, Any]:
             info="The diffusion model whose many steps become few.", allow_custom_value=True, elem_id=f"{TAB}-teacher",
         )  # fmt: skip
         names = form.presets("lcd")
+        hints = form.hints(first_preset(names))
         c["preset"] = gr.Dropdown(
             choices=["", *names], value=first_preset(names), label="Preset", elem_id=f"{TAB}-preset"
         )
@@ -84,11 +86,11 @@ def build_form(studio: Studio) -> dict[str, Any]:
             placeholder="my model",
         )
         with gr.Row():
-            c["steps"] = _small("Steps", "steps")
-            c["batch_size"] = _small("Batch", "batch")
+            c["steps"] = _small("Steps", "steps", hints["steps"])
+            c["batch_size"] = _small("Batch", "batch", hints["batch_size"])
         with gr.Row():
-            c["resolution"] = _small("Pixels", "size")
-            c["learning_rate"] = _small("Learning rate", "rate")
+            c["resolution"] = _small("Pixels", "size", hints["resolution"])
+            c["learning_rate"] = _small("Learning rate", "rate", hints["learning_rate"])
         with gr.Accordion("All further settings", open=False, elem_id=f"{TAB}-further"):
             c["more"] = gr.Code(
                 label="YAML, on top of the preset", language="yaml", lines=5, elem_id=f"{TAB}-more"
@@ -111,11 +113,11 @@ def build_form(studio: Studio) -> dict[str, Any]:
     return c
 
 
-def _small(label: str, name: str) -> gr.Textbox:
+def _small(label: str, name: str, hint: str) -> gr.Textbox:
     """A number that may stay empty: then the preset's holds."""
     return gr.Textbox(
         label=label,
-        placeholder="preset",
+        placeholder=hint,
         max_length=20,
         max_lines=1,
         min_width=90,
@@ -196,13 +198,13 @@ def wire_data(studio: Studio, c: dict[str, Any], report: gr.HTML, sheet: gr.Imag
     look_at = {
         "fn": examine,
         "inputs": [c["folder"], c["resolution"]],
-        "outputs": [report, sheet, c["note"]],
+        "outputs": [report, sheet, c["data_note"]],
     }
     c["examine"].click(**look_at, trigger_mode="always_last", **parts.PRIVATE)
-    c["files"].upload(upload, c["files"], [c["folder"], c["note"]], **parts.PRIVATE).then(
+    c["files"].upload(upload, c["files"], [c["folder"], c["data_note"]], **parts.PRIVATE).then(
         **look_at, **parts.PRIVATE
     )
-    c["example"].click(example, None, [c["folder"], c["note"]], **parts.PRIVATE).then(
+    c["example"].click(example, None, [c["folder"], c["data_note"]], **parts.PRIVATE).then(
         **look_at, **parts.PRIVATE
     )
 
@@ -263,10 +265,15 @@ def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
             said("The run is queued.", "info"),
         )
 
-    def recipe_chosen(recipe: str) -> tuple[Any, Any]:
+    def hints(preset: str | None) -> list[Any]:
+        return [gr.update(placeholder=words) for words in form.hints(preset or "").values()]
+
+    def recipe_chosen(recipe: str) -> list[Any]:
         names = form.presets(recipe)
+        first = first_preset(names)
         needs = recipe in form.NEEDS_TEACHER
-        return gr.update(choices=["", *names], value=first_preset(names)), gr.update(visible=needs)
+        chosen = gr.update(choices=["", *names], value=first)
+        return [chosen, gr.update(visible=needs), *hints(first)]
 
     c["plan"].click(
         plan,
@@ -278,4 +285,8 @@ def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
     started = c["go"].click(start, fields, [board.picker, c["text"], c["note"]], **parts.PRIVATE)
     # static/pending.js answers a second press while the first is being checked
     started.then(None, js=f"() => window.lcm.settled('{TAB}-go')", **parts.PRIVATE)
-    c["recipe"].input(recipe_chosen, c["recipe"], [c["preset"], c["teacher"]], **parts.PRIVATE)
+    numbers = [c[name] for name in form.NUMBERS]
+    c["recipe"].input(
+        recipe_chosen, c["recipe"], [c["preset"], c["teacher"], *numbers], **parts.PRIVATE
+    )
+    c["preset"].input(hints, c["preset"], numbers, **parts.PRIVATE)

@@ -52,6 +52,7 @@ NAMES = (
     "resolution",
     "more",
 )
+NUMBERS = ("steps", "batch_size", "resolution", "learning_rate")  # that may stay empty
 PLACELESS = ("scenes", "huggingface")  # kinds of data that need no folder
 NEEDS_TEACHER = ("lcd", "lcm-lora", "cd", "ect")
 
@@ -74,6 +75,15 @@ def _preset(name: str) -> dict[str, Any]:
 def preset_values(name: str) -> dict[str, Any]:
     """A preset's config; empty for a name that is none."""
     return {key: value for key, value in _preset(name).items() if key != "recipe"}
+
+
+def hints(preset: str) -> dict[str, str]:
+    """What each number is where its field stays empty: the preset's, in words where the recipe decides."""
+    values = preset_values(preset)
+    own = "the recipe's own"
+    known = {name: values[name] for name in NUMBERS if isinstance(values.get(name), int | float)}
+    texts = {name: f"{v:g}" if isinstance(v, float) else str(v) for name, v in known.items()}
+    return {name: texts.get(name, own) for name in NUMBERS}
 
 
 def recipes() -> list[tuple[str, str]]:

@@ -41,9 +41,14 @@ def label(job: Job) -> str:
     return f"{job.name} · {_WORDS[job.state]} · {job.id}"
 
 
-def head(job: Job, folder: JobFolder, ahead: int = 0) -> str:
-    """State, message, numbers, progress bar and the curves."""
+def head(
+    job: Job, folder: JobFolder, ahead: int = 0, beside: tuple[str, JobFolder] | None = None
+) -> str:
+    """State, message, numbers, progress bar and the curves; `beside`: the name and folder of a run that is drawn with it."""
     progress = progress_of(folder)
+    other = None if beside is None else progress_of(beside[1])
+    losses, rates = ((), ()) if other is None else (other.losses, other.rates)
+    legend = "" if beside is None else _legend(job.name, beside[0])
     word = _WORDS[job.state]
     if job.state is State.QUEUED and ahead:
         word = f"waiting behind {ahead} on {job.device}"
@@ -58,8 +63,8 @@ def head(job: Job, folder: JobFolder, ahead: int = 0) -> str:
         f'<p class="lcm-soft">{html.escape(LABELS.get(job.recipe, job.recipe))} on {html.escape(job.device)}'
         f", attempt {job.attempt}{_lasted(job)}{skipped}</p>{message}"
         f'<div class="distil-bar"><i style="width:{share:.1f}%"></i></div>{_numbers(progress, job)}'
-        f'<div class="distil-curves">{curve("Loss", progress.losses, log=True)}'
-        f"{curve('Learning rate', progress.rates)}</div></div>"
+        f'{legend}<div class="distil-curves">{curve("Loss", progress.losses, losses, log=True)}'
+        f"{curve('Learning rate', progress.rates, rates)}</div></div>"
     )
 
 
@@ -86,23 +91,39 @@ def _numbers(progress: Progress, job: Job) -> str:
     return f'<dl class="distil-facts">{cells}</dl>'
 
 
-def curve(title: str, points: Sequence[Point], *, log: bool = False) -> str:
-    """A line over steps as inline SVG; `log` scales the values when they span more than a decade."""
-    known = [(s, v) for s, v in points if math.isfinite(v)]
-    if len(known) < 2:
+def _legend(name: str, beside: str) -> str:
+    return f'<p class="distil-legend"><i></i>{html.escape(name)}<i class="beside"></i>{html.escape(beside)}</p>'
+
+
+def curve(
+    title: str, points: Sequence[Point], beside: Sequence[Point] = (), *, log: bool = False
+) -> str:
+    """A line over steps as inline SVG, and that of a run `beside` it on the same axes.
+
+    `log` scales the values when they span more than a decade.
+    """
+    lines = [[(s, v) for s, v in line if math.isfinite(v)] for line in (points, beside)]
+    lines = [line if len(line) > 1 else [] for line in lines]
+    known = [point for line in lines for point in line]
+    if not known:
         return ""
     values = [v for _, v in known]
     log = log and min(values) > 0 and max(values) / min(values) > 8
     scale = math.log10 if log else float
     low, high = scale(min(values)), scale(max(values))
-    span, first, last = (high - low) or 1.0, known[0][0], known[-1][0]
+    span = (high - low) or 1.0
+    first, last = min(s for s, _ in known), max(s for s, _ in known)
 
     def place(step: float, value: float) -> str:
         x = _LEFT + (step - first) / max(1, last - first) * (_WIDTH - _LEFT - 8)
         y = 10 + (high - scale(value)) / span * (_HEIGHT - _BOTTOM - 14)
         return f"{x:.1f},{y:.1f}"
 
-    line = " ".join(place(s, v) for s, v in known)
+    drawn = "".join(
+        f'<polyline{kind} points="{" ".join(place(s, v) for s, v in line)}"/>'
+        for line, kind in zip(lines, ("", ' class="beside"'), strict=True)
+        if line
+    )
     marks = [(max(values), "top"), (min(values), "bottom")]
     texts = "".join(
         f'<text x="{_LEFT - 8}" y="{14 if where == "top" else _HEIGHT - _BOTTOM - 2}" text-anchor="end">{v:.2g}</text>'
@@ -115,7 +136,7 @@ def curve(title: str, points: Sequence[Point], *, log: bool = False) -> str:
         f'<path class="axis" d="M{_LEFT} 6V{_HEIGHT - _BOTTOM}H{_WIDTH - 8}"/>{texts}'
         f'<text x="{_LEFT}" y="{_HEIGHT - 6}">{first}</text>'
         f'<text x="{_WIDTH - 8}" y="{_HEIGHT - 6}" text-anchor="end">step {last}</text>'
-        f'<polyline points="{line}"/></svg></figure>'
+        f"{drawn}</svg></figure>"
     )
 
 

@@ -94,17 +94,20 @@ def empty(head: str) -> Look:
     )
 
 
-def look(chosen: str | None, viewer: Viewer) -> Look:
-    """The state of `chosen`, or of the newest job where it is none; a sentence where the table cannot be read."""
+def look(chosen: str | None, viewer: Viewer, beside: str | None = None) -> Look:
+    """The state of `chosen`, or of the newest job where it is none; a sentence where the table cannot be read.
+
+    `beside`: a run whose curves are drawn with it.
+    """
     if viewer.stranger:
         return empty(views.plain(STRANGERS))
     try:
-        return _look(chosen, viewer)
+        return _look(chosen, viewer, beside)
     except StudioError as error:
         return empty(views.plain(str(error)))
 
 
-def _look(chosen: str | None, viewer: Viewer) -> Look:
+def _look(chosen: str | None, viewer: Viewer, beside: str | None) -> Look:
     service = jobs()
     service.wake()
     everybody = service.list()
@@ -114,6 +117,8 @@ def _look(chosen: str | None, viewer: Viewer) -> Look:
     if job is None:
         return empty(views.EMPTY)
     folder = service.folder(job.id)
+    second = next((one for one in every if one.id == beside and one is not job), None)
+    other = None if second is None else (second.name, service.folder(second.id))
     ahead = sum(
         other.device == job.device and (other.active or other.queued < job.queued)
         for other in everybody
@@ -122,7 +127,7 @@ def _look(chosen: str | None, viewer: Viewer) -> Look:
     return Look(
         chosen=job.id,
         choices=options,
-        head=views.head(job, folder, ahead),
+        head=views.head(job, folder, ahead, other),
         strip=views.strip(job, folder),
         log=views.log(folder),
         outcome=views.outcome(job, folder),

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from lcm_studio.web.distil import board as distil_board
+from lcm_studio.web.distil import values as form
+from lcm_studio.web.distil import views
 from lcm_studio.web.distil.watch import Look, Viewer
 
 
-def look(chosen: str | None, viewer: Viewer | None = None) -> Look:
+def look(chosen: str | None, viewer: Viewer | None = None, beside: str | None = None) -> Look:
     return Look(
         chosen=chosen, choices=(("New", "new"), ("Old", "old")), head=f"<p>{chosen}</p>", strip="", log="",
         outcome="", actions=frozenset(),
@@ -20,7 +22,7 @@ def look(chosen: str | None, viewer: Viewer | None = None) -> Look:
 def picker_of(
     monkeypatch: pytest.MonkeyPatch, asked: str | None, found: str | None
 ) -> dict[str, Any]:
-    monkeypatch.setattr(distil_board, "look", lambda chosen, viewer: look(found))
+    monkeypatch.setattr(distil_board, "look", lambda chosen, viewer, beside: look(found))
     update = distil_board.refresh(asked, {}, Viewer())[0]
     assert update["choices"] == [("New", "new"), ("Old", "old")]
     return dict(update)
@@ -43,3 +45,21 @@ def test_what_the_page_shows_already_is_not_sent(monkeypatch: pytest.MonkeyPatch
     first = distil_board.refresh("old", {}, Viewer())
     again = distil_board.refresh("old", first[-1], Viewer())
     assert all("value" not in part and "choices" not in part for part in again)
+
+
+def test_two_runs_share_the_axes_of_a_chart() -> None:
+    one, other = [(0, 1.0), (10, 0.5)], [(5, 4.0), (40, 0.1)]
+    alone = views.curve("Loss", one, log=True)
+    both = views.curve("Loss", one, other, log=True)
+    assert alone.count("<polyline") == 1 and both.count("<polyline") == 2
+    assert 'class="beside"' in both and "step 40" in both and "step 10" in alone
+    assert ">4<" in both and ">0.1<" in both and "log scale" in both
+    assert views.curve("Loss", [], other).count("<polyline") == 1
+    assert views.curve("Loss", [], []) == views.curve("Loss", one[:1]) == ""
+
+
+def test_an_empty_number_shows_what_the_preset_has() -> None:
+    assert form.hints("lcd-cpu-quick") == {
+        "steps": "300", "batch_size": "8", "resolution": "128", "learning_rate": "0.0004",
+    }  # fmt: skip
+    assert set(form.hints("").values()) == {"the recipe's own"}

@@ -171,7 +171,9 @@ def test_what_cannot_start_is_one_sentence_and_queues_nothing(app: App, page: Pa
     expect(note).to_contain_text("Choose a folder of pictures first")
     choose(page, "folder", "/etc")
     page.locator("#distil-examine").click()
-    expect(note).to_contain_text("outside the folders that jobs may read")
+    expect(page.locator("#distil-data-note")).to_contain_text(
+        "outside the folders that jobs may read"
+    )
     choose(page, "folder", str(app.pictures / ".." / ".."))
     page.locator("#distil-go").click()
     expect(note).to_contain_text("--data-dir")
@@ -251,7 +253,9 @@ def test_a_second_start_and_escape_are_answered(shop: App, shown: Page) -> None:
     jobs = Jobs(shop.home / "jobs", awake=False)
     before = len(jobs.list())
     shown.locator("#distil-duplicate").click()
-    expect(shown.locator("#distil-note")).to_contain_text("The form holds this run's settings")
+    expect(shown.locator("#distil-board-note")).to_contain_text(
+        "The form holds this run's settings"
+    )
     field(shown, "steps").fill("100000")
     field(shown, "name").fill("Long")
     field(shown, "name").blur()
@@ -279,9 +283,23 @@ def test_a_second_start_and_escape_are_answered(shop: App, shown: Page) -> None:
     expect(head).not_to_have_attribute("data-state", re.compile("queued|starting|running"))
 
 
+def test_messages_are_under_the_pressed_button_and_numbers_are_the_presets(shown: Page) -> None:
+    data, plan = shown.locator("#distil-data-note"), shown.locator("#distil-note")
+    shown.locator("#distil-examine").click()
+    expect(data).to_contain_text("Choose a folder of pictures first")
+    expect(plan).not_to_contain_text("Choose a folder")
+    expect(field(shown, "steps")).to_have_attribute("placeholder", "300")
+    box = shown.locator("#distil-preset input").first
+    box.click()
+    shown.get_by_role("option", name="lcd-paper").click()
+    expect(field(shown, "steps")).not_to_have_attribute("placeholder", "300")
+
+
 def test_duplicate_with_changes(shop: App, shown: Page) -> None:
     shown.locator("#distil-duplicate").click()
-    expect(shown.locator("#distil-note")).to_contain_text("The form holds this run's settings")
+    expect(shown.locator("#distil-board-note")).to_contain_text(
+        "The form holds this run's settings"
+    )
     expect(field(shown, "steps")).to_have_value("5")
     expect(field(shown, "rate")).to_have_value("0.0001")
     field(shown, "steps").fill("7")
@@ -289,6 +307,9 @@ def test_duplicate_with_changes(shop: App, shown: Page) -> None:
     field(shown, "name").blur()
     shown.locator("#distil-go").click()
     expect(shown.locator("#distil-head .distil-head")).to_contain_text("Seven steps")
+    shown.locator("#distil-beside input").click()
+    shown.get_by_role("option", name="Tiny and finished").last.click()
+    expect(shown.locator("#distil-head .distil-legend")).to_contain_text("Tiny and finished")
     jobs = Jobs(shop.home / "jobs", awake=False)
     second = jobs.list()[-1]
     first = next(job for job in jobs.list() if job.name == "Tiny and finished")
