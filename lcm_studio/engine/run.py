@@ -186,5 +186,8 @@ def sentence(error: Exception) -> str:
         return str(error)
     text = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
     if "out of memory" in text.lower() or isinstance(error, MemoryError):
-        return "the device is out of memory; use a smaller size or fewer images"
+        return (
+            "the device is out of memory; use a smaller size or fewer images, half precision (--dtype bf16), "
+            "or a smaller model"
+        )
     return f"it failed unexpectedly ({type(error).__name__}: {text}); please report this"

@@ -115,9 +115,9 @@ def _what_else(header: Header, name: str, others: tuple[str, ...]) -> str:
         ("clip_l", "clip_g"),
         ("clip_g", "clip_l"),
     ):
-        return f"{name} is a textual inversion, no LoRA; name its word in the prompt"
+        return f"{name} is a textual inversion, no LoRA; give it as one (--embedding) and write its word in the prompt"
     if any(key.startswith(("control_model.", "controlnet_", "input_hint_block")) for key in keys):
-        return f"{name} is a ControlNet, no LoRA; choose another file"
+        return f"{name} is a ControlNet, no LoRA; its diffusers folder goes into --control"
     if any(key.startswith(("image_proj.", "ip_adapter.")) for key in keys):
         return f"{name} is an IP-Adapter, no LoRA; choose another file"
     if any(key.startswith(("first_stage_model.", "encoder.", "decoder.")) for key in keys):

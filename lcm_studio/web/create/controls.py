@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -12,6 +12,7 @@ from lcm_studio.models.kinds import kind_of
 from lcm_studio.spec import limits
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.models import ModelInfo
+from lcm_studio.spec.requests import LoraSpec
 from lcm_studio.web import inputs, parts
 from lcm_studio.web.create import control, samplers
 from lcm_studio.web.create import values as form
@@ -82,21 +83,25 @@ def known(studio: Studio, model: str) -> ModelInfo:
 
 @dataclass(frozen=True)
 class Offer:
-    """What the studio's folders hold for a model: words of textual inversions, ControlNets. `free_paths`: others by path."""
+    """What the studio's folders hold for a model: words of textual inversions, ControlNets. `free_paths`: others by path.
+
+    `triggers`: words that the chosen LoRAs were trained with.
+    """
 
     words: tuple[str, ...] = ()
+    triggers: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
     free_paths: bool = False
 
 
-def offer_of(studio: Studio, model: str) -> Offer:
+def offer_of(studio: Studio, model: str, loras: tuple[LoraSpec, ...] = ()) -> Offer:
     """What fits the model; nothing where that cannot be told (the page says why elsewhere)."""
-    free = studio.options.free_paths
+    base = Offer(triggers=studio.loras.triggers(loras), free_paths=studio.options.free_paths)
     try:
         engine = studio.engine
-        return Offer(engine.embeddings(model), engine.controls(model), free)
+        return replace(base, words=engine.embeddings(model), controls=engine.controls(model))
     except StudioError:
-        return Offer(free_paths=free)
+        return base
 
 
 def build_prompt(info: ModelInfo, offer: Offer) -> Controls:
@@ -119,7 +124,7 @@ def build_prompt(info: ModelInfo, offer: Offer) -> Controls:
             "Compare steps", elem_id=f"{TAB}-compare", size="sm", elem_classes="lcm-quiet"
         )
     c["note"] = parts.note(TAB)
-    c["chips"] = parts.mount("chips", TAB, value=chips(info, offer.words))
+    c["chips"] = parts.mount("chips", TAB, value=chips(info, offer))
     return c
 
 
@@ -234,11 +239,12 @@ def made_for(native: float) -> str:
     return f"The model was made for {native}."
 
 
-def chips(info: ModelInfo, words: Sequence[str] = ()) -> dict[str, Any]:
-    """The model's vocabulary, and the words of textual inversions that fit it."""
-    groups = [[name, list(phrases)] for name, phrases in info.vocabulary]
+def chips(info: ModelInfo, offer: Offer) -> dict[str, Any]:
+    """The model's vocabulary, the words of textual inversions that fit it, and those of the chosen LoRAs."""
+    more = (("textual inversions", offer.words), ("words of the LoRAs", offer.triggers))
+    groups = (*info.vocabulary, *((name, words) for name, words in more if words))
     return {
-        "groups": [*groups, *([["textual inversions", list(words)]] if words else [])],
+        "groups": [[name, list(phrases)] for name, phrases in groups],
         "examples": examples(info),
     }
 
@@ -297,7 +303,7 @@ def follow(
             maximum=max(FEW_STEPS, int(values.get("guided_steps") or 0)), visible=info.takes_guided_steps
         ),
         "class_label": gr.update(visible=info.classes > 0, info=f"0 to {max(0, info.classes - 1)}; empty = any."),
-        "chips": chips(info, offer.words),
+        "chips": chips(info, offer),
         "embeddings": gr.update(visible=info.takes_weights),
         "clip_skip": gr.update(maximum=max(1, info.most_skipped), visible=info.most_skipped > 0),
         "about": about(info),

@@ -10,10 +10,10 @@ import gradio as gr
 
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.models import ModelInfo
-from lcm_studio.spec.requests import Generate
+from lcm_studio.spec.requests import Generate, LoraSpec
 from lcm_studio.web import parts, views
 from lcm_studio.web.compare import compare
-from lcm_studio.web.create import control, samplers
+from lcm_studio.web.create import control, loras, samplers
 from lcm_studio.web.create import controls as create_form
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.controls import TAB, Controls
@@ -44,7 +44,7 @@ def build(studio: Studio) -> None:
     wire_live(c)
     wire_seed(studio, c, current)
     wire_sampler(c)
-    wire_loras(c)
+    loras.wire(studio, c)
     wire_kind(studio, c)
     wire_guided_steps(studio, c)
     control.wire(studio, c)
@@ -158,35 +158,6 @@ def wire_sampler(c: Controls) -> None:
     )
 
 
-def wire_loras(c: Controls) -> None:
-    """An uploaded LoRA takes the first free row, at its own weight; a textual inversion a line of its own."""
-    rows = [c[f"lora{i}"] for i in range(form.LORA_ROWS)]
-    note = c["note"]
-
-    def take(data: Any, lines: str | None, *named: str | None) -> dict[Any, Any]:
-        name = str(data.get("name", "")) if isinstance(data, Mapping) else ""
-        if name and data.get("word"):
-            listed = [line for line in (lines or "").split("\n") if line.strip()]
-            text = f"{data.get('title')} is listed under Textual inversions: write {data['word']} in the prompt."
-            return {
-                c["embeddings"]: "\n".join(dict.fromkeys([*listed, name])),
-                note: views.note(text, "info"),
-            }
-        taken = [text or "" for text in named]
-        if name in taken:
-            return {note: views.note("This LoRA is listed already.", "info")}
-        if not name or "" not in taken:
-            text = f"All {len(rows)} rows are taken; empty one and choose the file again."
-            return {note: views.note(text)}
-        row = taken.index("")
-        text = f"{data.get('title')} is LoRA {row + 1}; {data.get('layers')} layers."
-        return {rows[row]: name, note: views.note(text, "info")}
-
-    parts.on_channel(
-        f"lora-{TAB}", take, inputs=[c["embeddings"], *rows], outputs=[*rows, c["embeddings"], note]
-    )
-
-
 def allowed_model(studio: Studio, said: Mapping[str, Any]) -> str:
     """The model a form names; a path only from users that are known."""
     return studio.allowed_model(form.text(said, "model"))
@@ -230,7 +201,7 @@ def info_of(studio: Studio, said: Mapping[str, Any]) -> ModelInfo:
 
 def wire_kind(studio: Studio, c: Controls) -> None:
     """Steps, guidance, negative prompt and eta follow the kind that is chosen, and the LoRAs."""
-    names = ["negative", "steps", "more", "guidance", "eta", "about"]
+    names = ["negative", "steps", "more", "guidance", "eta", "about", "chips"]
     rows = [c[f"lora{i}"] for i in range(form.LORA_ROWS)]
 
     def choose(data: Mapping[Any, Any]) -> list[Any]:
@@ -239,7 +210,8 @@ def wire_kind(studio: Studio, c: Controls) -> None:
             info = info_of(studio, said)
         except StudioError as error:
             return [*([gr.skip()] * len(names)), views.note(str(error))]
-        updates = create_form.follow(info)
+        offer = create_form.offer_of(studio, info.id, form.loras(said))
+        updates = create_form.follow(info, offer=offer)
         return [*(updates[name] for name in names), views.note(f"{info.why}.", "info")]
 
     gr.on(
@@ -280,7 +252,10 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
     def followed(info: ModelInfo, values: Mapping[str, Any]) -> dict[Any, Any]:
         key = str(values.get("control_picture") or "")
         values = {**values, "control_picture": key if studio.controls.has(key) else ""}
-        updates = create_form.follow(info, values, create_form.offer_of(studio, info.id))
+        files: tuple[LoraSpec, ...] = ()
+        with contextlib.suppress(StudioError):
+            files = form.loras(values)
+        updates = create_form.follow(info, values, create_form.offer_of(studio, info.id, files))
         updates["control_preview"] = control.preview(
             studio, key, values.get("control_kind"), values.get("width"), values.get("height")
         )

@@ -6,6 +6,7 @@ own are for users that are known (`Options.free_paths`), as with models.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import secrets
@@ -15,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from lcm_studio.spec.errors import BadRequest, ModelError
+from lcm_studio.spec.errors import BadRequest, ModelError, StudioError
 
 if TYPE_CHECKING:
     from lcm_studio.spec.requests import EmbeddingSpec, LoraSpec
@@ -89,6 +90,16 @@ class LoraStore:
             for spec in specs
         )
 
+    def triggers(self, loras: tuple[LoraSpec, ...]) -> tuple[str, ...]:
+        """Words that the files were trained with, where they say so; a file that cannot be read says nothing."""
+        from lcm_studio.models.lora_file import lora_facts
+
+        words: list[str] = []
+        for lora in loras:
+            with contextlib.suppress(StudioError, OSError):
+                words += lora_facts(Path(self._path(lora.path))).triggers
+        return tuple(dict.fromkeys(words))
+
     def _path(self, said: str) -> str:
         inside = said.startswith(PREFIX)
         path = self.folder / said.removeprefix(PREFIX) if inside else Path(said)
@@ -144,4 +155,5 @@ def check(path: Path, title: str) -> dict[str, Any]:
     if inversion_file.is_inversion(header.shapes):
         facts = inversion_file.facts_of(path, header, title)
         return {"word": facts.words[0], "vectors": facts.vectors}
-    return {"layers": len(facts_of(header, title).layers)}
+    lora = facts_of(header, title)
+    return {"layers": len(lora.layers), "triggers": list(lora.triggers)}

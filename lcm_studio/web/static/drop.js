@@ -1,6 +1,9 @@
-// A file dropped on the page: on one half its settings are restored, on the other it opens in Edit. Or it is chosen here.
+// A picture dropped on the page: on one half its settings are restored, on the other it opens in Edit. Or it is chosen here.
+// Weights that are dropped become a LoRA or a textual inversion of Create.
+import { hand } from "./lora.js";
 import { h, hasTab, say, send, tabOf, url } from "./registry.js";
 
+const WEIGHTS = /\.(safetensors|ckpt|pt|pth|bin)$/i; // all go to the gate, which says what it does not take
 const PICTURES = ["image/png", "image/jpeg", "image/webp"];
 
 // True where the file's settings were sent to their tab; else why not.
@@ -33,6 +36,10 @@ async function open(file, tab) {
 
 // A picture without settings of any studio is there to be worked on.
 async function take(file, tab, wanted) {
+  if (WEIGHTS.test(file.name)) {
+    await hand(file, tab);
+    return;
+  }
   if (wanted === "settings") {
     const why = await restore(file, tab);
     if (why === true) return;

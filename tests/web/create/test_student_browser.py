@@ -129,3 +129,27 @@ def test_a_controlnet_holds_the_picture_and_comes_back(
         "() => document.querySelector('#create-control input').value === 'tiny-canny'"
     )
     assert np.array_equal(read_image(another(page)), read_image(held))
+
+
+def test_weights_dropped_anywhere_are_listed_with_their_words(
+    open_student: Callable[..., Any], tmp_path: Path
+) -> None:
+    page = open_student()
+    page.get_by_role("tab", name="Edit").click()
+    page.wait_for_selector("#edit-prompt")
+    layer = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
+    factors = {
+        f"{layer}.lora_A.weight": torch.ones(1, 32),
+        f"{layer}.lora_B.weight": torch.ones(32, 1),
+    }
+    save_file(
+        factors, tmp_path / "cats.safetensors", metadata={"modelspec.trigger_phrase": "my cat, fur"}
+    )
+    drop(page, "cats.ckpt", b"\x80\x04")
+    page.wait_for_selector("#edit-note >> text=pickled weights")
+    drop(page, "cats.safetensors", (tmp_path / "cats.safetensors").read_bytes())
+    page.wait_for_selector(f"{NOTE} >> text=cats.safetensors is LoRA 1")
+    page.wait_for_selector(f"{NOTE} >> text=trained with: my cat, fur")
+    page.get_by_role("tab", name="words of the LoRAs").click()
+    page.get_by_role("option", name="my cat").click()
+    assert page.input_value("#create-prompt textarea") == "my cat"

@@ -47,6 +47,19 @@ def test_a_lora_file_gets_a_name_that_the_form_can_use(client: Any, fake: Any) -
     assert Path(lora.path).read_bytes() == LORA and lora.weight == 0.5
 
 
+def test_a_lora_says_what_it_was_trained_with(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    parts = {f"unet.to_q.lora_{end}.weight": np.ones((2, 2), np.float32) for end in "AB"}
+    save_file(parts, tmp_path / "a.safetensors", metadata={"ss_trigger_words": "my cat, fur"})
+    store = LoraStore(tmp_path / "loras", limit=99, free_paths=True)
+    files = [tmp_path / "a.safetensors", tmp_path / "gone.safetensors", tmp_path]
+    assert store.triggers(tuple(LoraSpec(path=str(path)) for path in files)) == ("my cat", "fur")
+    # a file of the studio's machine is not looked into for anybody
+    stranger = LoraStore(tmp_path / "loras", limit=99, free_paths=False)
+    assert stranger.triggers((LoraSpec(path=str(files[0])),)) == ()
+
+
 def test_a_textual_inversion_comes_in_by_the_same_gate(client: Any, fake: Any) -> None:
     said = send(client, "Old ink.safetensors", safetensors("emb_params")).json()
     assert said["word"] == "Old-ink" and said["vectors"] == 2 and "layers" not in said
