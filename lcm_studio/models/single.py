@@ -69,11 +69,13 @@ def load_single(
 ) -> LoadedModel:
     """The model of a single file. Raises ModelError where it does not fit its configs."""
     from lcm_studio.device import prepare
+    from lcm_studio.models.backends.memory import check_room
     from lcm_studio.models.load import assemble, load_component, quiet
 
     header = read_header(path)
     folder = config_folder(path, header, folders)
     info = single_info(path, folders)
+    check_room(header.parameters, placement, path.name)
     _, classes = check_index(folder)
     with quiet(), one_sentence("a config", called(folder)):
         if not any(name.startswith(OTHER_PARTS) for name in header.shapes):

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from lcm_studio import device
+from lcm_studio.device import Placement
 from lcm_studio.engine import Engine, EngineConfig
+from lcm_studio.models.backends.memory import check_room
+from lcm_studio.spec.errors import ModelError
 from lcm_studio.spec.events import Done, Failed
 from lcm_studio.spec.requests import Generate
 
@@ -36,6 +39,26 @@ def test_what_does_not_fit_is_brought_in_piece_by_piece(
     assert np.array_equal(found.images[0], wanted.images[0])
     lines = [r for r in caplog.records if r.levelno >= logging.WARNING and "piece" in r.message]
     assert lines
+
+
+def test_a_file_that_does_not_fit_says_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    gigabyte = 2**30
+    free = {"cpu": 3 * gigabyte, "cuda:0": gigabyte}
+    monkeypatch.setattr(device, "free_bytes", free.__getitem__)
+    cpu = Placement(device="cpu", dtype="fp32", backend="openvino")
+    check_room(gigabyte // 2, cpu, "small.safetensors")
+    with pytest.raises(ModelError) as caught:
+        check_room(gigabyte, cpu, "large.safetensors")
+    assert str(caught.value) == (
+        "large.safetensors needs 4.0 GB, and 3.0 GB are free on cpu; use half of it with --dtype bf16 --backend torch, "
+        "take its diffusers folder, which is brought in piece by piece, or take a smaller model"
+    )
+    card = Placement(device="cuda:0", dtype="fp16")
+    with pytest.raises(ModelError, match="run it by --device cpu") as caught:
+        check_room(gigabyte, card, "large.safetensors")
+    assert "bf16" not in str(caught.value)
+    with pytest.raises(ModelError, match="on cpu; take its diffusers folder"):
+        check_room(10 * gigabyte, cpu, "huge.safetensors")
 
 
 def test_a_quantised_network(bundled: Path, tmp_path: Path) -> None:

@@ -47,6 +47,32 @@ def fitting(weights: int, placement: Placement) -> dict[str, Any]:
     return {"device_map": "auto", "max_memory": memory, "offload_folder": str(folder)}
 
 
+def check_room(parameters: int, placement: Placement, name: str) -> None:
+    """Raises ModelError, with what would fit, where a single file's weights are larger than the free memory.
+
+    Only folders are brought in piece by piece.
+    """
+    free = device.free_bytes(placement.device)
+    each = placement.torch_dtype().itemsize
+    need = parameters * each
+    if need <= free:
+        return
+    ways = []
+    if each == 4 and need // 2 <= free:
+        backend = " --backend torch" if placement.backend == "openvino" else ""
+        ways.append(f"use half of it with --dtype bf16{backend}")
+    if placement.device != "cpu" and need <= device.free_bytes("cpu"):
+        ways.append("run it by --device cpu")
+    ways += [
+        "take its diffusers folder, which is brought in piece by piece",
+        "take a smaller model",
+    ]
+    raise ModelError(
+        f"{name} needs {need / 2**30:.1f} GB, and {free / 2**30:.1f} GB are free on {placement.device}; "
+        f"{', '.join(ways[:-1])}, or {ways[-1]}"
+    )
+
+
 def quantizer(numbers: str) -> Any:
     """What keeps a network's weights in `numbers` ("quantize" in the model's studio.json). Raises ModelError."""
     if numbers not in NUMBERS:
