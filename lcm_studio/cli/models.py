@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
             f"{info.id:24} {info.sampling or info.kind:13} {size:10} guidance {info.guidance:9} "
             f"{info.parameters / 1e6:8.1f} M parameters  {info.bytes / 2**20:8.1f} MB"
         )
+        licence = info.licence or "the model's own"
+        print(f"    {info.title or info.kind}; licence: {licence}")
         print(f"    numbers of edits: {info.fitted.source if info.fitted else 'textbook'}")
         if args.model and info.why:
             print(f"    {info.why}")

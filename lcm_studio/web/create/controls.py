@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -12,11 +11,9 @@ from lcm_studio.models.kinds import kind_of
 from lcm_studio.spec import limits
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.models import ModelInfo
-from lcm_studio.spec.requests import LoraSpec
 from lcm_studio.web import inputs, parts
 from lcm_studio.web.create import control, samplers
 from lcm_studio.web.create import values as form
-from lcm_studio.web.create.examples import examples
 from lcm_studio.web.create.fit import (
     FEW_STEPS,
     LORA_WEIGHT,
@@ -26,6 +23,7 @@ from lcm_studio.web.create.fit import (
     side_ends,
     top_of_steps,
 )
+from lcm_studio.web.create.offer import FAMILIES, NOTHING, Offer, chips, listed
 from lcm_studio.web.studio import Studio
 
 TAB = "create"
@@ -79,29 +77,6 @@ def known(studio: Studio, model: str) -> ModelInfo:
         return studio.engine.info(model)
     except StudioError:
         return fallback(model)
-
-
-@dataclass(frozen=True)
-class Offer:
-    """What the studio's folders hold for a model: words of textual inversions, ControlNets. `free_paths`: others by path.
-
-    `triggers`: words that the chosen LoRAs were trained with.
-    """
-
-    words: tuple[str, ...] = ()
-    triggers: tuple[str, ...] = ()
-    controls: tuple[str, ...] = ()
-    free_paths: bool = False
-
-
-def offer_of(studio: Studio, model: str, loras: tuple[LoraSpec, ...] = ()) -> Offer:
-    """What fits the model; nothing where that cannot be told (the page says why elsewhere)."""
-    base = Offer(triggers=studio.loras.triggers(loras), free_paths=studio.options.free_paths)
-    try:
-        engine = studio.engine
-        return replace(base, words=engine.embeddings(model), controls=engine.controls(model))
-    except StudioError:
-        return base
 
 
 def build_prompt(info: ModelInfo, offer: Offer) -> Controls:
@@ -183,6 +158,8 @@ def build_advanced(studio: Studio, info: ModelInfo, offer: Offer) -> Controls:
         allow_custom_value=True, elem_id=f"{TAB}-model",
     )  # fmt: skip
     c["about"] = parts.mount("about", TAB, value=about(info))
+    with gr.Accordion("All models: kind, size, licence", open=False, elem_id=f"{TAB}-models-block"):
+        c["models"] = parts.mount("models", TAB, value=listed(info, offer), events=["pick"])
     c |= control.build(TAB, info, offer.controls, free_paths=offer.free_paths)
     with gr.Accordion(
         "More: decoder, LoRAs, sampler, timesteps", open=False, elem_id=f"{TAB}-advanced"
@@ -239,31 +216,11 @@ def made_for(native: float) -> str:
     return f"The model was made for {native}."
 
 
-def chips(info: ModelInfo, offer: Offer) -> dict[str, Any]:
-    """The model's vocabulary, the words of textual inversions that fit it, and those of the chosen LoRAs."""
-    more = (("textual inversions", offer.words), ("words of the LoRAs", offer.triggers))
-    groups = (*info.vocabulary, *((name, words) for name, words in more if words))
-    return {
-        "groups": [[name, list(phrases)] for name, phrases in groups],
-        "examples": examples(info),
-    }
-
-
 def about(info: ModelInfo) -> dict[str, str]:
     """The model's card: what it is, in a line."""
-    kinds = {
-        "lcm": "Stable Diffusion",
-        "sd": "Stable Diffusion",
-        "sdxl": "Stable Diffusion XL",
-        "cm": "pixels",
-        "sana": "SANA",
-        "flux": "FLUX.1",
-        "sd3": "Stable Diffusion 3",
-        "z-image": "Z-Image",
-    }
     size = f"{info.parameters / 1e6:.1f} M parameters" if info.parameters else ""
     line = ", ".join(
-        part for part in (kinds[info.kind], f"{info.width} x {info.height}", size) if part
+        part for part in (FAMILIES[info.kind], f"{info.width} x {info.height}", size) if part
     )
     licence = f"Licence: {info.licence}." if info.licence not in ("", "the model's own") else ""
     note = " ".join(
@@ -273,7 +230,7 @@ def about(info: ModelInfo) -> dict[str, str]:
 
 
 def follow(
-    info: ModelInfo, values: Mapping[str, Any] | None = None, offer: Offer = Offer()
+    info: ModelInfo, values: Mapping[str, Any] | None = None, offer: Offer = NOTHING
 ) -> dict[str, Any]:
     """Updates of every control for a model; `values` (of `values.from_settings`) are kept where given.
 
@@ -307,6 +264,7 @@ def follow(
         "embeddings": gr.update(visible=info.takes_weights),
         "clip_skip": gr.update(maximum=max(1, info.most_skipped), visible=info.most_skipped > 0),
         "about": about(info),
+        "models": listed(info, offer),
         "kind": gr.update(choices=kind_choices(info), value=values.get("kind", "auto"), visible=len(info.kinds) > 1),
         "eta": gr.update(visible=info.eta is not None, placeholder=eta_default(info)),
         "model": gr.update(value=info.id),

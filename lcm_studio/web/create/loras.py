@@ -8,6 +8,7 @@ from typing import Any
 from lcm_studio.spec.requests import LoraSpec
 from lcm_studio.web import parts, views
 from lcm_studio.web.create import controls as create_form
+from lcm_studio.web.create import offer as offers
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.controls import TAB, Controls
 from lcm_studio.web.studio import Studio
@@ -21,7 +22,7 @@ def wire(studio: Studio, c: Controls) -> None:
     def words(model: Any, paths: Iterable[str]) -> dict[str, Any]:
         loras = tuple(LoraSpec(path=path) for path in paths if path)
         info = create_form.known(studio, model)
-        return create_form.chips(info, create_form.offer_of(studio, info.id, loras))
+        return offers.chips(info, offers.offer_of(studio, info.id, loras))
 
     def take(data: Any, model: Any, lines: str | None, *named: str | None) -> dict[Any, Any]:
         name = str(data.get("name", "")) if isinstance(data, Mapping) else ""

@@ -15,6 +15,7 @@ from lcm_studio.web import parts, views
 from lcm_studio.web.compare import compare
 from lcm_studio.web.create import control, loras, samplers
 from lcm_studio.web.create import controls as create_form
+from lcm_studio.web.create import offer as offers
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.controls import TAB, Controls
 from lcm_studio.web.create.fit import FEW_STEPS, fit, most_steps, short_name
@@ -33,7 +34,7 @@ def build(studio: Studio) -> None:
             stage = parts.stage(TAB)
             parts.history(TAB)
         with gr.Column(elem_classes="lcm-right", scale=2, min_width=320):
-            offer = create_form.offer_of(studio, info.id)
+            offer = offers.offer_of(studio, info.id)
             c = create_form.build_prompt(info, offer)
             c |= create_form.build_main(info)
             c |= create_form.build_advanced(studio, info, offer)
@@ -179,14 +180,21 @@ def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
                 c["note"]: views.note(f"{error} {before} stays in use."),
             }
             return
-        followed = create_form.follow(info, offer=create_form.offer_of(studio, info.id))
+        followed = create_form.follow(info, offer=offers.offer_of(studio, info.id))
         updates = {c[name]: update for name, update in followed.items()}
         yield updates | {current: info.id, c["note"]: views.note(f"{info.id} is ready.", "info")}
 
-    c["model"].input(
-        choose, inputs=[c["model"], current], outputs=[*outputs, current, c["note"]], concurrency_limit=None,
-        trigger_mode="always_last", **parts.PRIVATE,
-    )  # fmt: skip
+    def pick(event: gr.EventData, before: str) -> Iterator[Any]:
+        yield from choose(str(event._data), before)
+
+    for listen, fn, inputs in (
+        (c["model"].input, choose, [c["model"], current]),
+        (c["models"].pick, pick, [current]),
+    ):
+        listen(
+            fn, inputs=inputs, outputs=[*outputs, current, c["note"]], concurrency_limit=None,
+            trigger_mode="always_last", **parts.PRIVATE,
+        )  # fmt: skip
 
 
 def info_of(studio: Studio, said: Mapping[str, Any]) -> ModelInfo:
@@ -210,7 +218,7 @@ def wire_kind(studio: Studio, c: Controls) -> None:
             info = info_of(studio, said)
         except StudioError as error:
             return [*([gr.skip()] * len(names)), views.note(str(error))]
-        offer = create_form.offer_of(studio, info.id, form.loras(said))
+        offer = offers.offer_of(studio, info.id, form.loras(said))
         updates = create_form.follow(info, offer=offer)
         return [*(updates[name] for name in names), views.note(f"{info.why}.", "info")]
 
@@ -255,7 +263,7 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
         files: tuple[LoraSpec, ...] = ()
         with contextlib.suppress(StudioError):
             files = form.loras(values)
-        updates = create_form.follow(info, values, create_form.offer_of(studio, info.id, files))
+        updates = create_form.follow(info, values, offers.offer_of(studio, info.id, files))
         updates["control_preview"] = control.preview(
             studio, key, values.get("control_kind"), values.get("width"), values.get("height")
         )

@@ -7,6 +7,7 @@ import { mountDrop } from "./drop.js";
 import { mountHeader } from "./header.js";
 import { mountLive } from "./live.js";
 import { mountLora } from "./lora.js";
+import { mountModels } from "./models.js";
 import { mountTools } from "./tools.js";
 import { h, registry, say } from "./registry.js";
 import "./fields.js";
@@ -25,6 +26,7 @@ const kinds = {
   header: mountHeader,
   live: mountLive,
   lora: mountLora,
+  models: mountModels,
   tools: mountTools,
   note(tab, el, { props, watch }) {
     registry.set("note", tab, el);

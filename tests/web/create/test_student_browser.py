@@ -153,3 +153,20 @@ def test_weights_dropped_anywhere_are_listed_with_their_words(
     page.get_by_role("tab", name="words of the LoRAs").click()
     page.get_by_role("option", name="my cat").click()
     assert page.input_value("#create-prompt textarea") == "my cat"
+
+
+def test_a_model_is_chosen_from_the_list(open_student: Callable[..., Any]) -> None:
+    page = open_student()
+    page.get_by_text("All models: kind, size, licence").click()
+    rows = page.locator("#create-models .lcm-model")
+    rows.filter(has_text="scenery-cm").wait_for()
+    student = rows.filter(has_text="student").inner_text()
+    assert "Turbo" in student and "64 x 64" in student and "no commercial use" in student
+    assert page.locator("#create-models [aria-current]").inner_text().startswith("student")
+    rows.filter(has_text="scenery-cm").click()
+    page.wait_for_selector(f"{NOTE} >> text=scenery-cm is ready")
+    page.wait_for_function(
+        "() => document.querySelector('#create-model input').value === 'scenery-cm'"
+    )
+    page.wait_for_selector("#create-models [aria-current] >> text=scenery-cm")
+    page.locator("#create-prompt").wait_for(state="hidden")

@@ -12,6 +12,7 @@ from lcm_studio.models.kinds.recognise import with_guided_steps
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.settings import to_settings
 from lcm_studio.web.create import controls as create_form
+from lcm_studio.web.create import offer as offers
 from lcm_studio.web.create import values as form
 from tests.web.fake_engine import CM, LCM, SD
 
@@ -99,10 +100,23 @@ def test_guided_steps_bring_guidance_and_a_negative_prompt() -> None:
         assert form.to_request(said, info).guided_steps is None
 
 
+def test_a_model_is_listed_with_kind_size_and_licence() -> None:
+    large = replace(
+        SD, title="Turbo", bytes=7 * 2**30, licence="Stability AI's licence: no commercial use"
+    )
+    assert offers.row(large) == {
+        "id": "some-sd",
+        "facts": "Turbo · Stable Diffusion · 512 x 512 · 7.0 GB",
+        "licence": "Stability AI's licence: no commercial use",
+    }
+    assert offers.row(LCM)["facts"] == "Stable Diffusion · 256 x 256 · 32 MB"
+    offer = offers.Offer(models=(offers.row(LCM),))
+    value = create_form.follow(LCM, offer=offer)["models"]
+    assert value["current"] == "scenery-lcm" and [r["id"] for r in value["rows"]] == ["scenery-lcm"]
+
+
 def test_words_of_textual_inversions_are_under_the_prompt() -> None:
-    groups = create_form.follow(SD, offer=create_form.Offer(words=("bad-hands",)))["chips"][
-        "groups"
-    ]
+    groups = create_form.follow(SD, offer=offers.Offer(words=("bad-hands",)))["chips"]["groups"]
     assert groups == [["textual inversions", ["bad-hands"]]]
     assert create_form.follow(CM)["embeddings"]["visible"] is False
     assert form.to_request({**GOOD, "embeddings": "ink"}, CM).embeddings == ()
