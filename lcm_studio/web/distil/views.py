@@ -153,17 +153,28 @@ def strip(job: Job, folder: JobFolder) -> str:
     if (folder.samples / "teacher.png").is_file():
         frames.append(_frame(job, "teacher.png", "Teacher"))
     frames += [_frame(job, path.name, f"Step {step}") for step, path in shown]
+    step, newest = shown[-1]
+    last = len(frames) - 1
     return (
         '<section class="distil-strip"><h3>Validation pictures</h3>'
-        '<p class="lcm-soft">The same prompts and seeds every time.</p>'
-        f'<div class="distil-film">{"".join(frames)}</div></section>'
+        '<p class="lcm-soft">The same prompts and seeds every time. The slider goes through the steps.</p>'
+        f'<figure class="distil-large">{_image(job, newest.name, f"Step {step}")}<figcaption>Step {step}</figcaption></figure>'
+        f'<input class="distil-slide" type="range" min="0" max="{last}" value="{last}" aria-label="Step of the large pictures" '
+        f'aria-valuetext="Step {step}"><div class="distil-film">{"".join(frames)}</div></section>'
     )
 
 
+def _image(job: Job, name: str, words: str) -> str:
+    return f'<img loading="lazy" src="{_url(job, name)}" alt="{words}">'
+
+
+def _url(job: Job, name: str) -> str:
+    return f"studio/jobs/{html.escape(job.id)}/samples/{html.escape(name)}"
+
+
 def _frame(job: Job, name: str, words: str) -> str:
-    url = f"studio/jobs/{html.escape(job.id)}/samples/{html.escape(name)}"
     return (
-        f'<figure><a href="{url}" target="_blank"><img loading="lazy" src="{url}" alt="{words}"></a>'
+        f'<figure><a href="{_url(job, name)}" target="_blank">{_image(job, name, words)}</a>'
         f"<figcaption>{words}</figcaption></figure>"
     )
 

@@ -17,6 +17,7 @@ import "./place.js";
 import "./forms.js";
 import "./stick.js";
 import "./again.js";
+import "./sheets.js";
 
 const kinds = {
   stage: mountStage,

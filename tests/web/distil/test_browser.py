@@ -212,6 +212,10 @@ def finished_job(home: Path, *, teacher: Path, data: Path) -> None:
     }  # fmt: skip
     job = jobs.submit("lcd", config, name="Tiny and finished")
     tiny.save("lcm", jobs.folder(job.id).output)
+    samples = jobs.folder(job.id).samples
+    samples.mkdir(parents=True, exist_ok=True)
+    for step in (10, 20, 30):
+        Image.new("RGB", (200 + step, 100), (step, 90, 120)).save(samples / f"step-{step:08d}.png")
     for state in (State.STARTING, State.SUCCEEDED):
         assert jobs.store.move(jobs.get(job.id), state)
 
@@ -293,6 +297,28 @@ def test_messages_are_under_the_pressed_button_and_numbers_are_the_presets(shown
     box.click()
     shown.get_by_role("option", name="lcd-paper").click()
     expect(field(shown, "steps")).not_to_have_attribute("placeholder", "300")
+
+
+def test_validation_pictures_are_large_and_a_slider_goes_through_the_steps(shown: Page) -> None:
+    large = shown.locator("#distil-strip .distil-large")
+
+    def shows(step: int) -> None:
+        expect(large).to_contain_text(f"Step {step}")
+        shown.wait_for_function(
+            "width => document.querySelector('.distil-large img').naturalWidth === width",
+            arg=200 + step,
+        )
+
+    shows(30)
+    film = shown.locator("#distil-strip .distil-film").bounding_box()
+    assert film and large.bounding_box()["width"] > 0.95 * film["width"]  # type: ignore[index]
+    slider = shown.get_by_label("Step of the large pictures")
+    slider.press("ArrowLeft")
+    shows(20)
+    shown.locator("#distil-strip .distil-film img").first.click()
+    shows(10)
+    expect(slider).to_have_value("0")
+    assert len(shown.context.pages) == 1
 
 
 def test_duplicate_with_changes(shop: App, shown: Page) -> None:
