@@ -98,7 +98,7 @@ def one_sentence(error: Exception) -> str:
         given = "" if fault["type"] == "extra_forbidden" else f"={str(fault['input'])[:60]!r}"
         what = "there is no such field" if fault["type"] == "extra_forbidden" else fault["msg"]
         faults.append(f"{name}{given}: {what}")
-    return "; ".join(faults) + "; see docs/distillation.md for the fields"
+    return "; ".join(faults) + "; see docs/guide/distillation.md for the fields"
 
 
 def _failed(args: argparse.Namespace, reason: str, message: str) -> int:

@@ -76,7 +76,7 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         "--model-kind",
         default="auto",
         metavar="NAME",
-        help="what the weights are (docs/kinds.md), where the file does not say; default: by the model and its LoRAs",
+        help="what the weights are (docs/guide/kinds.md), where the file does not say; default: by the model and its LoRAs",
     )
     parser.add_argument(
         "--sampler", choices=NAMES, default="auto", metavar="NAME", help=f"{', '.join(NAMES)}"

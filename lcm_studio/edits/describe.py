@@ -1,4 +1,4 @@
-"""docs/settings.md from the schema of every task: python -m lcm_studio.edits.describe > docs/settings.md"""
+"""docs/guide/settings.md from the schema of every task: python -m lcm_studio.edits.describe > docs/guide/settings.md"""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def parse_config(text: str, name: str = "the config") -> dict[str, Any]:
     if found is None:
         return {}
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise BadRequest(f"{name} holds no `key: value` lines; see docs/distillation.md")
+        raise BadRequest(f"{name} holds no `key: value` lines; see docs/guide/distillation.md")
     return found
 
 

@@ -26,7 +26,7 @@ def with_words(folder: Path, info: ModelInfo) -> ModelInfo:
             info = _overridden(info, read_json(folder / "studio.json"))
         except (AttributeError, TypeError, ValueError) as error:
             raise ModelError(
-                f"{folder.name}/studio.json holds something else than docs/architecture.md says ({error}); "
+                f"{folder.name}/studio.json holds something else than docs/method/architecture.md says ({error}); "
                 "mend or remove it"
             ) from error
     if (folder / "edits.yaml").is_file():

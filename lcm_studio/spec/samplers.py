@@ -24,7 +24,7 @@ SPACINGS = ("model", "karras", "log-snr")
 @dataclass(frozen=True, kw_only=True)
 class SamplerInfo:
     """A sampler. `least`: network evaluations that it needs; `source`: paper and equation; `formula`: its step, in the
-    symbols of docs/maths.md. `score`: whether it follows the score, which only a diffusion model gives.
+    symbols of docs/method/maths.md. `score`: whether it follows the score, which only a diffusion model gives.
     `levels`: whether it visits levels that a list of `timesteps` may name.
     """
 

@@ -2,7 +2,7 @@
 
 How to add a tab
 ----------------
-1. Make a room ``lcm_studio/web/NAME/`` whose ``tab.py`` has one function (docs/architecture.md names the other files)::
+1. Make a room ``lcm_studio/web/NAME/`` whose ``tab.py`` has one function (docs/method/architecture.md names the other files)::
 
        def build(studio: Studio) -> None:      # called inside ``with gr.Tab(title):``
            stage = parts.stage("edit")          # the picture stage: frames, progress, message

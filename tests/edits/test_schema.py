@@ -99,7 +99,7 @@ def test_the_documents_have_a_row_for_it(made_up: EditTask) -> None:
 
 
 def test_the_page_of_settings_is_that_of_the_schema() -> None:
-    assert (ROOT / "docs" / "settings.md").read_text() == describe.page()
+    assert (ROOT / "docs" / "guide" / "settings.md").read_text() == describe.page()
 
 
 def test_every_setting_says_what_it_is() -> None:

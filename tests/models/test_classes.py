@@ -96,7 +96,7 @@ def test_remote_code_stays_refused(tiny_models: Path, tmp_path: Path) -> None:
 
 
 def test_the_documents_table_is_that_of_the_code() -> None:
-    assert (ROOT / "docs" / "kinds.md").read_text(encoding="utf-8") == table()
+    assert (ROOT / "docs" / "guide" / "kinds.md").read_text(encoding="utf-8") == table()
 
 
 def _edit(path: Path, **changes: Any) -> None:

@@ -1,4 +1,4 @@
-"""The examples of docs/api.md, as they stand there, against the real server on the fake engine."""
+"""The examples of docs/guide/api.md, as they stand there, against the real server on the fake engine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def address() -> Iterator[str]:
 
 def examples(language: str) -> list[str]:
     """The blocks of the page in that language."""
-    text = (ROOT / "docs" / "api.md").read_text()
+    text = (ROOT / "docs" / "guide" / "api.md").read_text()
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.S)
 
 
@@ -78,7 +78,7 @@ def test_the_example_of_edits_names_a_real_endpoint(address: str) -> None:
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
     code = examples("python")[1]
     assert "/edit_colorize" in endpoints and "/edit_colorize" in code
-    told = (ROOT / "docs" / "api.md").read_text()
+    told = (ROOT / "docs" / "guide" / "api.md").read_text()
     for name in endpoints:
         assert f"`{name}`" in told, name
     arguments = {p["parameter_name"] for p in endpoints["/generate"]["parameters"]}

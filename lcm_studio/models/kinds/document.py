@@ -1,4 +1,4 @@
-"""docs/kinds.md from the table of kinds: `python -m lcm_studio.models.kinds.document > docs/kinds.md`."""
+"""docs/guide/kinds.md from the table of kinds: `python -m lcm_studio.models.kinds.document > docs/guide/kinds.md`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of kinds. `python -m lcm_studio.models.kinds.document` makes docs/kinds.md of it; tests run over its rows.
+"""The table of kinds. `python -m lcm_studio.models.kinds.document` makes docs/guide/kinds.md of it; tests run over its rows.
 
 Settings are those of the models' cards.
 """

@@ -25,14 +25,14 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 UNEXPECTED = "Something went wrong in the studio; try again, and see its log if it stays so."
 DISK_FULL = "The disk of the studio's machine is full; free some space there."
 MEMORY = "The studio is out of memory; use a smaller picture or fewer of them."
-MISFIT = "The request does not fit what the studio expects; reload the page, or see docs/api.md."
+MISFIT = "The request does not fit what the studio expects; reload the page, or see docs/guide/api.md."
 OVER = "The connection of this page is over; reload the page."
 BY_STATUS = {
     400: MISFIT,
     401: "Sign in first.",
     403: "This is not allowed here.",
     404: "There is nothing at this address; reload the page.",
-    405: "This address does not take such a request; see docs/api.md.",
+    405: "This address does not take such a request; see docs/guide/api.md.",
     413: "The upload is too large; choose a smaller file.",
     422: MISFIT,
     429: "Too many requests; wait a moment.",
