@@ -25,7 +25,9 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 UNEXPECTED = "Something went wrong in the studio; try again, and see its log if it stays so."
 DISK_FULL = "The disk of the studio's machine is full; free some space there."
 MEMORY = "The studio is out of memory; use a smaller picture or fewer of them."
-MISFIT = "The request does not fit what the studio expects; reload the page, or see docs/guide/api.md."
+MISFIT = (
+    "The request does not fit what the studio expects; reload the page, or see docs/guide/api.md."
+)
 OVER = "The connection of this page is over; reload the page."
 BY_STATUS = {
     400: MISFIT,
