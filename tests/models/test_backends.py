@@ -180,10 +180,14 @@ def test_two_processes_do_not_share_a_core(
 
 
 def test_a_cache_of_another_version_is_converted_again(
-    tiny_models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tiny_models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     from lcm_studio.models.backends import openvino
 
+    monkeypatch.setenv("LCM_STUDIO_CACHE", str(tmp_path))  # others have converted this model too
     for number in ("a", "b"):
         monkeypatch.setattr(openvino, "FORMAT", number)
         with engine_of("openvino", tiny_models) as engine:
