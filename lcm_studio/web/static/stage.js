@@ -141,6 +141,13 @@ const LOST = {
   refused: "The studio could not take this request. Try it again; if that does not help, reload the page.",
 };
 
+// Where the page is narrow or zoomed in, the picture lies above its controls: the window goes there.
+function bring(place) {
+  const { top, bottom, height } = place.getBoundingClientRect();
+  const seen = Math.min(bottom, innerHeight) - Math.max(top, 0);
+  if (seen < Math.min(height, innerHeight) / 2) place.scrollIntoView({ block: "center" });
+}
+
 // What was asked for before a reload is shown again, once the canvas of the tab is as it was.
 async function takeUp(tab, stage) {
   if (tab === "edit") await registry.when("canvas", tab);
@@ -157,6 +164,7 @@ export function mountStage(tab, root, { props, watch }) {
     if (!e.target.closest?.(`#${tab}-go, #${tab}-compare, #${tab}-vary`)) return;
     sent(tab);
     stage.draw({ phase: "running", progress: { text: "Sent" } });
+    bring(registry.get("desk", tab)?.box || stage.root);
   });
   if (underWay(tab)) takeUp(tab, stage);
   document.addEventListener("lcm-lost", (e) => stage.lose(e.detail));

@@ -107,3 +107,14 @@ def test_a_request_that_is_lost_is_said_to_be(visit: Any) -> None:
     again(page)
     phase(page, "create", "failed")
     expect(page.locator("#create-note .lcm-error")).to_contain_text("send it again")
+
+
+def test_at_twice_the_size_the_page_goes_to_the_picture(visit: Any) -> None:
+    """As a browser of 1280 x 900 is at 200 %."""
+    page = visit(viewport={"width": 640, "height": 450}, device_scale_factor=2)
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    expect(page.locator("#create-stage .lcm-stage")).not_to_be_in_viewport(ratio=0.3)
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#create-stage .lcm-stage")).to_be_in_viewport(ratio=0.3)
+    under_way(page, "create")
+    expect(page.locator("#create-stage .lcm-stage")).to_be_in_viewport(ratio=0.3)
