@@ -15,6 +15,6 @@ function watch() {
   }
 }
 
-new MutationObserver(watch).observe(document.body, { childList: true, subtree: true }); // tabs are drawn on their first visit
+new MutationObserver(watch).observe(document.documentElement, { childList: true, subtree: true }); // tabs are drawn on their first visit
 addEventListener("resize", () => document.querySelectorAll("[data-sticks]").forEach(place));
 watch();

@@ -2,8 +2,13 @@
 import { icon } from "./edit/icons.js";
 import { h } from "./registry.js";
 
-export function mountTools(tab, _root, { props }) {
+export function mountTools(tab, root, ctx) {
+  const { props } = ctx;
   const group = document.getElementById(`${tab}-tool`);
+  if (!group) { // Gradio has drawn this mount first
+    requestAnimationFrame(() => mountTools(tab, root, ctx));
+    return;
+  }
   const dress = () => {
     for (const input of group.querySelectorAll('input[type="radio"]')) {
       const label = input.closest("label");
