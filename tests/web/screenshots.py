@@ -156,7 +156,7 @@ def tools(page: Any, files: dict[str, Path]) -> dict[str, Callable[[], None]]:
 def edits(browser: Any, url: str, out: Path) -> None:
     page = opened(browser, url, viewport={"width": 1360, "height": 1180}, color_scheme="light")
     page.get_by_role("tab", name="Edit").click()
-    page.wait_for_selector("#edit-canvas")
+    page.wait_for_selector("#edit-open-picture")
     page.uncheck("#edit-randomize input")
     with tempfile.TemporaryDirectory() as folder:
         for name, act in tools(page, inputs(Path(folder))).items():

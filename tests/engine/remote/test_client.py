@@ -138,6 +138,22 @@ def test_stop_and_hanging_up_reach_the_replica(house: Any) -> None:
         time.sleep(0.01)
 
 
+def test_a_wait_in_a_replicas_lane_is_no_place_in_the_line(
+    house: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote, _, front = house
+    run = FakeEngine.run
+
+    def waits(self: FakeEngine, *given: Any, **more: Any) -> Iterator[Any]:
+        yield Queued(position=1)
+        yield from run(self, *given, **more)
+
+    monkeypatch.setattr(FakeEngine, "run", waits)
+    events = list(remote.run(Generate(steps=2, width=64, height=64)))
+    assert isinstance(events[-1], Done) and not any(isinstance(e, Queued) for e in events)
+    settled(front)
+
+
 def test_a_lost_replicas_requests_run_again_elsewhere(house: Any) -> None:
     remote, here, front = house
     running = remote.run(Generate(seed=3, steps=20, width=64, height=64))
