@@ -7,8 +7,10 @@ from typing import Any
 
 import gradio as gr
 from fastapi.exceptions import RequestValidationError
+from gradio.block_function import BlockFunction
+from gradio.components.api_component import Api
 from gradio.state_holder import SessionState, StateHolder
-from gradio.utils import LRUCache
+from gradio.utils import LRUCache, get_function_params
 from starlette.requests import Request as Http
 from starlette.responses import JSONResponse, Response
 
@@ -20,9 +22,14 @@ UNREAD = 256  # sessions whose unread messages are kept
 class Page(gr.Blocks):
     """A page whose functions fail in words: what they raise and did not mean to say goes to the log."""
 
-    async def process_api(self, *args: Any, **options: Any) -> Any:
+    async def process_api(
+        self, block_fn: BlockFunction | int, inputs: list[Any], *args: Any, **options: Any
+    ) -> Any:
+        function = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
         try:
-            return await super().process_api(*args, **options)
+            return await super().process_api(
+                function, [*inputs, *defaults(function, len(inputs))], *args, **options
+            )
         except gr.Error as error:
             # ours are raised without a traceback; of Gradio's own the one about choices names Python's classes
             if error.print_exception and "list of choices" in str(error):
@@ -33,6 +40,18 @@ class Page(gr.Blocks):
             raise gr.Error(MISFIT, print_exception=False) from error
         except Exception as error:
             raise gr.Error(sentence(error)[1], print_exception=False) from error
+
+
+def defaults(function: BlockFunction, given: int) -> list[Any]:
+    """Values of the last arguments of a named function where only the first `given` were sent; none where one has no
+    default. So a caller that names no arguments goes on working when a version adds some.
+    """
+    inputs = function.inputs
+    if not 0 < given < len(inputs) or not all(isinstance(one, Api) for one in inputs):
+        return []
+    missing = get_function_params(function.fn)[given : len(inputs)]
+    values = [value for _, has_default, value, _ in missing if has_default]
+    return values if len(values) == len(missing) else []
 
 
 class LeanState(SessionState):
