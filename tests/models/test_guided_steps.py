@@ -12,30 +12,19 @@ import torch
 from lcm_studio.device import choose
 from lcm_studio.engine import Engine, EngineConfig
 from lcm_studio.models.kinds import kind_of
-from lcm_studio.models.load import LoadedModel, load_folder
+from lcm_studio.models.load import load_folder
 from lcm_studio.sampling import plan
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.events import Done
 from lcm_studio.spec.requests import Edit, Generate
 from lcm_studio.spec.settings import from_settings, to_settings
 from tests import tiny, tiny_flow
-from tests.models.test_kinds import BASES, STOCK
+from tests.models.test_kinds import BASES, STOCK, load
 from tests.models.test_parity import BOUND, PROMPT, ours
 
+__all__ = ["load"]
 NEGATIVE = "night sea"
 CLOSE = BOUND / 10  # tiny random networks heed guidance little, the later the less
-
-
-@pytest.fixture(scope="module")
-def load(tiny_models: Path) -> Any:
-    loaded: dict[str, LoadedModel] = {}
-
-    def get(name: str) -> LoadedModel:
-        if name not in loaded:
-            loaded[name] = load_folder(tiny_models / name, choose("cpu"))
-        return loaded[name]
-
-    return get
 
 
 def off_after(guided: int) -> Any:

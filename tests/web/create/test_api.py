@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import uvicorn
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from safetensors.torch import save_file
 
 from lcm_studio.images import read_image, read_settings, write_png
-from lcm_studio.web.app import build_app, engine_for
-from lcm_studio.web.options import Options
 from tests import tiny
 from tests.models.test_control import network, picture
-from tests.web.conftest import free_port
+from tests.web.api_client import api_client
 
 
 @pytest.fixture(scope="module")
@@ -34,22 +29,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def api(root: Path) -> Iterator[Client]:
-    port = free_port()
-    options = Options(
-        model=str(root / "sd"), models_dirs=(root,), device="cpu", port=port, preload=False
-    )
-    config = uvicorn.Config(build_app(engine_for, options), port=port, log_level="error", ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.05)
-    client = Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
-    yield client
-    client.close()
-    server.should_exit = True
-    thread.join(30)
+    with api_client(model=str(root / "sd"), models_dirs=(root,)) as client:
+        yield client
 
 
 def test_everything_that_conditions_a_picture(api: Client, root: Path, tmp_path: Path) -> None:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from lcm_studio.edits import TASKS
 from lcm_studio.images import read_image, read_settings, write_png
 from lcm_studio.spec.schema import settings_of
-from lcm_studio.web.app import build_app, engine_for
-from lcm_studio.web.options import Options
-from tests.web.conftest import free_port
+from tests.web.api_client import api_client
 
 HEIGHT, WIDTH = 24, 32
 # task -> (its arguments, the size of what it makes)
@@ -37,20 +32,8 @@ CALLS: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
 
 @pytest.fixture(scope="module")
 def api(tiny_models: Path) -> Iterator[Client]:
-    port = free_port()
-    options = Options(model=str(tiny_models / "lcm"), device="cpu", port=port, preload=False)
-    config = uvicorn.Config(build_app(engine_for, options), port=port, log_level="error", ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.05)
-    client = Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
-    yield client
-    client.close()
-    server.should_exit = True
-    thread.join(30)
+    with api_client(model=str(tiny_models / "lcm")) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
