@@ -223,6 +223,14 @@ def test_muon_is_the_newton_schulz_iteration(shape: tuple[int, ...]) -> None:
     assert 0.5 < torch.linalg.svdvals(found).min() <= torch.linalg.svdvals(found).max() < 1.3
 
 
+@pytest.mark.parametrize("shape", [(3, 8, 40), (2, 40, 8), (1, 160, 160)])
+def test_muon_in_bf16_stays_beside_the_one_in_float32(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    wide, half = orthogonalize(x), orthogonalize(x, half=True)
+    assert half.dtype == torch.float32 and half.shape == x.shape
+    assert (half - wide).norm() < 0.02 * wide.norm()
+
+
 def test_muon_resumes_to_the_same_bits(tmp_path: Path) -> None:
     fields = {"optimizer": "muon", "steps": 12}
     a = toy.train(tmp_path / "a", **fields)

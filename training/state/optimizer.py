@@ -60,7 +60,8 @@ def make_optimizer(
                 {"params": others, "lr": group["lr"]},
                 {"params": matrices, "lr": group["lr"] * config.muon_scale, "muon": True},
             ]
-        return Muon([g for g in split if g["params"]], fused=True, **options)
+        half = config.mixed_precision == "bf16"
+        return Muon([g for g in split if g["params"]], half=half, fused=True, **options)
     return torch.optim.AdamW(listed, fused=True, **options)
 
 
