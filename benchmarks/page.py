@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.page_parts import WATCH, click_parts, encoding
+
 ROOT = Path(__file__).resolve().parents[1]
 BROWSER_FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
                  "--disable-component-update", "--disable-sync")  # fmt: skip
@@ -71,13 +73,14 @@ STROKE_TO_PIXEL = f"""() => {{
 
 def main(argv: list[str]) -> int:
     args = parser().parse_args(argv)
-    starts = [start_once(args.model) for _ in range(args.starts)]
-    figures: dict[str, float] = {
-        "start_to_page_s": statistics.median(s[0] for s in starts),
-        "start_to_first_picture_s": statistics.median(s[1] for s in starts),
-    }
+    figures: dict[str, float] = {}
+    if not args.parts:
+        starts = [start_once(args.model) for _ in range(args.starts)]
+        figures["start_to_page_s"] = statistics.median(s[0] for s in starts)
+        figures["start_to_first_picture_s"] = statistics.median(s[1] for s in starts)
     if args.browser:
         figures |= in_browser(args)
+        figures |= encoding()
     if args.json:
         print(json.dumps(figures))
         return 0
@@ -95,6 +98,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--starts", type=int, default=3, help="fresh starts of app.py (default: 3)")
     p.add_argument(
         "--runs", type=int, default=15, help="clicks, keystrokes and strokes each (default: 15)"
+    )
+    p.add_argument(
+        "--parts", action="store_true", help="only the parts of a click at one step, no starts"
     )
     p.add_argument("--chromium", default=os.environ.get("CHROMIUM", "/usr/bin/chromium"))
     p.add_argument("--no-browser", dest="browser", action="store_false", help="only the starts")
@@ -176,6 +182,7 @@ def in_browser(args: argparse.Namespace) -> dict[str, float]:
         )
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(240_000)
+        page.add_init_script(WATCH)
         opened = time.perf_counter()
         page.goto(app.url, wait_until="commit")
         page.wait_for_selector("html[data-studio=ready]")
@@ -185,7 +192,14 @@ def in_browser(args: argparse.Namespace) -> dict[str, float]:
             box = page.locator("#create-steps input[type=number]").first
             box.fill(str(steps))
             box.press("Tab")
+            if steps == 1:
+                figures |= click_parts(page, args.runs)
+            if args.parts:
+                break
             figures |= named(f"click_{steps}_step", clicks(page, args.runs))
+        if args.parts:
+            browser.close()
+            return figures
         page.locator("#create-live input").check()
         page.wait_for_selector('#create-stage .lcm-stage[data-phase="done"]')
         figures |= named("keystroke_live", keystrokes(page, args.runs))

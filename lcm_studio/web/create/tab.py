@@ -98,9 +98,10 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
         yield from parts.followed(studio, show(plays, said), request, TAB)
 
     def show(plays: Iterator[views.View], said: Mapping[str, Any]) -> Iterator[Any]:
-        yield {c["seed"]: said["seed"]}
+        seed = {c["seed"]: said["seed"]}
         for view in plays:
-            yield {stage: view}
+            yield seed | {stage: view}  # one message: the browser takes each through every control
+            seed = {}
 
     outputs = [stage, c["seed"]]
     parts.wire_run(studio, c["actions"], go, inputs=inputs(c), outputs=outputs, tab=TAB)

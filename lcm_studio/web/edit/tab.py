@@ -138,14 +138,15 @@ def wire_go(studio: Studio, c: Controls, board: Board) -> None:
             facts = views.facts(done.timing, {})  # the read-out below says the rest
             return {"facts": facts, "origin": results.origin(asked[0], done)}
 
-        yield {c["seed"]: said["seed"]}
+        seed = {c["seed"]: said["seed"]}
         plays = studio.play(
             make, owner=owner_of(request), tab=TAB, page=page_of(request), on_done=on_done
         )
         for view in plays:
             if view["phase"] == "running" and view.get("frames"):
                 film.append(view["frames"][0]["src"])
-            yield {board.stage: view} | ended
+            yield seed | {board.stage: view} | ended
+            seed = {}
         # the picture shows already
         if finished and (words := results.unlike(studio, asked[0], finished[0])):
             yield {board.kept: words + ended[board.kept]}
