@@ -1,16 +1,16 @@
-"""A ControlNet's picture beside the conditioning of the levels that it holds."""
+"""What a ControlNet and an IP-Adapter add to the conditioning of the levels that they hold."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from lcm_studio.images.control import control_image
 from lcm_studio.models.protocol import Cond
-from lcm_studio.spec.requests import ControlSpec
+from lcm_studio.spec.requests import ControlSpec, IPAdapterSpec
 
 
 def shown(spec: ControlSpec, width: int, height: int) -> Tensor:
@@ -19,27 +19,36 @@ def shown(spec: ControlSpec, width: int, height: int) -> Tensor:
     return pixels.permute(2, 0, 1)[None].float() / 255
 
 
-@dataclass(frozen=True, eq=False)
-class Control:
-    """`image`: of `shown`."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Steer:
+    """`image`: of `shown`, for `control`. The picture of `ip_adapter` is in the conditioning already, at every level."""
 
-    spec: ControlSpec
-    image: Tensor
+    control: ControlSpec | None = None
+    image: Tensor | None = None
+    ip_adapter: IPAdapterSpec | None = None
 
-    def steered(
-        self, cond: Cond, lead: Sequence[Cond], levels: int, device: str
-    ) -> tuple[Cond, ...]:
+    def each(self, cond: Cond, lead: Sequence[Cond], levels: int, device: str) -> tuple[Cond, ...]:
         """The conditioning of one picture at each of so many levels; `lead` has that of the first ones.
 
-        It holds where no part of a step lies outside its start and end, as in stock pipelines.
+        They hold where no part of a step lies outside their start and end, as ControlNets do in stock pipelines.
         """
-        image = self.image.to(device)
-        strength = torch.tensor([self.spec.strength], dtype=torch.float32, device=device)
-        more = {"control": image, "control_scale": strength}
-        each = []
-        for k in range(levels):
-            one = lead[k] if k < len(lead) else cond
-            if k / levels >= self.spec.start and (k + 1) / levels <= self.spec.end:
-                one = Cond(tensors={**one.tensors, **more}, batch=one.batch, group=one.group)
-            each.append(one)
-        return tuple(each)
+        every = [lead[k] if k < len(lead) else cond for k in range(levels)]
+        if self.control is not None and self.image is not None:
+            strength = torch.tensor([self.control.strength], dtype=torch.float32, device=device)
+            more = {"control": self.image.to(device), "control_scale": strength}
+            for k in range(levels):
+                if holds(self.control, k, levels):
+                    every[k] = replace(every[k], tensors={**every[k].tensors, **more})
+        if self.ip_adapter is not None:
+            off = torch.zeros(1, device=device)
+            for k in range(levels):
+                if not holds(
+                    self.ip_adapter, k, levels
+                ):  # the rows of others may be in the same call
+                    every[k] = replace(every[k], tensors={**every[k].tensors, "ip_scale": off})
+        return tuple(every)
+
+
+def holds(spec: ControlSpec | IPAdapterSpec, k: int, levels: int) -> bool:
+    """Whether step k of so many lies between start and end."""
+    return k / levels >= spec.start and (k + 1) / levels <= spec.end

@@ -17,7 +17,7 @@ from lcm_studio import bundled
 from lcm_studio.engine.embeddings import FOLDER, Embeddings
 from lcm_studio.engine.line import Places
 from lcm_studio.engine.registry import Registry
-from lcm_studio.engine.validate import check_control, check_request, check_texts
+from lcm_studio.engine.validate import check_control, check_ip_adapter, check_request, check_texts
 from lcm_studio.engine.workers import Workers
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.events import Event, Failed, Loading
@@ -124,10 +124,15 @@ class Engine:
             self.registry.remember(request, own)
         embeddings = self._embeddings.resolve(request, info)
         request = replace(request, kind=info.sampling or "auto", embeddings=embeddings)
-        if isinstance(request, Generate) and request.control is not None:
+        if request.control is not None:
             check_control(request.control, info)
             folder = self.registry.control(request.control, info)
             request = replace(request, control=replace(request.control, found=str(folder)))
+        if request.ip_adapter is not None:
+            check_ip_adapter(request.ip_adapter, info)
+            file, encoder = self.registry.ip_adapter(request.ip_adapter, info)
+            files = str(file), str(encoder)
+            request = replace(request, ip_adapter=replace(request.ip_adapter, found=files))
         return request, info
 
     def embeddings(self, model_id: str) -> tuple[str, ...]:
@@ -137,6 +142,10 @@ class Engine:
     def controls(self, model_id: str) -> tuple[str, ...]:
         """Names of the ControlNets beside the models that fit a model. Raises ModelError."""
         return self.registry.controls(self.info(model_id))
+
+    def ip_adapters(self, model_id: str) -> tuple[str, ...]:
+        """Names of the IP-Adapters beside the models that fit a model. Raises ModelError."""
+        return self.registry.ip_adapters(self.info(model_id))
 
     def decoders(self) -> tuple[str, ...]:
         """Names for `decoder` of a request."""

@@ -268,7 +268,11 @@ class Lane:
         return session.setup
 
     def _use(self, setup: Setup) -> None:
-        more = {"control": setup.control} if setup.control else {}  # not every model knows of it
+        more: dict[str, Any] = {}  # not every model knows of these
+        if setup.control:
+            more["control"] = setup.control
+        if setup.ip_adapter:
+            more["ip_adapter"] = setup.ip_adapter
         self.model.use(loras=setup.loras, decoder=setup.decoder, **more)
 
     def _limit(self, work: Work) -> int:

@@ -8,13 +8,14 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+from lcm_studio.models import ip_adapter_file
 from lcm_studio.models.catalog import read_info, scan
 from lcm_studio.models.controlnet import FOLDER, check_fit, control_config, fits
 from lcm_studio.models.kinds.memory import KindMemory
 from lcm_studio.models.tiny import FAST, tiny_folder
 from lcm_studio.spec.errors import BadRequest, ModelError
 from lcm_studio.spec.models import ModelInfo
-from lcm_studio.spec.requests import ControlSpec, Sampling
+from lcm_studio.spec.requests import ControlSpec, IPAdapterSpec, Sampling
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
@@ -152,6 +153,38 @@ class Registry:
             )
         check_fit(path, info)
         return path
+
+    def ip_adapters(self, info: ModelInfo) -> tuple[str, ...]:
+        """Names of the IP-Adapters in folders `ip_adapters` beside the models that fit a model, sorted."""
+        names = set()
+        for path in self._ip_adapters():
+            with contextlib.suppress(ModelError):
+                if ip_adapter_file.fits(ip_adapter_file.facts_of(path), info):
+                    names.add(path.stem)
+        return tuple(sorted(names))
+
+    def ip_adapter(self, spec: IPAdapterSpec, info: ModelInfo) -> tuple[Path, Path]:
+        """The file of an IP-Adapter by name or path, and the folder of its image encoder.
+
+        Raises BadRequest or ModelError where one is missing, or none for this model.
+        """
+        path = Path(spec.path).expanduser()
+        if path.name == spec.path:
+            names = (spec.path, spec.path.removesuffix(".safetensors"))
+            path = next((one for one in self._ip_adapters() if one.stem in names), path)
+        if not path.exists():
+            known = ", ".join(self.ip_adapters(info)) or "none are there"
+            raise BadRequest(
+                f"IP-Adapter {spec.path[:80]!r} is unknown; give its .safetensors file, or put it into a folder "
+                f"{ip_adapter_file.FOLDER}/ beside the models (for this model: {known})"
+            )
+        facts = ip_adapter_file.check_fit(path, info)
+        roots = [root / ip_adapter_file.FOLDER for root in self.folders]
+        return path, ip_adapter_file.find_encoder(path, facts, spec.encoder, roots, Path(info.path))
+
+    def _ip_adapters(self) -> list[Path]:
+        roots = (root / ip_adapter_file.FOLDER for root in self.folders)
+        return [path for root in roots for path in ip_adapter_file.adapter_files(root)]
 
     def _controlnets(self) -> list[Path]:
         roots = (root / FOLDER for root in self.folders)

@@ -16,7 +16,7 @@ from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.events import Done, Event, Failed, Queued, Step, Stopped, Working
 from lcm_studio.spec.limits import MAX_COUNT
 from lcm_studio.spec.owners import Owner
-from lcm_studio.spec.requests import Edit, Generate, Request
+from lcm_studio.spec.requests import Edit, Request
 from lcm_studio.spec.settings import to_settings
 
 if TYPE_CHECKING:
@@ -92,11 +92,14 @@ class _Run:
         )
 
     def _setup(self) -> Setup:
-        control = self.request.control if isinstance(self.request, Generate) else None
+        control, adapter = self.request.control, self.request.ip_adapter
         return Setup(
             loras=self.request.loras,
             decoder=self.request.decoder,
             control="" if control is None else control.found or control.path,
+            ip_adapter=None
+            if adapter is None
+            else adapter.found or (adapter.path, adapter.encoder),
         )
 
     def _rows(self) -> int:

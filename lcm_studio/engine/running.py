@@ -21,6 +21,7 @@ class Setup:
     loras: tuple[LoraSpec, ...] = ()
     decoder: str = "default"
     control: str = ""
+    ip_adapter: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from lcm_studio.edits.path import SameNoise
 from lcm_studio.edits.problem import Outcome, Problem, worst
 from lcm_studio.edits.prompts import emphasised
 from lcm_studio.edits.tasks import task_of
-from lcm_studio.engine.control import Control, shown
+from lcm_studio.engine.control import Steer, shown
 from lcm_studio.engine.generate import blacken, problem_of, silent
 from lcm_studio.models.protocol import Cond, Model
 from lcm_studio.sampling import (
@@ -56,13 +56,10 @@ def session(
         problem = yield Compute(lambda report: build(request, model), "Preparing")
     height, width = problem.size
     planned = plan(request, model, width, height)
-    control: Control | None = None
-    if isinstance(request, Generate) and request.control is not None:
-        spec = request.control
-        control = Control(
-            spec, (yield Compute(lambda report: shown(spec, width, height), "Preparing"))
-        )
-    pictures: Pictures = Seeds(problem, model, planned, tuple(seeds), control)
+    steer: Steer | None = None
+    if request.control is not None or request.ip_adapter is not None:
+        steer = yield from steering(request, width, height)
+    pictures: Pictures = Seeds(problem, model, planned, tuple(seeds), steer)
     if problem.path is not None:
         pictures = Frames(problem, model, planned, seeds[0])
     yield from pictures.prepare(request.prompt)
@@ -99,6 +96,14 @@ def session(
         warnings=(*problem.warnings, *pictures.warnings),
         settings={} if isinstance(request, Generate) else _settings(problem, model),
     )
+
+
+def steering(request: Generate | Edit, width: int, height: int) -> Generator[Ask, Any, Steer]:
+    """The ControlNet and the IP-Adapter of a request for pictures of `width` x `height` pixels."""
+    spec, image = request.control, None
+    if spec is not None:
+        image = yield Compute(lambda report: shown(spec, width, height), "Preparing")
+    return Steer(control=spec, image=image, ip_adapter=request.ip_adapter)
 
 
 def build(request: Edit, model: Model) -> Problem:
@@ -141,18 +146,18 @@ class Seeds:
         model: Model,
         planned: Plan,
         seeds: tuple[int, ...],
-        control: Control | None = None,
+        steer: Steer | None = None,
     ) -> None:
         self.problem, self.model, self.planned, self.seeds = problem, model, planned, seeds
-        self.control = control
+        self.steer = steer
         self.count = len(seeds)
         self.warnings: tuple[str, ...] = ()
 
     def prepare(self, prompt: str) -> Asks:
         self.cond, self.lead = yield from conditioned(self.problem, self.planned, prompt)
-        if self.control is not None:
+        if self.steer is not None:
             levels = len(self.planned.levels)
-            self.lead = self.control.steered(self.cond, self.lead, levels, self.model.device)
+            self.lead = self.steer.each(self.cond, self.lead, levels, self.model.device)
         self.start = None
         if self.problem.start is not None:
             self.start = yield from encoded_start(self.problem, self.model)

@@ -18,7 +18,15 @@ from lcm_studio.spec import limits
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.prompts import plain, word_pattern
-from lcm_studio.spec.requests import ControlKind, ControlSpec, Edit, Generate, LoraSpec, Sampling
+from lcm_studio.spec.requests import (
+    ControlKind,
+    ControlSpec,
+    Edit,
+    Generate,
+    IPAdapterSpec,
+    LoraSpec,
+    Sampling,
+)
 from lcm_studio.spec.samplers import SAMPLERS, check_sampler, sampler_info
 
 
@@ -45,14 +53,7 @@ def check_request(request: Sampling, info: ModelInfo, words: Iterable[str] = ())
     _class_label(request, info)
     if isinstance(request, Generate):
         check_size(request.width, request.height, info)
-        if (
-            request.control is not None
-            and SAMPLERS.get(request.sampler)
-            and SAMPLERS[request.sampler].score
-        ):
-            raise BadRequest(
-                f"sampler={request.sampler!r} follows the score, and takes no ControlNet; use auto"
-            )
+    _steered(request)
     return _warnings(request, info, word_pattern(words))
 
 
@@ -155,6 +156,23 @@ def _guided_steps(request: Sampling, info: ModelInfo) -> None:
         )
 
 
+def _steered(request: Sampling) -> None:
+    """Whether a ControlNet and an IP-Adapter can hold single levels of the request."""
+    control, adapter = request.control, request.ip_adapter
+    if isinstance(request, Edit) and (control or adapter):
+        raise BadRequest("edits take no ControlNet and no IP-Adapter yet; leave them out")
+    if request.sampler == "auto" or not SAMPLERS[request.sampler].score:
+        return
+    if control is not None:
+        raise BadRequest(
+            f"sampler={request.sampler!r} follows the score, and takes no ControlNet; use auto"
+        )
+    if adapter is not None and (adapter.start > 0 or adapter.end < 1):
+        raise BadRequest(
+            f"sampler={request.sampler!r} follows the score, and an IP-Adapter holds all its steps; leave start and end out"
+        )
+
+
 def check_control(spec: ControlSpec, info: ModelInfo) -> None:
     """Raises BadRequest for a ControlNet's settings or picture that cannot be used."""
     if not isinstance(spec, ControlSpec):
@@ -165,18 +183,40 @@ def check_control(spec: ControlSpec, info: ModelInfo) -> None:
         raise BadRequest("no ControlNet is named; choose one")
     if spec.kind not in get_args(ControlKind):
         raise BadRequest(f"kind={spec.kind!r} of a control: use {', '.join(get_args(ControlKind))}")
-    _finite("control strength", spec.strength, 0.0, limits.MAX_CONTROL)
-    _finite("control start", spec.start, 0.0, 1.0)
-    _finite("control end", spec.end, 0.0, 1.0)
+    _hold("control", spec)
+    _picture("control", spec.image)
+
+
+def check_ip_adapter(spec: IPAdapterSpec, info: ModelInfo) -> None:
+    """Raises BadRequest for an IP-Adapter's settings or picture that cannot be used."""
+    if not isinstance(spec, IPAdapterSpec):
+        raise BadRequest("ip_adapter must be an IPAdapterSpec")
+    if not info.takes_control:
+        raise BadRequest(f"{info.id} takes no IP-Adapter; leave ip_adapter out")
+    if not isinstance(spec.path, str) or not spec.path.strip() or "\x00" in spec.path:
+        raise BadRequest("no IP-Adapter is named; choose one")
+    if not isinstance(spec.encoder, str) or "\x00" in spec.encoder:
+        raise BadRequest("the image encoder must be the name of a folder; leave it out, or give it")
+    _hold("IP-Adapter", spec)
+    _picture("IP-Adapter", spec.image)
+
+
+def _hold(what: str, spec: ControlSpec | IPAdapterSpec) -> None:
+    _finite(f"{what} strength", spec.strength, 0.0, limits.MAX_CONTROL)
+    _finite(f"{what} start", spec.start, 0.0, 1.0)
+    _finite(f"{what} end", spec.end, 0.0, 1.0)
     if spec.start >= spec.end:
-        raise BadRequest(f"control start={spec.start:g} is not before its end={spec.end:g}")
-    shape: tuple[int, ...] = tuple(getattr(spec.image, "shape", ()))
+        raise BadRequest(f"{what} start={spec.start:g} is not before its end={spec.end:g}")
+
+
+def _picture(what: str, pixels: Any) -> None:
+    shape: tuple[int, ...] = tuple(getattr(pixels, "shape", ()))
     whole = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
-    if not whole or str(spec.image.dtype) != "uint8" or min(shape[:2]) < 1:
-        raise BadRequest("the control picture must be 8-bit pixels (height, width, 3)")
+    if not whole or str(pixels.dtype) != "uint8" or min(shape[:2]) < 1:
+        raise BadRequest(f"the {what} picture must be 8-bit pixels (height, width, 3)")
     if shape[0] * shape[1] > limits.MAX_CONTROL_PIXELS:
         raise BadRequest(
-            f"the control picture has {shape[1]} x {shape[0]} pixels; use at most {limits.MAX_CONTROL_PIXELS / 1e6:.0f} megapixels"
+            f"the {what} picture has {shape[1]} x {shape[0]} pixels; use at most {limits.MAX_CONTROL_PIXELS / 1e6:.0f} megapixels"
         )
 
 

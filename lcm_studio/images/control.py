@@ -22,12 +22,7 @@ def control_image(spec: ControlSpec, width: int, height: int) -> Pixels:
     """
     from PIL import Image
 
-    from lcm_studio.images.gate import flatten
-
-    pixels = spec.image
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
-    image = Image.fromarray(flatten(pixels) if pixels.ndim == 3 else pixels).convert("RGB")
+    image = Image.fromarray(rgb(spec.image))
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     if spec.kind == "none":
@@ -41,6 +36,15 @@ def control_image(spec: ControlSpec, width: int, height: int) -> Pixels:
         strokes = 255 - grey if grey.mean() >= MIDDLE else grey
         grey = np.where(strokes >= MIDDLE, 255, 0).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
+
+
+def rgb(pixels: Pixels) -> Pixels:
+    """uint8 `(H, W, 3)` of grey, coloured or partly clear pixels; what is clear shows white."""
+    from lcm_studio.images.gate import flatten
+
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    return flatten(pixels) if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 
 def stretched(pixels: Pixels, width: int, height: int) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,16 +18,16 @@ from lcm_studio.maths.schedule import NoiseSchedule
 from lcm_studio.models.backends import Backend, Runner, first_output
 from lcm_studio.models.catalog import original_steps
 from lcm_studio.models.codec import LatentCodec
+from lcm_studio.models.ip_adapter import IPAdapter
 from lcm_studio.models.kinds import Kind, kind_of, row_of
 from lcm_studio.models.protocol import Cond, Prompt
+from lcm_studio.models.steering import Steering
 from lcm_studio.models.text import TextEncoders
 from lcm_studio.models.tiny import FAST
 from lcm_studio.models.weights import LoraSwitch
-from lcm_studio.spec.errors import BadRequest, ModelError
+from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import EmbeddingSpec, LoraSpec
-
-KEPT_CONTROLS = 2  # in memory at once
 
 
 class LatentModel:
@@ -54,6 +52,7 @@ class LatentModel:
         components: Mapping[str, Any] | None = None,
         backend: Backend | None = None,
         load_control: Callable[[str], Any] | None = None,
+        load_adapter: Callable[[tuple[str, str]], IPAdapter] | None = None,
     ) -> None:
         self.info = info
         self.unet = unet
@@ -66,9 +65,7 @@ class LatentModel:
         self.safety = safety
         self.components = dict(components or {})
         self.backend = backend
-        self._load_control = load_control
-        self._controls: OrderedDict[str, Any] = OrderedDict()
-        self._control: Any = None
+        self._steering = Steering(unet, info.id, load_control, load_adapter)
         self._run = Runner(unet, first_output, "the UNet", backend=backend)
         self._w_dim: int | None = unet.config.time_cond_proj_dim
         self._channels: int = unet.config.in_channels
@@ -85,36 +82,23 @@ class LatentModel:
         return self.codec.local
 
     def use(
-        self, *, loras: tuple[LoraSpec, ...] = (), decoder: str = "default", control: str = ""
+        self,
+        *,
+        loras: tuple[LoraSpec, ...] = (),
+        decoder: str = "default",
+        control: str = "",
+        ip_adapter: tuple[str, str] | None = None,
     ) -> None:
-        """Switches to a set of LoRAs, a decoder and a ControlNet's folder for the calls that follow.
+        """Switches to a set of LoRAs, a decoder, a ControlNet's folder and an IP-Adapter's (file, encoder's folder).
 
-        Raises ModelError where a file does not fit; the previous state then stays.
+        It holds for the calls that follow. Raises ModelError where a file does not fit; the previous state then stays.
         """
         try:
             self.loras.use(loras)
         finally:
             self._run.variant = self.loras.state
         self.codec.use(decoder)
-        self._control = self._controlnet(control) if control else None
-
-    def _controlnet(self, folder: str) -> Any:
-        """A ControlNet, loaded once; KEPT_CONTROLS of them stay."""
-        if folder not in self._controls:
-            if self._load_control is None:
-                raise ModelError(f"{self.info.id} takes no ControlNet; leave control out")
-            network = self._load_control(folder)
-            width = self.unet.config.cross_attention_dim
-            if network.config.cross_attention_dim != width:
-                raise ModelError(
-                    f"{Path(folder).name} wants text features of width {network.config.cross_attention_dim}, and "
-                    f"{self.info.id} has {width}; use a ControlNet for this kind of model"
-                )
-            self._controls[folder] = network
-            while len(self._controls) > KEPT_CONTROLS:
-                self._controls.popitem(last=False)
-        self._controls.move_to_end(folder)
-        return self._controls[folder]
+        self._steering.use(control, ip_adapter)
 
     def close(self) -> None:
         """Ends what a backend does beside the calls."""
@@ -198,6 +182,7 @@ class LatentModel:
             h, w_ = prompt.height or self.info.height, prompt.width or self.info.width
             size = [h, w_, 0, 0, h, w_]
             tensors["time_ids"] = torch.tensor([size], dtype=torch.float32, device=self.device)
+        tensors |= self._steering.features(prompt, guided=guided)
         return Cond(tensors=tensors, batch=1, group=(guided, prompt.kind, chunks))
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
@@ -257,30 +242,24 @@ class LatentModel:
         }
         if "control" in c:
             image, scale = c["control"].to(dtype), c["control_scale"].to(dtype)
-            held = self._residuals(
+            given |= self._steering.residuals(
                 x, levels, hidden, added, image.repeat(twice, 1, 1, 1), scale.repeat(twice)
             )
-            pred = self.unet(x, levels, **given, **held, return_dict=False)[0]
+        strength = None
+        if "ip_features" in c:
+            pictures, strength = c["ip_features"], c["ip_scale"].repeat(twice)
+            if guided:
+                pictures = torch.cat([c["ip_uncond"], pictures])
+            given["added_cond_kwargs"] = {**(added or {}), "image_embeds": [pictures.to(dtype)]}
+        if "control" in c or strength is not None:  # their calls are not the backend's
+            with self._steering.adapted(strength):
+                pred = self.unet(x, levels, **given, return_dict=False)[0]
         else:
             pred = self._run(x, levels, **given)
         if guided:
             uncond, with_text = pred.float().chunk(2)
             pred = cfg(uncond, with_text, c["scale"].reshape(-1, 1, 1, 1))
         return pred
-
-    def _residuals(
-        self, x: Tensor, t: Tensor, hidden: Tensor, added: Any, image: Tensor, scale: Tensor
-    ) -> dict[str, Any]:
-        """What the ControlNet adds to the UNet's features, each row by its own strength (Zhang et al. 2023)."""
-        down, middle = self._control(
-            x, t, encoder_hidden_states=hidden, controlnet_cond=image, added_cond_kwargs=added,
-            return_dict=False,
-        )  # fmt: skip
-        rows = scale.reshape(-1, 1, 1, 1)
-        return {
-            "down_block_additional_residuals": [one * rows for one in down],
-            "mid_block_additional_residual": middle * rows,
-        }
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images `(B, 3, H, W)`, nominally in [-1, 1]."""

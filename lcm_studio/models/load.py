@@ -77,7 +77,9 @@ def assemble(
             backend=backend,
         )
     from lcm_studio.models.codec import LatentCodec
+    from lcm_studio.models.ip_adapter import IPAdapter, load_encoder, load_ip_adapter
     from lcm_studio.models.safety import safety_check
+    from lcm_studio.models.steering import Kept
     from lcm_studio.models.text import TextEncoders
     from lcm_studio.models.weights import LoraSwitch
 
@@ -100,6 +102,12 @@ def assemble(
         for i in ("", "_2")
         if f"text_encoder{i}" in parts
     ]
+    encoders = Kept(lambda path: load_encoder(Path(path), placement))
+
+    def load_adapter(files: tuple[str, str]) -> IPAdapter:
+        path, encoder = files
+        return load_ip_adapter(Path(path), parts["unet"], lambda: encoders(encoder), placement)
+
     zero = info.kind == "sdxl" and bool((options or {}).get("force_zeros_for_empty_prompt", True))
 
     return LatentModel(
@@ -114,6 +122,7 @@ def assemble(
         components=parts,
         backend=backend,
         load_control=lambda path: load_controlnet(Path(path), placement),
+        load_adapter=load_adapter,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +12,17 @@ from torch import Tensor
 from lcm_studio.models.kinds import Kind
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import EmbeddingSpec
+
+if TYPE_CHECKING:
+    from lcm_studio.spec.requests import Pixels
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImagePrompt:
+    """A picture beside the words, uint8 `(H, W, 3)`, and the strength at which the model's IP-Adapter holds it."""
+
+    pixels: Pixels
+    strength: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +33,7 @@ class Prompt:
     `kind`: the row of `models.kinds` that says what the network answers; "" = the model's own.
     `clip_skip`: layers that are left out for `text` (`spec.requests.Sampling`).
     `embeddings`: textual inversions whose words the texts may hold.
+    `image`: for the IP-Adapter in use.
     """
 
     text: str = ""
@@ -33,6 +45,7 @@ class Prompt:
     kind: str = ""
     embeddings: tuple[EmbeddingSpec, ...] = ()
     clip_skip: int = 0
+    image: ImagePrompt | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

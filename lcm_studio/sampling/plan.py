@@ -7,9 +7,10 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lcm_studio.images.control import rgb
 from lcm_studio.models.kinds import Kind, kind_of, row_of
 from lcm_studio.models.kinds.recognise import resolve
-from lcm_studio.models.protocol import Cond, Model, Prompt
+from lcm_studio.models.protocol import Cond, ImagePrompt, Model, Prompt
 from lcm_studio.sampling.asks import Ask, Embed
 from lcm_studio.sampling.samplers import grid_for
 from lcm_studio.sampling.ways import Ancestral, Ode, Tcd, Way
@@ -67,6 +68,7 @@ def plan(request: Sampling, model: Model, width: int, height: int) -> Plan:
         kind=kind.name,
         embeddings=request.embeddings,
         clip_skip=request.clip_skip,
+        image=image_prompt(request),
     )
     lead: tuple[Prompt, ...] = ()
     if request.guided_steps is not None and info.takes_guided_steps:
@@ -83,6 +85,12 @@ def plan(request: Sampling, model: Model, width: int, height: int) -> Plan:
         settings=dict(request.sampler_settings),
         evaluations=request.steps,
     )
+
+
+def image_prompt(request: Sampling) -> ImagePrompt | None:
+    """The picture of the request's IP-Adapter."""
+    spec = request.ip_adapter
+    return None if spec is None else ImagePrompt(pixels=rgb(spec.image), strength=spec.strength)
 
 
 def _levels(

@@ -60,6 +60,24 @@ class ControlSpec:
     found: str = ""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class IPAdapterSpec:
+    """A picture beside the words of a prompt: `path` is an IP-Adapter's `.safetensors` file, or a name in `ip_adapters`.
+
+    `image`: uint8 `(H, W)` or `(H, W, 3 or 4)`. `encoder`: the folder of its CLIP image encoder, "" = the one that lies near it.
+    `strength`: of its hold, 1 = as trained. `start`, `end`: the share of the steps at which it takes hold and lets go.
+    `found`: (file, encoder's folder), where the engine has looked them up.
+    """
+
+    path: str
+    image: Pixels
+    encoder: str = ""
+    strength: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    found: tuple[str, str] | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """What generation and editing share.
@@ -75,6 +93,7 @@ class Sampling:
     1 = what AUTOMATIC1111 calls 2. The negative prompt keeps all layers, as in diffusers.
     `guided_steps`: real guidance, by `guidance` and the negative prompt, in so many first steps only, each at two evaluations;
     None = as the kind has it: in every step, or in none.
+    `control`: a ControlNet and the picture that it follows. `ip_adapter`: an IP-Adapter and its picture.
     `eta` in [0, 1]: share of fresh noise where the kind has one, None = its default.
     `priority`: "live" previews overtake "normal" requests. `previews`: send each step's clean estimate.
     """
@@ -97,20 +116,18 @@ class Sampling:
     sampler_settings: Mapping[str, float | int | str | bool] = field(default_factory=dict)
     kind: str = "auto"
     eta: float | None = None
+    control: ControlSpec | None = None
+    ip_adapter: IPAdapterSpec | None = None
     previews: bool = False
     priority: Priority = "normal"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(Sampling):
-    """Text (or a class label, or nothing) to images of `width` x `height` pixels; None = the model's size.
-
-    `control`: a ControlNet and the picture that it follows.
-    """
+    """Text (or a class label, or nothing) to images of `width` x `height` pixels; None = the model's size."""
 
     width: int | None = None
     height: int | None = None
-    control: ControlSpec | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
-from lcm_studio.spec.requests import ControlSpec, Edit, EmbeddingSpec, Generate, LoraSpec, Sampling
+from lcm_studio.spec.requests import (
+    ControlSpec,
+    Edit,
+    EmbeddingSpec,
+    Generate,
+    IPAdapterSpec,
+    LoraSpec,
+    Sampling,
+)
 
 if TYPE_CHECKING:
     from lcm_studio.spec.requests import Pixels
@@ -38,10 +46,12 @@ def to_settings(request: Sampling, info: ModelInfo | None = None, **extra: Any) 
     said["kind"] = request.kind
     if request.eta is not None:
         said["eta"] = request.eta
+    if request.control is not None:
+        said["control"] = _steering(request.control, ("kind",))
+    if request.ip_adapter is not None:
+        said["ip_adapter"] = _steering(request.ip_adapter, ("encoder",))
     if isinstance(request, Generate):
         said |= {"width": request.width, "height": request.height}
-        if request.control is not None:
-            said["control"] = _control(request.control)
     if isinstance(request, Edit):
         said |= {"task": request.task, "options": _jsonable(dict(request.options))}
     return {**said, **_jsonable(extra)}
@@ -50,7 +60,7 @@ def to_settings(request: Sampling, info: ModelInfo | None = None, **extra: Any) 
 def from_settings(said: Mapping[str, Any]) -> Generate:
     """The Generate request of settings, whoever wrote them; values are checked again by the engine.
 
-    A ControlNet's picture is not in them: `control` is None, and to be given again.
+    The pictures of a ControlNet and an IP-Adapter are not in them: both are None, and to be given again.
 
     Raises BadRequest where they are no settings of this studio.
     """
@@ -100,9 +110,9 @@ def fingerprint(pixels: Pixels) -> str:
     return digest.hexdigest()[:16]
 
 
-def _control(spec: ControlSpec) -> dict[str, Any]:
-    """A ControlNet's settings; of its picture only what it is known again by."""
-    names = ("path", "kind", "strength", "start", "end")
+def _steering(spec: ControlSpec | IPAdapterSpec, own: tuple[str, ...]) -> dict[str, Any]:
+    """Settings of a ControlNet or an IP-Adapter; of its picture only what it is known again by."""
+    names = ("path", *own, "strength", "start", "end")
     return {name: getattr(spec, name) for name in names} | {"picture": fingerprint(spec.image)}
 
 

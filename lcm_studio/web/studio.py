@@ -130,7 +130,8 @@ def brief(request: Request) -> dict[str, Any]:
     names = [
         f.name
         for f in fields(request)
-        if f.name not in ("image", "image_b", "mask", "control", "priority", "previews")
+        if f.name
+        not in ("image", "image_b", "mask", "control", "ip_adapter", "priority", "previews")
     ]
     values = {name: getattr(request, name) for name in names}
     values["loras"] = [{"path": lora.path, "weight": lora.weight} for lora in request.loras]

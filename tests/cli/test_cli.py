@@ -150,7 +150,10 @@ def test_generate_with_everything_that_conditions_a_picture(
 
     from lcm_studio.images.png import write_png
     from tests.models.test_control import network, picture
+    from tests.models.test_ip_adapter import image_encoder, weights
 
+    save_file(weights("sd"), tmp_path / "ip.safetensors")
+    image_encoder().save_pretrained(tmp_path / "image_encoder")
     save_file({"emb_params": torch.ones(2, 32) / 9}, tmp_path / "ink.safetensors")
     network("sd").save_pretrained(tmp_path / "tiny-canny")
     image = write_png(tmp_path / "a.png", picture(), {})
@@ -161,7 +164,11 @@ def test_generate_with_everything_that_conditions_a_picture(
     ]  # fmt: skip
     assert main(argv) == 2
     assert "go together" in capsys.readouterr().err
-    assert main([*argv, "--control-image", str(image), "--control-strength", "0.5"]) == 0
+    argv += ["--control-image", str(image), "--control-strength", "0.5"]
+    argv += ["--ip-adapter", str(tmp_path / "ip.safetensors")]
+    assert main(argv) == 2
+    assert "--ip-adapter-image go together" in capsys.readouterr().err
+    assert main([*argv, "--ip-adapter-image", str(image), "--ip-adapter-end", "0.5"]) == 0
     said = read_settings(tmp_path / "x.png")
     assert said is not None
     assert (said["clip_skip"], said["guided_steps"], said["embeddings"][0]["word"]) == (
@@ -170,3 +177,4 @@ def test_generate_with_everything_that_conditions_a_picture(
         "mine",
     )
     assert (said["control"]["kind"], said["control"]["strength"]) == ("canny", 0.5)
+    assert (said["ip_adapter"]["strength"], said["ip_adapter"]["end"]) == (1.0, 0.5)

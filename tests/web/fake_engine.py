@@ -68,6 +68,9 @@ class FakeEngine:
     def controls(self, model_id: str) -> tuple[str, ...]:
         return ("some-canny",) if self.info(model_id).kind == "sd" else ()
 
+    def ip_adapters(self, model_id: str) -> tuple[str, ...]:
+        return ("some-ip-adapter",) if self.info(model_id).kind == "sd" else ()
+
     def info_as(
         self, model_id: str, *, loras: Any = (), kind: str = "auto", guided_steps: int | None = None
     ) -> ModelInfo:

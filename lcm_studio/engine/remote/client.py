@@ -98,6 +98,10 @@ class RemoteEngine:
         """Names of the deployment's ControlNets that fit a model. Raises ModelError."""
         return tuple(self._ask("controls", model_id))
 
+    def ip_adapters(self, model_id: str) -> tuple[str, ...]:
+        """Names of the deployment's IP-Adapters that fit a model. Raises ModelError."""
+        return tuple(self._ask("ip_adapters", model_id))
+
     def decoders(self) -> tuple[str, ...]:
         """Names for `decoder` of a request."""
         return tuple(self._ask("decoders"))

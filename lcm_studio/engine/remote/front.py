@@ -129,6 +129,7 @@ class Front:
                     | "decoders"
                     | "embeddings"
                     | "info"
+                    | "ip_adapters"
                     | "resolved"
                     | "validate"
                 ) as what,
@@ -136,7 +137,7 @@ class Front:
             ):
                 return await asyncio.to_thread(getattr(self.engine, what), *given)
         raise BadRequest(
-            "/ask wants (catalog, controls, decoders, embeddings, info, resolved, validate, load or state)"
+            "/ask wants (catalog, controls, decoders, embeddings, info, ip_adapters, resolved, validate, load or state)"
         )
 
     async def _ask_one(self, what: str, name: str) -> Any:

@@ -27,7 +27,8 @@ DEEPEST = 40
 RECORDS: dict[str, type] = {
     record.__name__: record
     for record in (
-        requests.Generate, requests.Edit, requests.LoraSpec, requests.EmbeddingSpec, requests.ControlSpec, Owner, models.ModelInfo, models.LoadState,
+        requests.Generate, requests.Edit, requests.LoraSpec, requests.EmbeddingSpec, requests.ControlSpec,
+        requests.IPAdapterSpec, Owner, models.ModelInfo, models.LoadState,
         fitted.Fitted, fitted.Fit, fitted.Errors,
         events.Queued, events.Loading, events.Step, events.Working, events.Done, events.Stopped, events.Failed,
     )

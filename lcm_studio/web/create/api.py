@@ -19,7 +19,7 @@ from lcm_studio.images import read_image
 from lcm_studio.spec import events
 from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.spec.owners import API
-from lcm_studio.spec.requests import ControlSpec, EmbeddingSpec, Generate, LoraSpec
+from lcm_studio.spec.requests import ControlSpec, EmbeddingSpec, Generate, IPAdapterSpec, LoraSpec
 from lcm_studio.web import views
 from lcm_studio.web.create import values as form
 from lcm_studio.web.server.stops import owner_of
@@ -47,6 +47,8 @@ def add_endpoints(studio: Studio) -> None:
         guided_steps: int | None = None,
         control: dict | None = None,
         control_image: gr.FileData | None = None,  # type: ignore[name-defined]
+        ip_adapter: dict | None = None,
+        ip_adapter_image: gr.FileData | None = None,  # type: ignore[name-defined]
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> tuple[list[dict], dict]:
         """Pictures of a prompt as PNG files, and the settings that make them again.
@@ -54,6 +56,7 @@ def add_endpoints(studio: Studio) -> None:
         guidance, width, height and model default to the studio's own; seed to a fresh one, and picture i is
         that of seed + i. loras: [{"path": "file.safetensors", "weight": 0.8}].
         control: {"path": "NAME", "kind": "canny", "strength": 1, "start": 0, "end": 1}, a ControlNet that follows control_image.
+        ip_adapter: {"path": "NAME", "strength": 0.6, "start": 0, "end": 1}, an IP-Adapter that takes ip_adapter_image beside the prompt.
         embeddings: textual inversions, [{"path": "file.safetensors", "word": "mine"}].
         """
         try:
@@ -71,6 +74,7 @@ def add_endpoints(studio: Studio) -> None:
                 embeddings=studio.loras.resolve_embeddings(embedding_specs(embeddings)),
                 guided_steps=guided_steps,
                 control=control_spec(studio, control, control_image),
+                ip_adapter=ip_adapter_spec(studio, ip_adapter, ip_adapter_image),
                 clip_skip=clip_skip,
                 decoder=decoder,
                 class_label=class_label,
@@ -93,8 +97,9 @@ def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("loras", "embeddings"):
         if out.get(name):
             out[name] = [renamed(row) for row in out[name]]
-    if out.get("control"):
-        out["control"] = renamed(out["control"])
+    for name in ("control", "ip_adapter"):
+        if out.get(name):
+            out[name] = renamed(out[name])
     return out
 
 
@@ -125,27 +130,43 @@ def embedding_specs(rows: Any) -> tuple[EmbeddingSpec, ...]:
         ) from error
 
 
+HOLDS = ("strength", "start", "end")
+
+
 def control_spec(studio: Studio, given: Any, image: Any) -> ControlSpec | None:
     """A ControlNet and its picture. Raises BadRequest or BadImage with one sentence."""
     if given is None and image is None:
         return None
-    if not isinstance(given, Mapping) or not set(given) - {"picture"} <= {
-        "file",
-        "path",
-        "kind",
-        "strength",
-        "start",
-        "end",
-    }:
-        raise BadRequest(
-            'control: give {"path": "NAME", "kind": "canny", "strength": 0.8} and control_image'
-        )
+    path, pixels, values = _steering(
+        studio, given, image, ("kind", *HOLDS), 'control: give {"path": "NAME", "kind": "canny", "strength": 0.8}'
+    )  # fmt: skip
+    return ControlSpec(path=path, image=pixels, **values)
+
+
+def ip_adapter_spec(studio: Studio, given: Any, image: Any) -> IPAdapterSpec | None:
+    """An IP-Adapter and its picture. Raises BadRequest or BadImage with one sentence."""
+    if given is None and image is None:
+        return None
+    path, pixels, values = _steering(
+        studio, given, image, ("encoder", *HOLDS), 'ip_adapter: give {"path": "NAME", "strength": 0.6}'
+    )  # fmt: skip
+    if values.get("encoder") and not studio.options.free_paths:
+        raise BadRequest("ip_adapter: an encoder is not chosen by path here; leave it out")
+    return IPAdapterSpec(path=path, image=pixels, **values)
+
+
+def _steering(
+    studio: Studio, given: Any, image: Any, names: tuple[str, ...], example: str
+) -> tuple[str, Any, dict[str, Any]]:
+    """(path, pixels, the named values) of a dict and the picture that was sent with it."""
+    what = example.partition(":")[0]
+    if not isinstance(given, Mapping) or not set(given) <= {"file", "path", "picture", *names}:
+        raise BadRequest(f"{example} and {what}_image")
     path = image.get("path") if isinstance(image, dict) else getattr(image, "path", None)
     if not path:
-        raise BadRequest("control wants its picture; send control_image with handle_file(...)")
+        raise BadRequest(f"{what} wants its picture; send {what}_image with handle_file(...)")
     name = studio.controls.allowed(str(given.get("file") or given.get("path") or ""))
-    values = {key: given[key] for key in ("kind", "strength", "start", "end") if key in given}
-    return ControlSpec(path=name, image=read_image(path), **values)
+    return name, read_image(path), {key: given[key] for key in names if key in given}
 
 
 def finish(studio: Studio, request: Any, http: gr.Request | None) -> events.Done:

@@ -12,7 +12,7 @@ from lcm_studio.spec import limits
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.web import inputs, parts
-from lcm_studio.web.create import control, samplers
+from lcm_studio.web.create import samplers, steering
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.fit import (
     FEW_STEPS,
@@ -160,7 +160,7 @@ def build_advanced(studio: Studio, info: ModelInfo, offer: Offer) -> Controls:
     c["about"] = parts.mount("about", TAB, value=about(info))
     with gr.Accordion("All models: kind, size, licence", open=False, elem_id=f"{TAB}-models-block"):
         c["models"] = parts.mount("models", TAB, value=listed(info, offer), events=["pick"])
-    c |= control.build(TAB, info, offer.controls, free_paths=offer.free_paths)
+    c |= steering.build(TAB, info, offer)
     with gr.Accordion(
         "More: decoder, LoRAs, sampler, timesteps", open=False, elem_id=f"{TAB}-advanced"
     ):
@@ -290,7 +290,7 @@ def follow(
     ):
         if name in values:
             updates[name] = {**updates.get(name, gr.update()), "value": values[name]}
-    updates |= control.follow(info, values, offer.controls, offer.free_paths)
+    updates |= steering.follow(info, values, offer)
     if "sampler" in values:
         updates |= samplers.updates(values["sampler"], values)
     for i in range(form.LORA_ROWS):

@@ -1,4 +1,4 @@
-"""What there is to choose from for a model: words, ControlNets, other models. No Gradio here."""
+"""What there is to choose from for a model: words, ControlNets, IP-Adapters, other models. No Gradio here."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def row(info: ModelInfo) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Offer:
-    """What the studio's folders hold for a model: words of textual inversions, ControlNets. `free_paths`: others by path.
+    """What the studio's folders hold for a model: words of textual inversions, ControlNets, IP-Adapters. `free_paths`: others by path.
 
     `triggers`: words that the chosen LoRAs were trained with. `models`: rows of the list of models.
     """
@@ -47,6 +47,7 @@ class Offer:
     words: tuple[str, ...] = ()
     triggers: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
+    ip_adapters: tuple[str, ...] = ()
     models: tuple[Mapping[str, str], ...] = ()
     free_paths: bool = False
 
@@ -60,7 +61,12 @@ def offer_of(studio: Studio, model: str, loras: tuple[LoraSpec, ...] = ()) -> Of
     try:
         engine = studio.engine
         base = replace(base, models=tuple(map(row, engine.catalog())))
-        return replace(base, words=engine.embeddings(model), controls=engine.controls(model))
+        return replace(
+            base,
+            words=engine.embeddings(model),
+            controls=engine.controls(model),
+            ip_adapters=engine.ip_adapters(model),
+        )
     except StudioError:
         return base
 

@@ -13,8 +13,8 @@ from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import Generate, LoraSpec
 from lcm_studio.web import parts, views
 from lcm_studio.web.compare import compare
-from lcm_studio.web.create import control, loras, samplers
 from lcm_studio.web.create import controls as create_form
+from lcm_studio.web.create import loras, samplers, steering
 from lcm_studio.web.create import offer as offers
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.controls import TAB, Controls
@@ -48,7 +48,7 @@ def build(studio: Studio) -> None:
     loras.wire(studio, c)
     wire_kind(studio, c)
     wire_guided_steps(studio, c)
-    control.wire(studio, c)
+    steering.wire(studio, c)
     wire_model(studio, c, current)
     wire_restore(studio, c, current)
     parts.keep_form(TAB, {name: c[name] for name in form.NAMES})
@@ -76,7 +76,7 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
         info = info_of(studio, said)
         return form.to_request(
             said, info, previews=form.whole(said, "steps") > 1, store=studio.loras,
-            control=control.of_form(said, info, studio.controls),
+            steering=steering.of_form(said, info, studio.controls),
         )  # fmt: skip
 
     def go(data: Mapping[Any, Any], request: gr.Request) -> Iterator[Any]:
@@ -254,20 +254,22 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
     """Settings of a picture fill the whole form; the model is chosen too where it is at hand."""
     blank = create_form.fallback("x")
     names = list(
-        create_form.follow(blank, form.from_settings({}, blank) | control.START | {"live": False})
+        create_form.follow(blank, form.from_settings({}, blank) | steering.START | {"live": False})
     )
-    outputs = [*(c[name] for name in names), c["control_preview"], current, c["note"]]
+    outputs = [
+        *(c[name] for name in names),
+        *(c[name] for name in steering.PREVIEWS),
+        current,
+        c["note"],
+    ]
 
     def followed(info: ModelInfo, values: Mapping[str, Any]) -> dict[Any, Any]:
-        key = str(values.get("control_picture") or "")
-        values = {**values, "control_picture": key if studio.controls.has(key) else ""}
         files: tuple[LoraSpec, ...] = ()
         with contextlib.suppress(StudioError):
             files = form.loras(values)
-        updates = create_form.follow(info, values, offers.offer_of(studio, info.id, files))
-        updates["control_preview"] = control.preview(
-            studio, key, values.get("control_kind"), values.get("width"), values.get("height")
-        )
+        offer = offers.offer_of(studio, info.id, files)
+        updates = create_form.follow(info, values, offer)
+        updates |= steering.followed(studio, info, values, offer)
         return {c[name]: update for name, update in updates.items()}
 
     def restore(said: Any) -> dict[Any, Any]:
@@ -283,11 +285,8 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
             notes += samplers.unknown(
                 str(values["sampler"]), dict(said.get("sampler_settings") or {})
             )
-            values |= control.of_settings(said)
-            if values["control"] != control.NONE and not studio.controls.has(
-                values["control_picture"]
-            ):
-                notes.append("Open the control picture again.")
+            values |= steering.of_settings(said)
+            notes += steering.missing(values, studio.controls)
             for i in range(form.LORA_ROWS):
                 values[f"lora{i}"] = studio.loras.shown(values[f"lora{i}"])
         except (StudioError, ValueError, TypeError, OverflowError, AttributeError) as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lcm_studio.spec import limits
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
-from lcm_studio.spec.requests import ControlSpec, EmbeddingSpec, Generate, LoraSpec, Priority
+from lcm_studio.spec.requests import EmbeddingSpec, Generate, LoraSpec, Priority
 from lcm_studio.web.create import samplers
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ NAMES = (
     "prompt", "negative", "model", "steps", "guidance", "guided_steps", "seed", "randomize", "count", "width", "height",
     "embeddings", "clip_skip", "decoder", "kind", "eta", "sampler", "timesteps", "class_label", "live", "more",
     *samplers.FIELDS, "control", "control_picture", "control_kind", "control_strength", "control_start", "control_end",
+    "ip_adapter", "ip_adapter_picture", "ip_adapter_strength", "ip_adapter_start", "ip_adapter_end",
     *(f"{kind}{i}" for i in range(LORA_ROWS) for kind in ("lora", "weight")),
 )  # fmt: skip
 
@@ -36,11 +37,11 @@ def to_request(
     previews: bool = False,
     priority: Priority = "normal",
     store: LoraStore | None = None,
-    control: ControlSpec | None = None,
+    steering: Mapping[str, Any] | None = None,
 ) -> Generate:
     """The request of a form for the model it names. Raises BadRequest with one sentence.
 
-    `store`: has the files that names of LoRAs and textual inversions stand for. `control`: of the form (`create.control`).
+    `store`: has the files that names of LoRAs and textual inversions stand for. `steering`: `control` and `ip_adapter` of the form (`create.steering`).
     """
     chosen, inversions = loras(form), embeddings(form) if info.takes_weights else ()
     if store is not None:
@@ -72,7 +73,7 @@ def to_request(
         else None,
         width=whole(form, "width"),
         height=whole(form, "height"),
-        control=control,
+        **(steering or {}),
         previews=previews,
         priority=priority,
     )

@@ -1,4 +1,4 @@
-"""Pictures that ControlNets follow, by a key that a form holds: it travels with Live, and comes back with settings."""
+"""Pictures for ControlNets and IP-Adapters, by a key that a form holds: it travels with Live, and comes back with settings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 KEY = re.compile(r"[0-9a-f]{16}")
 KEPT = 64  # the oldest make room
-GONE = "the control picture is no longer kept; open it again"
+GONE = "the picture of a ControlNet or an IP-Adapter is no longer kept; open it again"
 
 
 class ControlPictures:
-    """Those of this run. `free_paths`: whether a form may name a ControlNet by its folder."""
+    """Those of this run. `free_paths`: whether a form may name a ControlNet or an IP-Adapter by its path."""
 
     def __init__(self, folder: Path, *, free_paths: bool) -> None:
         self.folder, self.free_paths = folder, free_paths
@@ -59,7 +59,9 @@ class ControlPictures:
             raise BadRequest(GONE) from error
 
     def allowed(self, name: str) -> str:
-        """The ControlNet that a form names. Raises BadRequest for a path of a user who is not known."""
+        """The ControlNet or IP-Adapter that a form names. Raises BadRequest for a path of a user who is not known."""
         if not self.free_paths and Path(name).name != name:
-            raise BadRequest("ControlNets are not chosen by path here; choose one from the list")
+            raise BadRequest(
+                "ControlNets and IP-Adapters are not chosen by path here; choose one from the list"
+            )
         return name

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from lcm_studio.images import read_image, read_settings, write_png
 from tests import tiny
 from tests.models.test_control import network, picture
+from tests.models.test_ip_adapter import image_encoder, weights
 from tests.web.api_client import api_client
 
 
@@ -23,6 +24,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     tiny.save("sd", root / "sd")
     network("sd").save_pretrained(root / "controlnets" / "tiny-canny")
+    (root / "ip_adapters").mkdir()
+    save_file(weights("sd"), root / "ip_adapters" / "tiny-ip.safetensors")
+    image_encoder().save_pretrained(root / "ip_adapters" / "image_encoder")
     save_file({"emb_params": torch.ones(2, 32) / 9}, root / "ink.safetensors")
     return root
 
@@ -39,7 +43,7 @@ def test_everything_that_conditions_a_picture(api: Client, root: Path, tmp_path:
         prompt="lake, mine", steps=2, seed=3, clip_skip=1, guidance=2.0, guided_steps=1,
         embeddings=[{"path": str(root / "ink.safetensors"), "word": "mine"}],
         control={"path": "tiny-canny", "kind": "canny", "strength": 0.5}, control_image=image,
-        api_name="/generate",
+        ip_adapter={"path": "tiny-ip", "strength": 0.4}, ip_adapter_image=image, api_name="/generate",
     )  # fmt: skip
     said = read_settings(Path(files[0]))
     assert said is not None
@@ -47,11 +51,12 @@ def test_everything_that_conditions_a_picture(api: Client, root: Path, tmp_path:
         assert (told["clip_skip"], told["guided_steps"]) == (1, 1)
         assert told["embeddings"][0]["word"] == "mine"
         assert told["control"]["strength"] == 0.5
+        assert told["ip_adapter"]["strength"] == 0.4
     assert said["control"]["path"] == settings["control"]["file"] == "tiny-canny"
     again, _ = api.predict(
         prompt="lake, mine", steps=2, seed=3, clip_skip=1, guidance=2.0, guided_steps=1,
         embeddings=settings["embeddings"], control=settings["control"], control_image=image,
-        api_name="/generate",
+        ip_adapter=settings["ip_adapter"], ip_adapter_image=image, api_name="/generate",
     )  # fmt: skip
     assert np.array_equal(read_image(files[0]), read_image(again[0]))
 
@@ -62,6 +67,8 @@ def test_everything_that_conditions_a_picture(api: Client, root: Path, tmp_path:
         ({"control": {"path": "tiny-canny"}}, "wants its picture"),
         ({"control": {"path": "tiny-canny", "size": 3}, "control_image": 0}, "control: give"),
         ({"control": {"path": "none-such"}, "control_image": 0}, "is unknown"),
+        ({"ip_adapter": {"path": "tiny-ip"}}, "ip_adapter wants its picture"),
+        ({"ip_adapter": {"path": "tiny-ip", "kind": "canny"}}, "ip_adapter: give"),
         ({"embeddings": [{"word": "x"}]}, "embeddings: give a list"),
         ({"embeddings": [{"path": "none-such"}]}, "is unknown"),
     ],

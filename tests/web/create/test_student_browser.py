@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from lcm_studio.images import read_image, read_settings, write_png
 from tests import tiny
 from tests.models.test_control import network, picture
+from tests.models.test_ip_adapter import image_encoder, weights
 from tests.web.conftest import Server, opening
 from tests.web.create.test_browser import NOTE, drop, generate, number, sources
 
@@ -29,6 +30,9 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tiny.save("sd-15", root / "student")
     (folder / "studio.json").write_text(json.dumps({"kind": "turbo"}))
     network("sd").save_pretrained(root / "controlnets" / "tiny-canny")
+    (root / "ip_adapters").mkdir()
+    save_file(weights("sd"), root / "ip_adapters" / "tiny-ip.safetensors")
+    image_encoder().save_pretrained(root / "ip_adapters" / "image_encoder")
     (root / "embeddings").mkdir()
     save_file({"emb_params": torch.ones(2, 32) / 9}, root / "embeddings" / "ink.safetensors")
     server = Server(
@@ -170,3 +174,30 @@ def test_a_model_is_chosen_from_the_list(open_student: Callable[..., Any]) -> No
     )
     page.wait_for_selector("#create-models [aria-current] >> text=scenery-cm")
     page.locator("#create-prompt").wait_for(state="hidden")
+
+
+def test_a_picture_beside_the_words_comes_back_with_them(
+    open_student: Callable[..., Any], tmp_path: Path
+) -> None:
+    page = open_student()
+    page.uncheck("#create-randomize input")
+    generate(page, "sunset", steps=2, seed=3)
+    plain = urllib.request.urlopen(sources(page)[0]).read()
+    page.locator("#create-ip-adapter-block").get_by_text("IP-Adapter").first.click()
+    page.locator("#create-ip-adapter input").click()
+    page.get_by_role("option", name="tiny-ip").click()
+    page.click("#create-go")
+    page.wait_for_selector(f"{NOTE} >> text=no IP-Adapter picture yet")
+    with page.expect_file_chooser() as chooser:
+        page.locator("#create-ip-adapter-open").click()
+    chooser.value.set_files(write_png(tmp_path / "a.png", picture(), {}))
+    page.wait_for_selector("#create-ip-adapter-preview img")
+    held = another(page)
+    said = read_settings(held)
+    assert said is not None and said["ip_adapter"]["path"] == "tiny-ip"
+    assert not np.array_equal(read_image(held), read_image(plain))
+    drop(page, "plain.png", plain)
+    page.wait_for_selector("#create-ip-adapter-preview img", state="detached")
+    drop(page, "held.png", held)
+    page.wait_for_selector("#create-ip-adapter-preview img")
+    assert np.array_equal(read_image(another(page)), read_image(held))
