@@ -16,6 +16,7 @@ from lcm_studio.cli.common import (
     save_all,
 )
 from lcm_studio.cli.flags import add_flags, typed
+from lcm_studio.cli.steering import add_steering_arguments, steering_of
 from lcm_studio.edits.tasks import TASKS, task_of
 from lcm_studio.spec.errors import BadImage, BadRequest, StudioError
 
@@ -46,6 +47,7 @@ def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         add_flags(parser, task.settings)
         if task.name == "inpaint":  # with borders it is Widen
             parser.add_argument("--borders", metavar="L,T,R,B", help="pixels to add on each side")
+        add_steering_arguments(parser, edits=True)
         add_sampling_arguments(parser)
         parser.set_defaults(run=run)
 
@@ -132,6 +134,7 @@ def make_request(
         mask=_grey(_read(args.mask)) if getattr(args, "mask", None) else None,
         options=options,
         prompt=args.prompt,
+        **steering_of(args, edits=True),
         **sampling(args, engine),
     )
 

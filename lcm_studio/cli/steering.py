@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.requests import ControlKind, ControlSpec, IPAdapterSpec
 
-if TYPE_CHECKING:
-    from lcm_studio.spec.requests import Pixels
 
-
-def add_steering_arguments(parser: argparse.ArgumentParser) -> None:
-    """--control ... --ip-adapter-end."""
+def add_steering_arguments(parser: argparse.ArgumentParser, *, edits: bool = False) -> None:
+    """--control ... --ip-adapter-end. `edits`: of an edit, whose own picture a ControlNet may follow."""
     control = parser.add_argument_group("ControlNet (SD and SDXL)")
     control.add_argument(
         "--control",
-        metavar="NAME|DIR",
-        help="its diffusers folder, or a name in controlnets/ beside the models",
+        metavar="NAME|DIR|FILE",
+        help="its diffusers folder or .safetensors file, or a name in controlnets/ beside the models",
     )
-    control.add_argument("--control-image", metavar="FILE", help="the picture that it follows")
+    own = ", of the result's proportions (default: the edited one)" if edits else ""
+    control.add_argument(
+        "--control-image", metavar="FILE", help=f"the picture that it follows{own}"
+    )
     control.add_argument(
         "--control-kind", choices=get_args(ControlKind), metavar="KIND",
         help="what is made of the picture: canny (edges), scribble, depth, or none where it is a map already "
@@ -52,25 +52,22 @@ def _holds(group: Any, name: str) -> None:
         group.add_argument(f"--{name}-{part}", type=float, default=default, metavar="X", help=words)
 
 
-def steering_of(args: argparse.Namespace, own: Pixels | None = None) -> dict[str, Any]:
-    """The fields `control` and `ip_adapter` of a request. Raises BadRequest or BadImage with one sentence.
-
-    `own`: the picture at hand, which a ControlNet follows where no other is given.
-    """
-    return {"control": _control(args, own), "ip_adapter": _ip_adapter(args)}
+def steering_of(args: argparse.Namespace, *, edits: bool = False) -> dict[str, Any]:
+    """The fields `control` and `ip_adapter` of a request. Raises BadRequest or BadImage with one sentence."""
+    return {"control": _control(args, edits), "ip_adapter": _ip_adapter(args)}
 
 
-def _control(args: argparse.Namespace, own: Pixels | None) -> ControlSpec | None:
+def _control(args: argparse.Namespace, edits: bool) -> ControlSpec | None:
     if args.control is None and args.control_image is None:
         return None
-    if args.control is None or (args.control_image is None and own is None):
+    if args.control is None or (args.control_image is None and not edits):
         raise BadRequest("--control and --control-image go together; give both")
     from lcm_studio.images import read_image
     from lcm_studio.models.controlnet import kind_by_name
 
     return ControlSpec(
         path=args.control,
-        image=own if args.control_image is None else read_image(args.control_image),
+        image=None if args.control_image is None else read_image(args.control_image),
         kind=args.control_kind or kind_by_name(args.control.rstrip("/").rpartition("/")[2]),
         strength=args.control_strength,
         start=args.control_start,

@@ -17,6 +17,7 @@ from lcm_studio.edits.pixels import errors_outside, fitting, frame_for, join, te
 from lcm_studio.edits.problem import PIXELS, Known, Method, Problem, one_by_one
 from lcm_studio.edits.schedule import schedule_for, top_of_extent
 from lcm_studio.edits.seams import feathered, match_colour, poisson, seam_score
+from lcm_studio.edits.view import View
 from lcm_studio.models.protocol import Model
 from lcm_studio.operators import Mask
 from lcm_studio.sampling import Report
@@ -82,8 +83,11 @@ def hole_problem(
     hole: Bools,
     warnings: tuple[str, ...],
     top: float | None = None,
+    own: Box | None = None,
 ) -> Problem:
     """The edit of `rgb` inside `hole`: crop, scale, align, fill, and blend at the end.
+
+    `own`: where the request's picture lies in `rgb`; None = it is all of it.
 
     `top`: the first sigma where the hole starts from what the picture shows there; None = it starts empty.
     """
@@ -139,6 +143,7 @@ def hole_problem(
         method=method,
         project_last=False,
         window=window,
+        view=View(size=hole.shape, box=box, frame=frame, own=own),
         warnings=warnings,
     )
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lcm_studio.edits.geometry import Box
 from lcm_studio.edits.schedule import EditSchedule
+from lcm_studio.edits.view import View
 from lcm_studio.models.protocol import Cond
 from lcm_studio.operators import Inverse, LinearOperator, project
 from lcm_studio.sampling import Report, Way
@@ -83,6 +84,7 @@ class Problem:
     `finish`: pictures `(B, 3, H, W)` nominally in [-1, 1] -> (the picture of the size that went in, fidelity figures)
     of each; tells its progress. `together`: it wants the pictures of all batches at once.
     `tile`: side in pixels of overlapping tiles, or None.
+    `view`: which part of the result is sampled, for control pictures; None where there is no single one.
     """
 
     schedule: EditSchedule
@@ -98,6 +100,7 @@ class Problem:
     together: bool = False
     window: Box | None = None
     tile: tuple[int, int] | None = None
+    view: View | None = None
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 

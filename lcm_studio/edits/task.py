@@ -38,6 +38,7 @@ class EditTask:
     `settings`: the class of its settings. `build`: its problem. `by_strength`: the user's strength sets its levels, so that a
     model has no numbers for it.
     `strokes`: it starts from what was drawn over the picture, whose place may be its mask.
+    `takes_control`: a ControlNet can steer it.
     `by_tiles`: of a task that makes every pixel anew: what its tiles share; None where large pictures need none.
     `hint`: what to do with it, in one line for the page.
     `bound`: the largest error of the known part that the finished file may show, of 255; None = reported only.
@@ -54,6 +55,7 @@ class EditTask:
     by_strength: bool = False
     bound: float | None = None
     strokes: bool = False
+    takes_control: bool = True
     hint: str = ""
     by_tiles: Callable[[Edit, Any], Whole] | None = None
 

@@ -42,6 +42,8 @@ def _predict(ask: Predict, height: int, width: int, overlap: float) -> Steps:
     ]
     tiles = torch.stack([x[..., t : t + height, s : s + width] for t, s in corners], dim=1)
     rows = {name: v.repeat_interleave(len(corners), 0) for name, v in ask.cond.tensors.items()}
+    if "control" in rows:  # a picture of all of it, of which each tile sees its part
+        rows["control"] = _parts(ask.cond.tensors["control"], x, corners, (height, width))
     cond = Cond(tensors=rows, batch=len(x) * len(corners), group=ask.cond.group)
     t = ask.t.repeat_interleave(len(corners), 0)
     answer = yield Predict(tiles.flatten(0, 1), t, cond)
@@ -54,6 +56,19 @@ def _predict(ask: Predict, height: int, width: int, overlap: float) -> Steps:
         total[..., rows_, columns] += weight * answer[:, i]
         norm[..., rows_, columns] += weight
     return total / norm
+
+
+def _parts(
+    image: Tensor, x: Tensor, corners: list[tuple[int, int]], size: tuple[int, int]
+) -> Tensor:
+    """Of pictures `(B, 3, H, W)` beside samples `x` `(B, C, h, w)` what lies under each tile, `(B * tiles, 3, ...)`."""
+    cell = image.shape[-1] // x.shape[-1]
+    tall, wide = (side * cell for side in size)
+    cut = [
+        image[..., top * cell : top * cell + tall, left * cell : left * cell + wide]
+        for top, left in corners
+    ]
+    return torch.stack(cut, dim=1).flatten(0, 1)
 
 
 def _window(size: int) -> Tensor:

@@ -20,6 +20,8 @@ def check_edit(request: Edit, info: ModelInfo) -> tuple[str, ...]:
     """Warnings about an edit. Raises BadRequest for an unknown task or setting, a wrong picture or no mask."""
     task = task_of(request.task)
     read(task.settings, request.options, task.name)
+    if request.control is not None and not task.takes_control:
+        raise BadRequest(f"{task.name} takes no ControlNet; leave control out")
     for what, image in (("the picture", request.image), ("the second picture", request.image_b)):
         if image is None and what == "the picture":
             raise BadRequest(f"{task.name} needs a picture; give one")

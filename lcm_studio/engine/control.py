@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from lcm_studio.edits.view import View
 from lcm_studio.images.control import control_image
 from lcm_studio.models.protocol import Cond
 from lcm_studio.spec.requests import ControlSpec, IPAdapterSpec
 
+if TYPE_CHECKING:
+    from lcm_studio.spec.requests import Pixels
 
-def shown(spec: ControlSpec, width: int, height: int) -> Tensor:
-    """What the ControlNet is shown, `(1, 3, height, width)` in [0, 1]."""
-    pixels = torch.from_numpy(control_image(spec, width, height).copy())
-    return pixels.permute(2, 0, 1)[None].float() / 255
+
+def shown(
+    spec: ControlSpec, width: int, height: int, view: View | None = None, own: Pixels | None = None
+) -> Tensor:
+    """What the ControlNet is shown, `(1, 3, height, width)` in [0, 1].
+
+    `view`: of an edit whose picture is `own`, uint8 `(h, w, 3)`.
+    """
+    if view is None or own is None:
+        pixels = control_image(spec, width, height)
+    else:
+        pixels = view.shown(spec, own)
+    image = torch.from_numpy(pixels.copy())
+    return image.permute(2, 0, 1)[None].float() / 255
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -125,7 +125,7 @@ class Engine:
         embeddings = self._embeddings.resolve(request, info)
         request = replace(request, kind=info.sampling or "auto", embeddings=embeddings)
         if request.control is not None:
-            check_control(request.control, info)
+            check_control(request.control, info, edits=isinstance(request, Edit))
             folder = self.registry.control(request.control, info)
             request = replace(request, control=replace(request.control, found=str(folder)))
         if request.ip_adapter is not None:

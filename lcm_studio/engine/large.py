@@ -24,7 +24,7 @@ from lcm_studio.spec.owners import Owner
 if TYPE_CHECKING:
     from lcm_studio.edits.geometry import Box
     from lcm_studio.engine.lane import Lane
-    from lcm_studio.spec.requests import Edit, Pixels
+    from lcm_studio.spec.requests import ControlSpec, Edit, Pixels
 
 TOGETHER = 2  # tiles in work at once: one computes outside the network while the other is in it
 STRIDE = 1009  # between the seeds of neighbouring tiles; variations take the ones between
@@ -51,6 +51,18 @@ def run_tiles(
     Memory is that of the result, of one row of tiles and of `TOGETHER` tiles in work.
     """
     yield from _Tiles(request, tiling, lane, warnings, cancelled, owner or Owner()).events()
+
+
+def _part(request: Edit, box: Box) -> ControlSpec | None:
+    """The request's ControlNet for one tile: of a picture of its own what lies over the tile."""
+    spec = request.control
+    if spec is None or spec.image is None:
+        return spec  # the tile is its picture
+    height, width = request.image.shape[:2]
+    tall, wide = spec.image.shape[:2]
+    rows = slice(box.top * tall // height, max(1, -(-box.bottom * tall // height)))
+    columns = slice(box.left * wide // width, max(1, -(-box.right * wide // width)))
+    return replace(spec, image=np.ascontiguousarray(spec.image[rows, columns]))
 
 
 class _Tiles:
@@ -138,6 +150,7 @@ class _Tiles:
             options={**self.request.options, **self.tiling.options},
             seed=(self.request.seed + STRIDE * number) % (MAX_SEED - self.request.count),
             previews=False,
+            control=_part(self.request, box),
         )
         stop = lambda: self.over.is_set() or self.asked_to_stop()  # noqa: E731
         for event in run_request(request, self.lane, (), stop, self.owner):

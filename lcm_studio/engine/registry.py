@@ -7,10 +7,11 @@ import re
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lcm_studio.models import ip_adapter_file
 from lcm_studio.models.catalog import read_info, scan
-from lcm_studio.models.controlnet import FOLDER, check_fit, control_config, fits
+from lcm_studio.models.controlnet import FOLDER, check_fit, facts_of, fits
 from lcm_studio.models.kinds.memory import KindMemory
 from lcm_studio.models.tiny import FAST, tiny_folder
 from lcm_studio.spec.errors import BadRequest, ModelError
@@ -28,17 +29,53 @@ class Registry:
         self.offline = offline
         self.memory = KindMemory()
         self._kept: dict[str, tuple[int, ModelInfo]] = {}
+        self._kept_singles: dict[tuple[Any, ...], ModelInfo] = {}
         self._fetched: dict[str, Path] = {}
         self._lock = threading.Lock()
         self._fetching = threading.Lock()
 
     def catalog(self) -> tuple[ModelInfo, ...]:
-        """All models that could be loaded from the known folders."""
-        return scan(self.folders)[0]
+        """All models that could be loaded from the known folders: diffusers folders, then single files by their file's name."""
+        return (*scan(self.folders)[0], *self._singles()[0])
 
     def broken(self) -> dict[str, str]:
-        """{folder name: why it cannot be loaded} in the known folders."""
-        return scan(self.folders)[1]
+        """{name of a folder or file: why it cannot be loaded} in the known folders."""
+        return scan(self.folders)[1] | self._singles()[1]
+
+    def _singles(self) -> tuple[list[ModelInfo], dict[str, str]]:
+        """(the single files that can be opened, {name: why another cannot}); each is read once."""
+        infos: dict[str, ModelInfo] = {}
+        broken: dict[str, str] = {}
+        folders: tuple[Path, ...] | None = None
+        for root in self.folders:
+            for path in sorted(root.glob("*.safetensors")) if root.is_dir() else ():
+                if path.name in infos:
+                    continue
+                folders = self.model_folders() if folders is None else folders
+                try:
+                    infos[path.name] = self._single(path, folders)
+                except ModelError as error:
+                    broken[path.name] = str(error)
+        return list(infos.values()), broken
+
+    def _single(self, path: Path, folders: tuple[Path, ...]) -> ModelInfo:
+        """What a single file is. Raises ModelError where it cannot be opened with the configs that are there."""
+        from lcm_studio.models.single import single_info
+
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise ModelError(
+                f"{path.name} cannot be read ({error.strerror}); check its rights"
+            ) from error
+        key = (str(path), stat.st_mtime_ns, stat.st_size, folders)
+        with self._lock:
+            kept = self._kept_singles.get(key)
+        if kept is None:
+            kept = replace(single_info(path, folders, self.memory), id=path.name)
+            with self._lock:
+                self._kept_singles[key] = kept
+        return kept
 
     def info(self, model_id: str) -> ModelInfo:
         """What `model_id` is. Raises ModelError with the remedy where it is unknown or unusable."""
@@ -64,6 +101,8 @@ class Registry:
         """Keeps the kind that a user names for files which do not say what they are."""
         from lcm_studio.models.kinds.recognise import of_lora
 
+        with self._lock:
+            self._kept_singles.clear()
         for lora in request.loras:
             try:
                 of_lora(Path(lora.path), info.kind, self.memory)
@@ -91,7 +130,11 @@ class Registry:
     def _find(self, model_id: str) -> Path:
         for root in self.folders:
             candidate = root / model_id
-            if Path(model_id).name == model_id and (candidate / "model_index.json").is_file():
+            if Path(model_id).name != model_id:
+                break
+            if (candidate / "model_index.json").is_file():
+                return candidate
+            if candidate.suffix.lower() == ".safetensors" and candidate.is_file():
                 return candidate
         path = Path(model_id).expanduser()
         if (path / "model_index.json").is_file():
@@ -112,8 +155,8 @@ class Registry:
         raise ModelError(f"model {model_id!r} is unknown; choose one of: {names}, or give a folder")
 
     def model_folders(self) -> tuple[Path, ...]:
-        """The folders of the catalog."""
-        return tuple(Path(info.path) for info in self.catalog())
+        """The diffusers folders of the catalog."""
+        return tuple(Path(info.path) for info in scan(self.folders)[0])
 
     def decoder(self, name: str, info: ModelInfo | None = None) -> Path:
         """The folder of a decoder by name or path; `fast` is the tiny one for the latents of `info`."""
@@ -134,21 +177,22 @@ class Registry:
     def controls(self, info: ModelInfo) -> tuple[str, ...]:
         """Names of the ControlNets in folders `controlnets` beside the models that fit a model, sorted."""
         names = set()
-        for folder in self._controlnets():
-            with contextlib.suppress(ModelError, ValueError, TypeError):
-                if fits(control_config(folder), info):
-                    names.add(folder.name)
+        for name, path in self._controlnets():
+            with contextlib.suppress(ModelError):
+                if fits(facts_of(path), info):
+                    names.add(name)
         return tuple(sorted(names))
 
     def control(self, spec: ControlSpec, info: ModelInfo) -> Path:
-        """The folder of a ControlNet by name or path. Raises BadRequest or ModelError where it is none for this model."""
+        """The folder or file of a ControlNet by name or path. Raises BadRequest or ModelError where it is none for this model."""
         path = Path(spec.path).expanduser()
         if path.name == spec.path:
-            path = next((one for one in self._controlnets() if one.name == spec.path), path)
+            names = (spec.path, spec.path.removesuffix(".safetensors"))
+            path = next((one for name, one in self._controlnets() if name in names), path)
         if not path.exists():
             known = ", ".join(self.controls(info)) or "none are there"
             raise BadRequest(
-                f"ControlNet {spec.path[:80]!r} is unknown; give its diffusers folder, or put it into a folder "
+                f"ControlNet {spec.path[:80]!r} is unknown; give its diffusers folder or .safetensors file, or put it into a folder "
                 f"{FOLDER}/ beside the models (for this model: {known})"
             )
         check_fit(path, info)
@@ -186,14 +230,14 @@ class Registry:
         roots = (root / ip_adapter_file.FOLDER for root in self.folders)
         return [path for root in roots for path in ip_adapter_file.adapter_files(root)]
 
-    def _controlnets(self) -> list[Path]:
-        roots = (root / FOLDER for root in self.folders)
+    def _controlnets(self) -> list[tuple[str, Path]]:
+        """(name, folder or file) of what lies in the folders `controlnets`; of two with one name the first."""
+        roots = [root / FOLDER for root in self.folders if (root / FOLDER).is_dir()]
         return [
-            path
+            (path.stem if path.is_file() else path.name, path)
             for root in roots
-            if root.is_dir()
             for path in sorted(root.iterdir())
-            if path.is_dir()
+            if path.is_dir() or path.suffix.lower() == ".safetensors"
         ]
 
     def decoders(self) -> tuple[str, ...]:

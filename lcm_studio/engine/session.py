@@ -17,6 +17,7 @@ from lcm_studio.edits.prompts import emphasised
 from lcm_studio.edits.tasks import task_of
 from lcm_studio.engine.control import Steer, shown
 from lcm_studio.engine.generate import blacken, problem_of, silent
+from lcm_studio.images.control import rgb
 from lcm_studio.models.protocol import Cond, Model
 from lcm_studio.sampling import (
     Ask,
@@ -58,10 +59,10 @@ def session(
     planned = plan(request, model, width, height)
     steer: Steer | None = None
     if request.control is not None or request.ip_adapter is not None:
-        steer = yield from steering(request, width, height)
+        steer = yield from steering(request, problem)
     pictures: Pictures = Seeds(problem, model, planned, tuple(seeds), steer)
     if problem.path is not None:
-        pictures = Frames(problem, model, planned, seeds[0])
+        pictures = Frames(problem, model, planned, seeds[0], steer)
     yield from pictures.prepare(request.prompt)
     parts = [range(i, min(i + rows, pictures.count)) for i in range(0, pictures.count, rows)]
     images: list[Pixels] = []
@@ -98,11 +99,15 @@ def session(
     )
 
 
-def steering(request: Generate | Edit, width: int, height: int) -> Generator[Ask, Any, Steer]:
-    """The ControlNet and the IP-Adapter of a request for pictures of `width` x `height` pixels."""
+def steering(request: Generate | Edit, problem: Problem) -> Generator[Ask, Any, Steer]:
+    """The ControlNet and the IP-Adapter of a request."""
     spec, image = request.control, None
     if spec is not None:
-        image = yield Compute(lambda report: shown(spec, width, height), "Preparing")
+        height, width = problem.size
+        own = rgb(request.image) if isinstance(request, Edit) else None
+        image = yield Compute(
+            lambda report: shown(spec, width, height, problem.view, own), "Preparing"
+        )
     return Steer(control=spec, image=image, ip_adapter=request.ip_adapter)
 
 
@@ -156,8 +161,10 @@ class Seeds:
     def prepare(self, prompt: str) -> Asks:
         self.cond, self.lead = yield from conditioned(self.problem, self.planned, prompt)
         if self.steer is not None:
-            levels = len(self.planned.levels)
-            self.lead = self.steer.each(self.cond, self.lead, levels, self.model.device)
+            levels = self.problem.schedule.levels
+            if self.problem.start is None or self.problem.method == "replace":
+                levels = self.planned.levels
+            self.lead = self.steer.each(self.cond, self.lead, len(levels), self.model.device)
         self.start = None
         if self.problem.start is not None:
             self.start = yield from encoded_start(self.problem, self.model)
@@ -202,8 +209,16 @@ class Seeds:
 class Frames:
     """One picture per weight of a path; all of them share one seed's noise."""
 
-    def __init__(self, problem: Problem, model: Model, planned: Plan, seed: int) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        model: Model,
+        planned: Plan,
+        seed: int,
+        steer: Steer | None = None,
+    ) -> None:
         assert problem.path is not None
+        self.steer = steer
         self.problem, self.model, self.planned, self.path = problem, model, planned, problem.path
         self.count = len(self.path.weights)
         self.warnings: tuple[str, ...] = ()
@@ -213,6 +228,12 @@ class Frames:
         problem, model, schedule = self.problem, self.model, self.problem.schedule
         self.a = yield from conditioned(problem, self.planned, prompt)
         self.b = yield from conditioned(problem, self.planned, self.path.prompt_b)
+        if self.steer is not None:
+            levels = len(schedule.levels)
+            self.a, self.b = (
+                (cond, self.steer.each(cond, lead, levels, model.device))
+                for cond, lead in (self.a, self.b)
+            )
         noise = SeededNoise(self.seeds[:1], self.planned.shape, device=model.device)
         z = noise.draw()
         if problem.start is not None:

@@ -159,8 +159,6 @@ def _guided_steps(request: Sampling, info: ModelInfo) -> None:
 def _steered(request: Sampling) -> None:
     """Whether a ControlNet and an IP-Adapter can hold single levels of the request."""
     control, adapter = request.control, request.ip_adapter
-    if isinstance(request, Edit) and (control or adapter):
-        raise BadRequest("edits take no ControlNet and no IP-Adapter yet; leave them out")
     if request.sampler == "auto" or not SAMPLERS[request.sampler].score:
         return
     if control is not None:
@@ -173,8 +171,11 @@ def _steered(request: Sampling) -> None:
         )
 
 
-def check_control(spec: ControlSpec, info: ModelInfo) -> None:
-    """Raises BadRequest for a ControlNet's settings or picture that cannot be used."""
+def check_control(spec: ControlSpec, info: ModelInfo, *, edits: bool = False) -> None:
+    """Raises BadRequest for a ControlNet's settings or picture that cannot be used.
+
+    `edits`: it is of an edit, whose own picture may be meant.
+    """
     if not isinstance(spec, ControlSpec):
         raise BadRequest("control must be a ControlSpec")
     if not info.takes_control:
@@ -184,7 +185,8 @@ def check_control(spec: ControlSpec, info: ModelInfo) -> None:
     if spec.kind not in get_args(ControlKind):
         raise BadRequest(f"kind={spec.kind!r} of a control: use {', '.join(get_args(ControlKind))}")
     _hold("control", spec)
-    _picture("control", spec.image)
+    if spec.image is not None or not edits:
+        _picture("control", spec.image)
 
 
 def check_ip_adapter(spec: IPAdapterSpec, info: ModelInfo) -> None:
@@ -280,7 +282,7 @@ def _warnings(request: Sampling, info: ModelInfo, known: re.Pattern[str] | None)
     warnings = []
     if isinstance(request, Generate) and request.control is not None:
         size = request.width or info.width, request.height or info.height
-        if stretched(request.control.image, *size):
+        if request.control.image is not None and stretched(request.control.image, *size):
             warnings.append(
                 f"the control picture has other proportions than {size[0]} x {size[1]}: it is stretched"
             )

@@ -18,10 +18,11 @@ def control_image(spec: ControlSpec, width: int, height: int) -> Pixels:
 
     canny: white edges on black (OpenCV's Canny). scribble: white strokes on black, whichever of both the drawing is.
     depth: grey as it is, near is bright. none: the picture as it is, which is a map already.
-    It is stretched to the size as stock pipelines do it.
+    It is stretched to the size as stock pipelines do it. `spec` has an image.
     """
     from PIL import Image
 
+    assert spec.image is not None
     image = Image.fromarray(rgb(spec.image))
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS)

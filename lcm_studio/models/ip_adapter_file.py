@@ -162,7 +162,7 @@ def _near(path: Path, roots: Iterable[Path], model: Path) -> Iterator[Path]:
     """Beside the file, in the folders next to it, in `ip_adapters`, in the model's own folder."""
     bases = [path.parent, path.parent.parent, *roots]
     for base in dict.fromkeys(bases):
-        for pattern in (ENCODER, f"*/{ENCODER}", "*"):
+        for pattern in (ENCODER, f"*/{ENCODER}", f"*/*/{ENCODER}", "*"):
             for folder in sorted(base.glob(pattern)):
                 if (folder / "config.json").is_file():
                     yield folder

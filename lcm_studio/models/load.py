@@ -13,7 +13,7 @@ from lcm_studio.device import Placement, prepare
 from lcm_studio.models.backends import open_backend
 from lcm_studio.models.backends.memory import fitting, quantizer
 from lcm_studio.models.catalog import check_index, component_config, read_info
-from lcm_studio.models.controlnet import CLASS, control_config
+from lcm_studio.models.controlnet import CLASS
 from lcm_studio.models.families import FAMILIES
 from lcm_studio.models.files import called, one_sentence, read_header, read_json, weight_files
 from lcm_studio.models.latent import LatentModel
@@ -77,6 +77,7 @@ def assemble(
             backend=backend,
         )
     from lcm_studio.models.codec import LatentCodec
+    from lcm_studio.models.controlnet_load import load_controlnet
     from lcm_studio.models.ip_adapter import IPAdapter, load_encoder, load_ip_adapter
     from lcm_studio.models.safety import safety_check
     from lcm_studio.models.steering import Kept
@@ -102,7 +103,7 @@ def assemble(
         for i in ("", "_2")
         if f"text_encoder{i}" in parts
     ]
-    encoders = Kept(lambda path: load_encoder(Path(path), placement))
+    encoders: Kept[str] = Kept(lambda path: load_encoder(Path(path), placement))
 
     def load_adapter(files: tuple[str, str]) -> IPAdapter:
         path, encoder = files
@@ -121,7 +122,7 @@ def assemble(
         safety=safety_check(parts.get("safety_checker"), parts.get("feature_extractor"), placement),
         components=parts,
         backend=backend,
-        load_control=lambda path: load_controlnet(Path(path), placement),
+        load_control=lambda path: load_controlnet(Path(path), parts["unet"], placement),
         load_adapter=load_adapter,
     )
 
@@ -189,13 +190,6 @@ def load_autoencoder(path: Path, placement: Placement) -> Any:
             f"{path.name} is a {class_name}, no decoder; use an AutoencoderKL or AutoencoderTiny folder"
         )
     return load_component(path.parent, path.name, class_name, placement)
-
-
-def load_controlnet(folder: Path, placement: Placement) -> Any:
-    """A ControlNet's network. Raises ModelError where the folder is none, or holds pickles only."""
-    control_config(folder)
-    with quiet():
-        return load_component(folder.parent, folder.name, CLASS, placement)
 
 
 def _class(name: str, class_name: str) -> Any:

@@ -34,25 +34,26 @@ class EmbeddingSpec:
     """A textual inversion: `path` is a `.safetensors` file, or the word of one in an `embeddings` folder.
 
     `word`: what stands for it in a prompt; "" = the token that the file names, and the file's name.
-    `found`: the file, where the engine has looked the word up.
+    `found`: the file, where the engine has looked the word up. `part`: the word by which that file, a LoRA, has it.
     """
 
     path: str
     word: str = ""
     found: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ControlSpec:
-    """A ControlNet that a new picture follows: `path` is its diffusers folder, or a name in a `controlnets` folder.
+    """A ControlNet that a picture follows: `path` is its diffusers folder, its `.safetensors` file, or a name in `controlnets`.
 
-    `image`: uint8 `(H, W)` or `(H, W, 3 or 4)`. `kind`: what is made of it (`images.control`): canny, scribble, depth, or
+    `image`: uint8 `(H, W)` or `(H, W, 3 or 4)`, of the proportions of the result; None = of an edit, its own picture. `kind`: what is made of it (`images.control`): canny, scribble, depth, or
     none, where it is a map already. `strength`: of its hold, 1 = as trained. `start`, `end`: the share of the steps at which
     it takes hold and lets go. `found`: the folder, where the engine has looked the name up.
     """
 
     path: str
-    image: Pixels
+    image: Pixels | None = None
     kind: ControlKind = "none"
     strength: float = 1.0
     start: float = 0.0
@@ -88,7 +89,8 @@ class Sampling:
     `sampler`: consistency = fresh noise at every step; ddim = plain diffusion models and teachers; others follow the
     score of a diffusion model (spec.samplers); auto = by the model and its LoRAs. `sampler_settings`: its own settings.
     `kind`: a row of `models.kinds`; auto = by the model and its LoRAs.
-    `embeddings`: textual inversions by path. Those of the engine's `embeddings` folders need only their word in a prompt.
+    `embeddings`: textual inversions by path. Those of the engine's `embeddings` folders, and those that a LoRA of the request
+    bundles, need only their word in a prompt.
     `clip_skip`: last layers of the CLIP text encoders that are left out for the prompt, as diffusers counts them: 0 = none,
     1 = what AUTOMATIC1111 calls 2. The negative prompt keeps all layers, as in diffusers.
     `guided_steps`: real guidance, by `guidance` and the negative prompt, in so many first steps only, each at two evaluations;

@@ -113,7 +113,8 @@ def fingerprint(pixels: Pixels) -> str:
 def _steering(spec: ControlSpec | IPAdapterSpec, own: tuple[str, ...]) -> dict[str, Any]:
     """Settings of a ControlNet or an IP-Adapter; of its picture only what it is known again by."""
     names = ("path", *own, "strength", "start", "end")
-    return {name: getattr(spec, name) for name in names} | {"picture": fingerprint(spec.image)}
+    picture = {} if spec.image is None else {"picture": fingerprint(spec.image)}
+    return {name: getattr(spec, name) for name in names} | picture
 
 
 def _number(value: Any) -> float | None:

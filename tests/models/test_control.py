@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from lcm_studio.device import choose
 from lcm_studio.engine import Engine, EngineConfig
 from lcm_studio.images.control import control_image
 from lcm_studio.models.controlnet import kind_by_name
+from lcm_studio.models.controlnet_load import ADDED
 from lcm_studio.models.load import load_folder
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.events import Done, Failed
@@ -25,6 +27,7 @@ from lcm_studio.spec.requests import ControlSpec, Edit, Generate
 from lcm_studio.spec.settings import from_settings, to_settings
 from tests import tiny
 from tests.models.test_parity import BOUND, PROMPT, ours
+from tests.models.test_single import original_unet
 
 KINDS = {"sd": "sd-control", "lcm": "sd-control", "sdxl": "xl-control"}
 
@@ -66,7 +69,7 @@ def picture(size: int = 64) -> np.ndarray:
 
 
 def spec(model: str, **more: Any) -> ControlSpec:
-    return ControlSpec(path=KINDS[model], **{"image": picture(), **more})
+    return ControlSpec(**{"path": KINDS[model], "image": picture(), **more})
 
 
 def mine(folder: Path, kind: str, control: ControlSpec, **settings: Any) -> np.ndarray:
@@ -150,6 +153,60 @@ def test_what_the_picture_is_made_into() -> None:
     assert [kind_by_name(n) for n in ("control_v11p_sd15_canny", "sdxl-depth", "x")] == ["canny", "depth", "none"]  # fmt: skip
 
 
+def original(kind: str) -> dict[str, torch.Tensor]:
+    """The tiny ControlNet in the original code's names, without a prefix."""
+    state = network(kind).state_dict()
+    hint = "controlnet_cond_embedding"
+    out, rest = {}, {}
+    for name, value in state.items():
+        stem, _, part = name.rpartition(".")
+        end = stem.rpartition(".")[2]
+        if stem.startswith("controlnet_down_blocks."):
+            out[f"zero_convs.{end}.0.{part}"] = value
+        elif stem == "controlnet_mid_block":
+            out[f"middle_block_out.0.{part}"] = value
+        elif stem.startswith(hint):
+            at = {"conv_in": 0, "conv_out": 14}.get(end) if not end.isdigit() else 2 * int(end) + 2
+            out[f"input_hint_block.{at}.{part}"] = value
+        elif name in ADDED:
+            out[ADDED[name]] = value
+        else:
+            rest[name] = value
+    return out | {k.removeprefix("model.diffusion_model."): v for k, v in original_unet(rest).items()}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["sd", "sdxl"])
+@pytest.mark.parametrize("layout", ["diffusers", "original", "control_model"])
+def test_a_single_file_gives_the_folders_picture(
+    engine: Engine, folder: Path, tmp_path: Path, kind: str, layout: str
+) -> None:
+    path = tmp_path / f"{layout}.safetensors"
+    state = network(kind).state_dict() if layout == "diffusers" else original(kind)
+    prefix = "control_model." if layout == "control_model" else ""
+    save_file({prefix + k: v.clone().contiguous() for k, v in state.items()}, path)
+    base = Generate(prompt=PROMPT, model=kind, steps=1, control=spec(kind))
+    ends = [list(engine.run(replace(base, control=spec(kind, path=p))))[-1] for p in (KINDS[kind], str(path))]  # fmt: skip
+    assert all(isinstance(end, Done) for end in ends), ends
+    assert np.abs(ends[0].images[0].astype(int) - ends[1].images[0].astype(int)).max() <= 1
+
+
+def test_a_single_file_is_offered_by_its_name_and_one_of_another_shape_is_refused(
+    engine: Engine, folder: Path
+) -> None:
+    path = folder / "controlnets" / "alone.safetensors"
+    state = network("sd").state_dict()
+    save_file(state, path)
+    names = engine.controls("sd")
+    request = Generate(prompt="lake", model="sd", steps=1, control=spec("sd", path="alone"))
+    end = list(engine.run(request))[-1]
+    path.unlink()
+    assert isinstance(end, Done) and names == ("alone", "sd-control")
+    odd = folder / "odd.safetensors"
+    save_file({k: v for k, v in state.items() if "controlnet_mid_block" not in k}, odd)
+    end = list(engine.run(replace(request, control=spec("sd", path=str(odd)))))[-1]
+    assert isinstance(end, Failed) and "of this model's shape" in end.message
+
+
 def test_names_that_fit(engine: Engine) -> None:
     assert engine.controls("sd") == engine.controls("lcm") == ("sd-control",)
     assert engine.controls("sdxl") == ("xl-control",)
@@ -166,7 +223,12 @@ def test_names_that_fit(engine: Engine) -> None:
         ({"path": "ROOT/sd"}, "sd", "config.json is missing"),
         ({"path": "ROOT/sd/unet"}, "sd", "is a UNet2DConditionModel, no ControlNetModel"),
         ({"path": "ROOT/pickled"}, "sd", "pickled weights"),
-        ({"path": "ROOT/one.safetensors"}, "sd", "single file"),
+        ({"path": "ROOT/one.safetensors"}, "sd", "not a whole safetensors"),
+        ({"path": "ROOT/control-lora.safetensors"}, "sd", "is a Control-LoRA"),
+        ({"path": "ROOT/union.safetensors"}, "sd", "is a ControlNet-Union"),
+        ({"path": "ROOT/t2i.safetensors"}, "sd", "is a T2I-Adapter"),
+        ({"path": "ROOT/other.safetensors"}, "sd", "is no ControlNet"),
+        ({"path": "ROOT/xl-file.safetensors"}, "sd", "made for SDXL with text features of width 64"),
         ({}, "cm", "cm takes no ControlNet"),
         ({"path": ""}, "sd", "no ControlNet is named"),
         ({"kind": "pose"}, "sd", "canny, scribble, depth, none"),
@@ -185,6 +247,9 @@ def test_refused_in_one_sentence(
     shutil.copy(folder / "controlnets/sd-control/config.json", pickled)
     (pickled / "diffusion_pytorch_model.bin").write_bytes(b"\x80\x04")
     (folder / "one.safetensors").write_bytes(b"x")
+    for name, mark in (("control-lora", "lora_controlnet"), ("union", "task_embedding"), ("t2i", "adapter.body.0.x"), ("other", "a")):  # fmt: skip
+        save_file({mark: torch.zeros(1)}, folder / f"{name}.safetensors")
+    save_file(network("sdxl").state_dict(), folder / "xl-file.safetensors")
     change = {k: v.replace("ROOT", str(folder)) if k == "path" else v for k, v in change.items()}
     request = Generate(prompt="lake", model=model, steps=1, control=replace(spec("sd"), **change))
     with pytest.raises(StudioError, match=said) as caught:

@@ -209,3 +209,16 @@ def test_other_files_are_refused_by_their_name(tmp_path: Path, name: str) -> Non
         end = last(engine, model=str(path))
         assert isinstance(end, Failed)
         assert word in end.message
+
+
+def test_single_files_of_a_folder_of_models_are_in_the_list(tmp_path: Path) -> None:
+    tiny.save("sd", tmp_path / "sd")
+    checkpoint("sd", tmp_path / "mine.safetensors")
+    save_file({"a.lora_up.weight": torch.ones(2, 2), "a.lora_down.weight": torch.ones(2, 2)}, tmp_path / "b.safetensors")  # fmt: skip
+    with Engine(EngineConfig(models_dirs=(tmp_path,), device="cpu")) as engine:
+        assert [info.id for info in engine.catalog()] == ["sd", "mine.safetensors"]
+        assert "holds a LoRA" in engine.registry.broken()["b.safetensors"]
+        alone, single = (pixels(last(engine, model=name)) for name in ("sd", "mine.safetensors"))
+        assert np.abs(alone - single).max() <= 1
+        (tmp_path / "mine.safetensors").unlink()
+        assert [info.id for info in engine.catalog()] == ["sd"]

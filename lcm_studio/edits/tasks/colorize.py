@@ -37,6 +37,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     from lcm_studio.edits.pixels import errors, fitting, frame_for, join, split, tensor
     from lcm_studio.edits.problem import Known, Problem, one_by_one
     from lcm_studio.edits.schedule import schedule_for
+    from lcm_studio.edits.view import View
     from lcm_studio.operators import LUMA, Luma, Neutral
 
     rgb, alpha = split(request.image)
@@ -75,6 +76,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
         finish=one_by_one(finish, measure),
         known=Known(op=Luma(), y=known, inverse=Neutral()),
         method=method_of(settings, schedule),
+        view=View(size=(height, width), frame=frame),
     )
 
 

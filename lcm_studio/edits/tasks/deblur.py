@@ -67,6 +67,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     from lcm_studio.edits.pixels import errors, frame_for, join, picture, split, tensor, tile_for
     from lcm_studio.edits.problem import Known, Problem, one_by_one
     from lcm_studio.edits.schedule import schedule_for, top_of_extent
+    from lcm_studio.edits.view import View
 
     rgb, alpha = split(request.image)
     check_size(*rgb.shape[:2])
@@ -121,6 +122,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
         method=method_of(settings, schedule),
         tile=tile_for(frame, model),
         warnings=warnings,
+        view=View(size=(height, width), frame=frame),
     )
 
 

@@ -44,6 +44,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     from lcm_studio.edits.pixels import frame_for, join, split, tensor, tile_for
     from lcm_studio.edits.problem import Problem, one_by_one
     from lcm_studio.edits.schedule import BOTTOM, PIXEL_SPREAD, schedule_for
+    from lcm_studio.edits.view import View
 
     rgb, alpha = split(request.image)
     check_size(*rgb.shape[:2])
@@ -78,6 +79,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
         project_last=known.inverse is not None,
         method=method_of(settings, schedule),
         tile=tile_for(frame, model),
+        view=View(size=rgb.shape[:2], frame=frame),
     )
 
 

@@ -178,5 +178,6 @@ TASK = EditTask(
     takes=("image_b",),
     by_strength=True,
     bound=0.0,
+    takes_control=False,
     hint="Go from one picture to another.",
 )

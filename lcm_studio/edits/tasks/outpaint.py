@@ -42,7 +42,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     """Raises BadRequest where there is no border, or the widened picture is too large."""
     import numpy as np
 
-    from lcm_studio.edits.geometry import check_size
+    from lcm_studio.edits.geometry import Box, check_size
     from lcm_studio.edits.hole import hole_of, hole_problem
     from lcm_studio.edits.pixels import split
 
@@ -59,8 +59,9 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     wide = np.pad(rgb, (*pads, (0, 0)), mode="symmetric")
     wide_alpha = None if alpha is None else np.pad(alpha, pads, constant_values=255)
     return hole_problem(
-        request, settings, model, rgb=wide, alpha=wide_alpha, hole=hole, warnings=warnings
-    )
+        request, settings, model, rgb=wide, alpha=wide_alpha, hole=hole, warnings=warnings,
+        own=Box(top, left, top + height, left + width),
+    )  # fmt: skip
 
 
 def borders_of(value: Sequence[float] | None) -> tuple[int, int, int, int]:

@@ -51,6 +51,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     from lcm_studio.edits.problem import Known, Problem, one_by_one
     from lcm_studio.edits.schedule import schedule_for, top_of_extent
     from lcm_studio.edits.seams import block_seam_score
+    from lcm_studio.edits.view import View
     from lcm_studio.operators import Compose, Histospline, LinearOperator, Mask
 
     p, name = settings.scale, settings.operator
@@ -107,6 +108,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
         method=method_of(settings, schedule),
         tile=tile_for(frame, model),
         warnings=warnings,
+        view=View(size=(height, width), frame=frame),
     )
 
 

@@ -133,12 +133,15 @@ def embedding_specs(rows: Any) -> tuple[EmbeddingSpec, ...]:
 HOLDS = ("strength", "start", "end")
 
 
-def control_spec(studio: Studio, given: Any, image: Any) -> ControlSpec | None:
-    """A ControlNet and its picture. Raises BadRequest or BadImage with one sentence."""
+def control_spec(
+    studio: Studio, given: Any, image: Any, *, edits: bool = False
+) -> ControlSpec | None:
+    """A ControlNet and its picture, which an edit may leave out. Raises BadRequest or BadImage with one sentence."""
     if given is None and image is None:
         return None
     path, pixels, values = _steering(
-        studio, given, image, ("kind", *HOLDS), 'control: give {"path": "NAME", "kind": "canny", "strength": 0.8}'
+        studio, given, image, ("kind", *HOLDS), 'control: give {"path": "NAME", "kind": "canny", "strength": 0.8}',
+        optional=edits,
     )  # fmt: skip
     return ControlSpec(path=path, image=pixels, **values)
 
@@ -156,17 +159,24 @@ def ip_adapter_spec(studio: Studio, given: Any, image: Any) -> IPAdapterSpec | N
 
 
 def _steering(
-    studio: Studio, given: Any, image: Any, names: tuple[str, ...], example: str
+    studio: Studio,
+    given: Any,
+    image: Any,
+    names: tuple[str, ...],
+    example: str,
+    *,
+    optional: bool = False,
 ) -> tuple[str, Any, dict[str, Any]]:
     """(path, pixels, the named values) of a dict and the picture that was sent with it."""
     what = example.partition(":")[0]
     if not isinstance(given, Mapping) or not set(given) <= {"file", "path", "picture", *names}:
         raise BadRequest(f"{example} and {what}_image")
     path = image.get("path") if isinstance(image, dict) else getattr(image, "path", None)
-    if not path:
+    if not path and not optional:
         raise BadRequest(f"{what} wants its picture; send {what}_image with handle_file(...)")
     name = studio.controls.allowed(str(given.get("file") or given.get("path") or ""))
-    return name, read_image(path), {key: given[key] for key in names if key in given}
+    pixels = read_image(path) if path else None
+    return name, pixels, {key: given[key] for key in names if key in given}
 
 
 def finish(studio: Studio, request: Any, http: gr.Request | None) -> events.Done:

@@ -13,12 +13,12 @@ from lcm_studio.spec.requests import ControlKind, ControlSpec, IPAdapterSpec
 from lcm_studio.web.create import values as form
 
 if TYPE_CHECKING:
-    from lcm_studio.spec.requests import Pixels
     from lcm_studio.web.create.offer import Offer
     from lcm_studio.web.server.control_pictures import ControlPictures
     from lcm_studio.web.studio import Studio
 
 NONE = "none"
+OWN = "Follow the picture on the canvas"
 PREVIEW = 512  # pixels of its longer side
 TITLES = {
     "canny": "Edges (canny)",
@@ -75,11 +75,12 @@ def of_form(
     given: Mapping[str, Any],
     info: ModelInfo,
     pictures: ControlPictures | None,
-    own: Pixels | None = None,
+    *,
+    edits: bool = False,
 ) -> dict[str, Any]:
     """The fields `control` and `ip_adapter` of a request. Raises BadRequest with one sentence.
 
-    `own`: the picture at hand, which a ControlNet follows where no other is opened.
+    `edits`: of an edit, whose own picture a ControlNet follows where no other is opened.
     """
     out: dict[str, Any] = {}
     if not info.takes_control or pictures is None:
@@ -89,21 +90,22 @@ def of_form(
         if name in ("", NONE):
             continue
         key = form.text(given, f"{block.name}_picture")
-        fallback = own if block is CONTROL else None
-        if not key and fallback is None:
+        own = edits and block is CONTROL
+        if not key and not own:
             raise BadRequest(
                 f"there is no {_short(block)} picture yet: open one, or choose none as {_title(block)}"
             )
-        hold = {
+        hold: dict[str, Any] = {
             part: form.number(given, f"{block.name}_{part}", f"{part} of the {_title(block)}".capitalize())
             for part in ("strength", "start", "end")
         }  # fmt: skip
-        image = pictures.find(key) if key or fallback is None else fallback
+        image = pictures.find(key) if key else None
         path = pictures.allowed(name)
         if block is CONTROL:
             kind: Any = form.text(given, "control_kind") or NONE
             out[block.name] = ControlSpec(path=path, image=image, kind=kind, **hold)
         else:
+            assert image is not None
             out[block.name] = IPAdapterSpec(path=path, image=image, **hold)
     return out
 
@@ -128,9 +130,10 @@ def of_settings(said: Mapping[str, Any]) -> dict[str, Any]:
         if block.kinds:
             kind = str(told.get("kind") or NONE)
             out[f"{block.name}_kind"] = kind if kind in TITLES else NONE
-        for part in ("strength", "start", "end"):
-            name = f"{block.name}_{part}"
-            out[name] = float(told.get(part, out[name]))
+        for part, most in (("strength", limits.MAX_CONTROL), ("start", 1.0), ("end", 1.0)):
+            value = told.get(part)
+            if isinstance(value, int | float) and value == value:  # a slider takes nothing else
+                out[f"{block.name}_{part}"] = min(max(float(value), 0.0), most)
     return out
 
 
@@ -141,25 +144,33 @@ def present(values: Mapping[str, Any], pictures: ControlPictures) -> dict[str, A
     return {**values, **gone}
 
 
-def missing(values: Mapping[str, Any], pictures: ControlPictures) -> list[str]:
+def missing(
+    values: Mapping[str, Any], pictures: ControlPictures, *, edits: bool = False
+) -> list[str]:
     """What is to be opened again: a sentence for each."""
     return [
         f"Open the {_short(block)} picture again."
         for block in BLOCKS
         if values[block.name] != NONE
+        and (values[f"{block.name}_picture"] or not edits or block is not CONTROL)
         and not pictures.has(str(values[f"{block.name}_picture"] or ""))
     ]
 
 
-def build(tab: str, info: ModelInfo, offer: Offer) -> dict[str, Any]:
-    """A closed block for each, there for models that it fits."""
-    c: dict[str, Any] = {}
-    for block in BLOCKS:
-        c |= _build(block, tab, info, offer)
-    return c
+def build(tab: str, info: ModelInfo, offer: Offer, *, edits: bool = False) -> dict[str, Any]:
+    """A closed block for each, there for models that it fits; that of the ControlNet in a `control_place` of its own.
+
+    `edits`: of an edit, whose own picture a ControlNet follows where no other is opened.
+    """
+    import gradio as gr
+
+    with gr.Column(elem_classes="lcm-place") as place:
+        c = _build(CONTROL, tab, info, offer, edits)
+    c["control_place"] = place
+    return c | _build(IP_ADAPTER, tab, info, offer, edits)
 
 
-def _build(block: Block, tab: str, info: ModelInfo, offer: Offer) -> dict[str, Any]:
+def _build(block: Block, tab: str, info: ModelInfo, offer: Offer, edits: bool) -> dict[str, Any]:
     import gradio as gr
 
     from lcm_studio.web import inputs
@@ -168,6 +179,8 @@ def _build(block: Block, tab: str, info: ModelInfo, offer: Offer) -> dict[str, A
     name, id_ = block.name, f"{tab}-{block.id}"
     names = names_of(block, offer)
     more = f" Or enter {block.path}." if offer.free_paths else ""
+    if edits and block is CONTROL:
+        more += " It follows the picture on the canvas, or one that is opened here."
     accordion = gr.Accordion(
         block.title, open=False, visible=shown(info, names, offer.free_paths), elem_id=f"{id_}-block"
     )  # fmt: skip
@@ -180,6 +193,10 @@ def _build(block: Block, tab: str, info: ModelInfo, offer: Offer) -> dict[str, A
             block.picture, file_types=[".png", ".jpg", ".jpeg", ".webp"], type="filepath",
             size="sm", elem_id=f"{id_}-open", elem_classes="lcm-quiet",
         )  # fmt: skip
+        if edits and block is CONTROL:
+            c[f"{name}_own"] = gr.Button(
+                OWN, size="sm", visible=False, elem_id=f"{id_}-own", elem_classes="lcm-quiet"
+            )
         c[f"{name}_picture"] = gr.Textbox(visible="hidden", elem_id=f"{id_}-picture")
         if block.kinds:
             c[f"{name}_kind"] = gr.Radio(
@@ -233,8 +250,13 @@ def followed(
 ) -> dict[str, Any]:
     """Updates of the blocks and their previews for values that come from a file or a kept form."""
     values = present(values, studio.controls)
+    return follow(info, values, offer) | previews(studio, values)
+
+
+def previews(studio: Studio, values: Mapping[str, Any]) -> dict[str, str]:
+    """HTML of the pictures whose keys the values hold."""
     size = values.get("width"), values.get("height")
-    return follow(info, values, offer) | {
+    return {
         f"{block.name}_preview": preview(
             studio, values.get(f"{block.name}_picture"), values.get(f"{block.name}_kind"), *size
         )
@@ -249,6 +271,8 @@ def wire(studio: Studio, c: dict[str, Any]) -> None:
 
 
 def _wire(studio: Studio, c: dict[str, Any], block: Block) -> None:
+    import gradio as gr
+
     from lcm_studio.models.controlnet import kind_by_name
     from lcm_studio.web import parts, views
 
@@ -281,6 +305,15 @@ def _wire(studio: Studio, c: dict[str, Any], block: Block) -> None:
         take, inputs=[c[f"{block.name}_open"], *kinds, *size], outputs=[picture, shows, c["note"]],
         **parts.PRIVATE,
     )  # fmt: skip
+    if (own := c.get(f"{block.name}_own")) is not None:
+        own.click(lambda: ("", ""), outputs=[picture, shows], **parts.PRIVATE)
+        # a hidden box says so when its value comes from a file, or from before a reload
+        picture.change(
+            lambda key: gr.update(visible=bool(key)),
+            inputs=[picture],
+            outputs=[own],
+            **parts.PRIVATE,
+        )
     if not block.kinds:
         return
     c[block.name].input(
@@ -311,7 +344,8 @@ def preview(studio: Studio, key: Any, kind: Any, width: Any = None, height: Any 
                 side if isinstance(side, int) and limits.MIN_SIDE <= side <= limits.MAX_SIDE else own
                 for side, own in zip((width, height), natural, strict=True)
             ]  # fmt: skip
-            pixels = control_image(ControlSpec(path=NONE, image=pixels, kind=kind or NONE), *sides)
+            chosen: Any = kind or NONE
+            pixels = control_image(ControlSpec(path=NONE, image=pixels, kind=chosen), *sides)
     except StudioError:
         return ""
     words = "What the ControlNet is shown" if kind is not None else "The picture beside the words"

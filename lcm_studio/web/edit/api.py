@@ -2,7 +2,8 @@
 
     client.predict(handle_file("a.png"), mask=handle_file("m.png"), prompt="...", api_name="/edit_inpaint")
 
-They return (files, fidelity, settings). A task's settings are parameters of their own (scale=4), or `options`, e.g. {"scale": 4}.
+They return (files, fidelity, settings). control, ip_adapter and their pictures are as in `/generate`; without control_image a ControlNet
+follows the edited picture. A task's settings are parameters of their own (scale=4), or `options`, e.g. {"scale": 4}.
 """
 
 # No `from __future__ import annotations`: Gradio reads the endpoint's types from real annotations.
@@ -47,7 +48,7 @@ def endpoint(studio: Studio, task: str) -> Callable[..., Any]:
         *rest: Any,
     ) -> tuple[list[dict], dict, dict]:
         """Edited pictures as PNG files, how exactly the known part was kept, and the settings."""
-        *values, request = rest
+        *values, control, control_image, ip_adapter, ip_adapter_image, request = rest
         named = {s.name: v for s, v in zip(settings, values, strict=True) if v is not None}
         try:
             grey = None if mask is None else opened(mask)[..., :3].max(axis=2)
@@ -63,11 +64,13 @@ def endpoint(studio: Studio, task: str) -> Callable[..., Any]:
                 seed=form.new_seed() if seed is None else seed,
                 count=count,
                 model=studio.allowed_model(model),
+                control=api.control_spec(studio, control, control_image, edits=True),
+                ip_adapter=api.ip_adapter_spec(studio, ip_adapter, ip_adapter_image),
             )
             done = api.finish(studio, wanted, request)
         except StudioError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        return api.files(studio, done, request), dict(done.fidelity), dict(done.settings)
+        return api.files(studio, done, request), dict(done.fidelity), api.plain(done.settings)
 
     edit.__name__ = f"edit_{task}"
     describe(edit, settings)
@@ -84,14 +87,23 @@ TYPES: dict[str, Any] = {
 }
 
 
+STEERING: dict[str, Any] = {
+    "control": dict | None,
+    "control_image": gr.FileData | None,  # type: ignore[attr-defined]
+    "ip_adapter": dict | None,
+    "ip_adapter_image": gr.FileData | None,  # type: ignore[attr-defined]
+}
+
+
 def describe(function: Callable[..., Any], settings: tuple[Setting, ...]) -> None:
-    """Gives a function whose last parameter is `*rest` the signature that Gradio reads: settings, then its request."""
+    """Gives a function whose last parameter is `*rest` the signature that Gradio reads: settings, what steers, then its request."""
     *own, _ = inspect.signature(function).parameters.values()
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     types = {
         s.name: float | str | None if s.kind == "number" and s.choices else TYPES[s.kind]
         for s in settings
     }
+    types |= STEERING
     types["request"] = gr.Request
     more = [inspect.Parameter(n, kind, default=None, annotation=t) for n, t in types.items()]
     whole = inspect.signature(function).replace(parameters=[*own, *more])

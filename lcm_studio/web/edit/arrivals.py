@@ -16,6 +16,8 @@ from lcm_studio.models.kinds.recognise import with_guided_steps
 from lcm_studio.spec.errors import BadRequest, StudioError, TooLarge
 from lcm_studio.web import parts, views
 from lcm_studio.web.create import controls as create_form
+from lcm_studio.web.create import steering
+from lcm_studio.web.create.offer import offer_of
 from lcm_studio.web.edit import controls as edit_controls
 from lcm_studio.web.edit import values as edit_form
 from lcm_studio.web.edit.controls import TAB, Controls
@@ -221,6 +223,8 @@ def wire_restore(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) -
             known = edit_form.from_settings(settings)
             info = create_form.known(studio, model)
             known, notes = edit_controls.fit(known, info)
+            notes += steering.missing(known, studio.controls, edits=True)
+            known = steering.present(known, studio.controls)
         except BadRequest as error:
             return {c["note"]: views.note(str(error))}
         if now.picture is None:
@@ -232,13 +236,15 @@ def wire_restore(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) -
         filled = {c[name]: known[name] for name in names if name in known}
         return {
             **with_values(updates, filled),
+            **{c[name]: html for name, html in steering.previews(studio, known).items()},
             canvas: of_tool(known["tool"]),
             c["note"]: views.note(
                 words, "warning" if len(notes) > (now.picture is None) else "info"
             ),
         }
 
-    outputs = [*(c[name] for name in names), *edit_controls.groups(c), canvas, c["note"]]
+    shows = [c[name] for name in steering.PREVIEWS]
+    outputs = [*(c[name] for name in names), *shows, *edit_controls.groups(c), canvas, c["note"]]
     parts.on_channel(
         f"restore-{TAB}", restore, inputs=[desk, c["model"]], outputs=list(dict.fromkeys(outputs))
     )
@@ -265,17 +271,25 @@ def wire_form(
             info = studio.engine.info(studio.allowed_model(str(values.get("model") or "")))
         tool = values["tool"]
         fitted, notes = edit_controls.fit({n: v for n, v in values.items() if v is not None}, info)
+        offer = offer_of(studio, info.id)
         info = with_guided_steps(info, int(fitted.get("guided_steps") or 0))
+        fitted = steering.present(fitted, studio.controls)
         filled = {
             component: fitted[name]
             for name, component in kept.items()
             if name in fitted and name != "model"
         }
-        return with_values(edit_controls.follow(c, tool, info), filled) | {
-            canvas: of_tool(tool),
-            current: info.id,
-            c["note"]: views.note(" ".join(notes), "warning"),
-        }
+        shows = {c[name]: html for name, html in steering.previews(studio, fitted).items()}
+        return (
+            with_values(edit_controls.follow(c, tool, info, offer), filled)
+            | shows
+            | {
+                canvas: of_tool(tool),
+                current: info.id,
+                c["note"]: views.note(" ".join(notes), "warning"),
+            }
+        )
 
-    outputs = [*kept.values(), *edit_controls.groups(c), c["about"], current, canvas, c["note"]]
+    outputs = [*kept.values(), *edit_controls.groups(c), *edit_controls.of_model(c)]
+    outputs += [*(c[name] for name in steering.PREVIEWS), current, canvas, c["note"]]
     parts.on_channel(f"form-{TAB}", again, outputs=list(dict.fromkeys(outputs)))

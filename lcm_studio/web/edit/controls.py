@@ -14,9 +14,11 @@ from lcm_studio.edits.task import EditTask
 from lcm_studio.spec import limits
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.web import inputs, parts
+from lcm_studio.web.create import steering
 from lcm_studio.web.create.controls import GUIDANCE, about, kind_choices
 from lcm_studio.web.create.fit import FEW_STEPS, guidance_ends
 from lcm_studio.web.create.fit import fit as fit_values
+from lcm_studio.web.create.offer import NOTHING, Offer
 from lcm_studio.web.edit import fields
 from lcm_studio.web.edit.fields import Field
 
@@ -35,6 +37,7 @@ def shown_for(task: EditTask) -> dict[str, bool]:
         "only_strokes": task.strokes,
         "live": task.strokes,
         "vary": "image_b" not in task.takes,
+        "control_place": task.takes_control,
         **{field.name: task.name in field.tools for field in fields.fields()},
         "settings": any(task.name in f.tools and not f.setting.advanced for f in fields.fields()),
     }
@@ -59,11 +62,18 @@ def shown(c: Controls, tool: str, info: ModelInfo) -> dict[Any, Any]:
     }
 
 
-def follow(c: Controls, tool: str, info: ModelInfo) -> dict[Any, Any]:
-    """Updates of every control that goes by the model."""
+def of_model(c: Controls) -> list[Any]:
+    """The components that `follow` updates beside those of `groups`."""
+    names = [name for block in steering.BLOCKS for name in (block.name, f"{block.name}_block")]
+    return [c[name] for name in ("model", "about", *names)]
+
+
+def follow(c: Controls, tool: str, info: ModelInfo, offer: Offer = NOTHING) -> dict[Any, Any]:
+    """Updates of every control that goes by the model. `offer`: what the studio's folders hold for it."""
+    steers = {c[name]: update for name, update in steering.follow(info, {}, offer).items()}
     title, hint = GUIDANCE[info.guidance]
     low, high = guidance_range(info)
-    return shown(c, tool, info) | {
+    return shown(c, tool, info) | steers | {
         c["guidance"]: gr.update(
             minimum=low, maximum=high, value=min(max(info.guidance_for(tool), low), high), label=title,
             info=hint, visible=info.guidance != "none",
@@ -160,7 +170,7 @@ def build_tool(info: ModelInfo) -> Controls:
     return c
 
 
-def build_options(info: ModelInfo, catalog: Iterable[str]) -> Controls:
+def build_options(info: ModelInfo, catalog: Iterable[str], offer: Offer = NOTHING) -> Controls:
     """Each tool's own settings, sampling, and the schedule editor."""
     c: Controls = {}
     there = shown_for(TASKS["inpaint"])
@@ -183,6 +193,7 @@ def build_options(info: ModelInfo, catalog: Iterable[str]) -> Controls:
                 elem_classes="lcm-switch" if name == "live" else "lcm-mini",
             )
     c |= _sampling(info, catalog)
+    c |= steering.build(TAB, info, offer, edits=True)
     return c
 
 

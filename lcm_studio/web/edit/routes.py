@@ -25,7 +25,7 @@ MAX_BODY = 12 * 1024 * 1024
 
 
 def edit_routes(studio: Studio) -> list[Route]:
-    """POST /studio/sketch {image, strokes, prompt, steps, guidance, settings, seed, refine}; settings by name, as typed."""
+    """POST /studio/sketch {image, strokes, prompt, steps, guidance, settings, steering, seed, refine}; settings and steering by name."""
     return [Route("/sketch", Sketch(studio).sketch, methods=["POST"])]
 
 
@@ -80,6 +80,10 @@ class Sketch:
         if isinstance(strokes, str) and strokes:
             mask = edit_form.alpha_of(edit_form.picture_of(strokes), *image.shape[:2])
             options.setdefault("grow", edit_form.ROUND_STROKES)
+        steering = said.get("steering")
+        steered = edit_form.steered(
+            "sketch", steering if isinstance(steering, Mapping) else {}, info, self.studio.controls
+        )
         guided = info.guidance != "none" and said.get("guidance") is not None
         return Edit(
             task="sketch",
@@ -90,6 +94,7 @@ class Sketch:
             steps=form.whole(said, "steps") if refine else 1,
             guidance=form.number(said, "guidance") if guided else None,
             guided_steps=steps if info.takes_guided_steps else None,
+            **steered,
             previews=refine,
             seed=form.whole(said, "seed"),
             model=info.id,

@@ -16,7 +16,9 @@ from lcm_studio.spec.requests import Edit
 from lcm_studio.web import parts, views
 from lcm_studio.web.compare import compare
 from lcm_studio.web.create import controls as create_form
+from lcm_studio.web.create import steering
 from lcm_studio.web.create import values as form
+from lcm_studio.web.create.offer import offer_of
 from lcm_studio.web.edit import api as edit_api
 from lcm_studio.web.edit import arrivals, results
 from lcm_studio.web.edit import controls as edit_controls
@@ -51,13 +53,14 @@ def build(studio: Studio) -> None:
             parts.history(TAB)
         with gr.Column(elem_classes="lcm-right", scale=2, min_width=320):
             c |= edit_controls.build_tool(info)
-            c |= edit_controls.build_options(info, catalog)
+            c |= edit_controls.build_options(info, catalog, offer_of(studio, info.id))
             parts.mount("drop", TAB)
     current = gr.State(info.id)
     wire_go(studio, c, board)
     wire_tool(studio, c, board)
     wire_model(studio, c, current)
     wire_kind(studio, c)
+    steering.wire(studio, c)
     parts.wire_reuse(c, TAB)
     too_large = gr.State(arrivals.Refused())
     arrivals.wire_files(c, board.desk, board.canvas, too_large)
@@ -116,7 +119,7 @@ def wire_go(studio: Studio, c: Controls, board: Board) -> None:
             kind=form.text(said, "model_kind") or "auto",
             guided_steps=form.guided_steps(said),
         )
-        return edit_form.to_request(said, desk, drawn, info, count=count)
+        return edit_form.to_request(said, desk, drawn, info, count=count, pictures=studio.controls)
 
     def run(count: int, request: gr.Request, given: tuple[Any, ...]) -> Iterator[Any]:
         said, desk, drawn = read(given)
@@ -250,13 +253,13 @@ def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
                 c["note"]: views.note(f"{error} {before} stays in use."),
             }
             return
-        yield edit_controls.follow(c, tool, info) | {
+        yield edit_controls.follow(c, tool, info, offer_of(studio, info.id)) | {
             current: info.id,
             c["note"]: views.note(f"{info.id} is ready.", "info"),
         }
 
     c["model"].input(
         choose, inputs=[c["model"], current, c["tool"]],
-        outputs=[*edit_controls.groups(c), c["model"], c["about"], current, c["note"]],
+        outputs=[*edit_controls.groups(c), *edit_controls.of_model(c), current, c["note"]],
         concurrency_limit=None, trigger_mode="always_last", **parts.PRIVATE,
     )  # fmt: skip

@@ -18,11 +18,13 @@ from lcm_studio.images import read_image
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import Edit, Priority
+from lcm_studio.web.create import steering
 from lcm_studio.web.create import values as form
 from lcm_studio.web.edit import fields
 
 if TYPE_CHECKING:
     from lcm_studio.spec.requests import Pixels
+    from lcm_studio.web.server.control_pictures import ControlPictures
 
 # "kind" is what a Morph runs between; the model's kind has another name here
 REQUEST = (
@@ -43,7 +45,7 @@ ROUND_STROKES = 6  # pixels around strokes that may change with them
 
 def names() -> tuple[str, ...]:
     """Every value of the form: the request's own, then the settings of all tasks."""
-    return (*REQUEST, *fields.names())
+    return (*REQUEST, *steering.FIELDS, *fields.names())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -181,8 +183,9 @@ def to_request(
     *,
     count: int = 1,
     priority: Priority = "normal",
+    pictures: ControlPictures | None = None,
 ) -> Edit:
-    """The request of the tab. Raises BadRequest with one sentence."""
+    """The request of the tab. Raises BadRequest with one sentence. `pictures`: of what steers it (`create.steering`)."""
     task = task_of(str(said.get("tool")))
     tool = task.name
     layers = _layers(painted)
@@ -221,9 +224,19 @@ def to_request(
         count=1 if tool == "interpolate" else count,
         model=info.id,
         kind=form.text(said, "model_kind") or "auto",
+        **steered(tool, said, info, pictures),
         previews=priority == "normal",
         priority=priority,
     )
+
+
+def steered(
+    tool: str, said: Mapping[str, Any], info: ModelInfo, pictures: ControlPictures | None
+) -> dict[str, Any]:
+    """The fields `control` and `ip_adapter` of a request; without those that the tool does not have."""
+    if not task_of(tool).takes_control:
+        said = {**said, "control": steering.NONE}
+    return steering.of_form(said, info, pictures, edits=True)
 
 
 def guidance_of(tool: str, now: float | None, info: ModelInfo) -> float:
@@ -261,6 +274,7 @@ def from_settings(said: object) -> dict[str, Any]:
     steps = said.get("guided_steps")
     known["guided_steps"] = steps if isinstance(steps, int) else 0
     known["model_kind"] = str(said.get("kind") or "auto")
+    known |= steering.of_settings(said)
     return known | fields.from_options(given if isinstance(given, Mapping) else {})
 
 

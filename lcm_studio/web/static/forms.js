@@ -17,7 +17,13 @@ const saved = Object.fromEntries(TABS.map((tab) => [tab, read(tab)]));
 
 // Called by Gradio whenever a control changes; values is name -> value.
 window.lcm = window.lcm || {};
+const current = {};
+
+// What a form holds now: name -> value; nothing before its first change.
+export const held = (tab) => current[tab] || {};
+
 window.lcm.keep = (tab, values) => {
+  current[tab] = values;
   try {
     sessionStorage.setItem(key(tab), JSON.stringify(values));
   } catch (error) {

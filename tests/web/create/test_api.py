@@ -81,3 +81,23 @@ def test_mistakes_are_one_sentence(
         given = {**given, "control_image": image}
     with pytest.raises(AppError, match=words):
         api.predict(prompt="lake", steps=1, **given, api_name="/generate")
+
+
+def test_an_edit_follows_the_picture_that_it_edits(api: Client, tmp_path: Path) -> None:
+    image = handle_file(str(write_png(tmp_path / "a.png", picture(), {})))
+    mask = np.zeros((64, 64, 3), np.uint8)
+    mask[16:40, 16:40] = 255
+    given = {
+        "mask": handle_file(str(write_png(tmp_path / "m.png", mask, {}))),
+        "steps": 2,
+        "seed": 3,
+    }
+    (plain,), _, _ = api.predict(image, **given, api_name="/edit_inpaint")
+    (held,), fidelity, settings = api.predict(
+        image, **given, control={"path": "tiny-canny", "kind": "canny"},
+        ip_adapter={"path": "tiny-ip", "strength": 0.4}, ip_adapter_image=image, api_name="/edit_inpaint",
+    )  # fmt: skip
+    assert fidelity["max_error"] == 0
+    assert not np.array_equal(read_image(plain), read_image(held))
+    assert settings["control"]["file"] == "tiny-canny" and "picture" not in settings["control"]
+    assert settings["ip_adapter"]["strength"] == 0.4

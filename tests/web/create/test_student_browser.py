@@ -19,6 +19,7 @@ from tests.models.test_control import network, picture
 from tests.models.test_ip_adapter import image_encoder, weights
 from tests.web.conftest import Server, opening
 from tests.web.create.test_browser import NOTE, drop, generate, number, sources
+from tests.web.edit.test_browser import run, stroke, tool
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -201,3 +202,28 @@ def test_a_picture_beside_the_words_comes_back_with_them(
     drop(page, "held.png", held)
     page.wait_for_selector("#create-ip-adapter-preview img")
     assert np.array_equal(read_image(another(page)), read_image(held))
+
+
+def test_an_edit_and_live_follow_what_is_on_the_canvas(open_student: Callable[..., Any]) -> None:
+    page = open_student(viewport={"width": 1400, "height": 1200})
+    page.get_by_role("tab", name="Edit").click()
+    page.locator("#edit-blank").click()
+    page.wait_for_selector(".lcm-paper[data-ready][data-tool=sketch]")
+    stroke(page, [(0.2, 0.7), (0.8, 0.7)])
+    page.locator("#edit-control-block").get_by_text("ControlNet").first.click()
+    page.locator("#edit-control input").click()
+    page.get_by_role("option", name="tiny-canny").click()
+    page.wait_for_selector("#edit-control-kind label.selected >> text=Edges")
+    said = read_settings(run(page)[0])
+    assert said is not None and said["control"]["path"] == "tiny-canny"
+    assert "picture" not in said["control"]  # it followed the canvas
+    with page.expect_response("**/studio/sketch") as answered:
+        page.locator("#edit-live input").check()
+        stroke(page, [(0.3, 0.3), (0.6, 0.3)])
+    assert answered.value.ok
+    sent = json.loads(answered.value.request.post_data)
+    assert (sent["steering"]["control"], sent["steering"]["control_kind"]) == ("tiny-canny", "canny")  # fmt: skip
+    page.locator("#edit-live input").uncheck()
+    tool(page, "Morph", "interpolate")
+    page.locator("#edit-control-block").wait_for(state="detached")
+    assert page.locator("#edit-ip-adapter-block").is_visible()

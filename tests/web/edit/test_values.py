@@ -103,6 +103,7 @@ def test_live_hears_every_setting_of_the_form_as_it_is_typed() -> None:
     studio: Any = SimpleNamespace(
         engine=SimpleNamespace(info_as=lambda _, guided_steps: info),
         allowed_model=lambda name: name,
+        controls=None,
     )
     typed = {
         "strength": "0.4", "grow": "3", "feather": "0", "invert": True, "method": "The tool's own", "eta": "0,5", "levels": "",

@@ -1,4 +1,5 @@
 // Live sketch: one step while the hand moves, more when it rests; only the newest is asked for.
+import { held } from "../forms.js";
 import { field, readLines, registry, say, url } from "../registry.js";
 
 const REST = 350;
@@ -13,6 +14,9 @@ function settings() {
   }
   return out;
 }
+
+// What the blocks of the ControlNet and the IP-Adapter hold, by name.
+const steering = () => Object.fromEntries(Object.entries(held("edit")).filter(([name]) => /^(control|ip_adapter)/.test(name)));
 
 export const live = {
   busy: null,
@@ -39,7 +43,7 @@ export const live = {
     const busy = (this.busy = { refine, abort });
     const number = (id) => Number(field(id)?.value);
     const alone = document.querySelector("#edit-only-strokes input")?.checked;
-    const form = { image: desk.layers.together(), strokes: alone ? desk.layers.strokes.toDataURL("image/png") : "", prompt: field("edit-prompt")?.value || "", steps: refine ? number("edit-steps") : 1, guidance: number("edit-guidance"), guided_steps: number("edit-guided-steps"), settings: settings(), seed: number("edit-seed"), model: field("edit-model")?.value || "", refine };
+    const form = { image: desk.layers.together(), strokes: alone ? desk.layers.strokes.toDataURL("image/png") : "", prompt: field("edit-prompt")?.value || "", steps: refine ? number("edit-steps") : 1, guidance: number("edit-guidance"), guided_steps: number("edit-guided-steps"), settings: settings(), steering: steering(), seed: number("edit-seed"), model: field("edit-model")?.value || "", refine };
     try {
       const answer = await fetch(url("studio/sketch"), { method: "POST", signal: abort.signal, headers: { "Content-Type": "application/json" }, body: JSON.stringify(form) });
       if (!answer.ok) {
