@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -9,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lcm_studio.models.files import PICKLES
-from lcm_studio.models.inversion_file import InversionFacts, inversion_facts
+from lcm_studio.models.files import PICKLES, read_header
+from lcm_studio.models.inversion_file import InversionFacts, bundled, inversion_facts
 from lcm_studio.spec import limits
 from lcm_studio.spec.errors import BadRequest, ModelError
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.prompts import word_pattern
-from lcm_studio.spec.requests import Edit, EmbeddingSpec, Sampling
+from lcm_studio.spec.requests import Edit, EmbeddingSpec, LoraSpec, Sampling
 
 FOLDER = "embeddings"  # beside the models
 DEEPEST = 3  # folders in folders
@@ -49,9 +50,15 @@ class Embeddings:
             raise BadRequest(f"{info.id} takes no textual inversions; leave embeddings out")
         if not info.takes_weights:
             return ()
-        own = tuple(self._own(spec, info) for spec in request.embeddings)
-        files = {spec.found for spec in own}
+        bundles = tuple(bundled_in(request.loras))
+        own = tuple(self._own(spec, info, bundles) for spec in request.embeddings)
+        files = {spec.found for spec in own if not spec.part}
         named = [
+            EmbeddingSpec(path=facts.words[0], found=str(facts.path), part=facts.words[0])
+            for facts in self._in(request, bundles)
+            if facts.widths == info.text_widths
+        ]
+        named += [
             EmbeddingSpec(path=facts.words[0], found=str(facts.path))
             for facts in self._in(request, self._files())
             if facts.widths == info.text_widths and str(facts.path) not in files
@@ -63,7 +70,9 @@ class Embeddings:
         return tuple(
             word
             for spec in specs
-            for word in ((spec.word,) if spec.word else inversion_facts(Path(spec.found)).words)
+            for word in (
+                (spec.word,) if spec.word else inversion_facts(Path(spec.found), spec.part).words
+            )
         )
 
     def warnings(
@@ -79,7 +88,7 @@ class Embeddings:
                 words = " or ".join(self.words([spec]))
                 out.append(f"{Path(spec.found).name} is not used: write {words} in the prompt")
         taken = {word.lower() for word in self.words(specs)}
-        for facts in self._in(request, self._files()):
+        for facts in self._in(request, [*bundled_in(request.loras), *self._files()]):
             if facts.widths != info.text_widths and not {w.lower() for w in facts.words} & taken:
                 out.append(
                     f"{facts.words[0]} is read as plain words: the textual inversion of that name was made for text "
@@ -95,10 +104,14 @@ class Embeddings:
                 )
         return tuple(dict.fromkeys(out))
 
-    def _own(self, spec: EmbeddingSpec, info: ModelInfo) -> EmbeddingSpec:
+    def _own(
+        self, spec: EmbeddingSpec, info: ModelInfo, bundles: Sequence[InversionFacts]
+    ) -> EmbeddingSpec:
         """A request's own textual inversion with its file."""
         path = Path(spec.path).expanduser()
-        facts = None if path.suffix and _there(path) else self._named(spec.path)
+        there = bool(path.suffix) and _there(path)
+        part = next((one for one in bundles if one.words == (spec.path,) and not there), None)
+        facts = part or (None if there else self._named(spec.path))
         if facts is None:
             if not path.suffix and not _there(path):
                 known = ", ".join(self.names(info)[:12]) or "none are there"
@@ -112,7 +125,7 @@ class Embeddings:
                 f"{facts.path.name} was made for text encoders of width {_and(facts.widths)}, and {info.id} has "
                 f"{_and(info.text_widths)}; use a textual inversion for this kind of model"
             )
-        return replace(spec, found=str(facts.path))
+        return replace(spec, found=str(facts.path), part="" if part is None else part.words[0])
 
     def _named(self, name: str) -> InversionFacts | None:
         """The file of a folder by its word."""
@@ -168,6 +181,14 @@ class Embeddings:
                     if count > MOST_FILES:
                         return
                     yield Path(folder, name)
+
+
+def bundled_in(loras: Sequence[LoraSpec]) -> Iterator[InversionFacts]:
+    """The textual inversions that LoRA files bundle; a file that cannot be read is refused elsewhere."""
+    for lora in loras:
+        path = Path(lora.path)
+        with contextlib.suppress(ModelError, OSError):
+            yield from bundled(path, read_header(path))
 
 
 def texts(request: Sampling) -> tuple[str, ...]:

@@ -60,21 +60,23 @@ class Inversions:
         key = []
         for spec in specs:
             path = Path(spec.found or spec.path)
-            stamp, facts, tensors = self._load(path)
+            stamp, facts, tensors = self._load(path, spec.part)
             for word in (spec.word,) if spec.word else facts.words:
                 key.append((word.lower(), *stamp))
                 for mapping, tensor in zip(vectors, tensors, strict=True):
                     mapping[word.lower()] = tensor
         return Words(vectors=vectors, key=tuple(key))
 
-    def _load(self, path: Path) -> tuple[tuple[str, int], InversionFacts, tuple[Tensor, ...]]:
+    def _load(
+        self, path: Path, part: str = ""
+    ) -> tuple[tuple[str, int], InversionFacts, tuple[Tensor, ...]]:
         try:
-            stamp = str(path), path.stat().st_mtime_ns
+            stamp = f"{path}\n{part}", path.stat().st_mtime_ns
         except OSError as error:
             raise ModelError(f"{path.name} is no longer there; choose another file") from error
         with self._lock:
             if stamp not in self._files:
-                facts = inversion_facts(path)
+                facts = inversion_facts(path, part)
                 check_widths(facts, self.widths)
                 self._files[stamp] = facts, tuple(_read(file, name) for file, name in facts.tensors)
                 while len(self._files) > KEPT:

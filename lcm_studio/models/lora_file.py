@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lcm_studio.models.files import Header, read_header
+from lcm_studio.models.inversion_file import bundled
 from lcm_studio.spec.errors import ModelError
 
 PARTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
@@ -42,7 +43,10 @@ OTHERS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("a bundle with textual inversions", r"^bundle_emb\."),
     )
 )
-LEFT_OUT = ("a bundle with textual inversions",)  # the rest of such a file is applied
+BUNDLE = "bundle_emb."
+LEFT_OUT = (
+    "a bundle with textual inversions",
+)  # that cannot be read: the rest of such a file is applied
 FEW_STEPS = re.compile(r"time_emb_proj|emb_layers[._]1|time_embedding|time_embed[._]0")
 TITLES = {"hada": "LoHa", "lokr": "LoKr", "diff": "full differences", "dora": "DoRA"}
 
@@ -52,7 +56,8 @@ class LoraFacts:
     """What the header of a LoRA says.
 
     `layers`: by name, as the file has it, the parts that it holds. `few_steps`: it changes how the network is told of time, as
-    only distillations do. `others`: methods that are not applied. `triggers`: words that it was trained with.
+    only distillations do. `others`: methods that are not applied. `triggers`: words that it was trained with, those of its own
+    textual inversions first.
     """
 
     layers: Mapping[str, tuple[str, ...]]
@@ -86,7 +91,10 @@ def facts_of(header: Header, name: str) -> LoraFacts:
     """The same of a header that was read; `name` is for messages."""
     layers: dict[str, tuple[str, ...]] = {}
     others: dict[str, None] = {}
+    words = _bundled_words(header, name)
     for key in header.shapes:
+        if words and key.startswith(BUNDLE):
+            continue
         method = next((title for title, pattern in OTHERS if pattern.search(key)), None)
         if method is not None:
             others[method] = None
@@ -102,8 +110,16 @@ def facts_of(header: Header, name: str) -> LoraFacts:
         metadata=header.metadata,
         few_steps=any(FEW_STEPS.search(layer) for layer in whole),
         others=tuple(others),
-        triggers=triggers(header.metadata),
+        triggers=tuple(dict.fromkeys((*words, *triggers(header.metadata)))),
     )
+
+
+def _bundled_words(header: Header, name: str) -> tuple[str, ...]:
+    """The words of the textual inversions that the file bundles; none where they cannot be read."""
+    try:
+        return tuple(facts.words[0] for facts in bundled(Path(name), header))
+    except ModelError:
+        return ()
 
 
 def _what_else(header: Header, name: str, others: tuple[str, ...]) -> str:
@@ -117,9 +133,9 @@ def _what_else(header: Header, name: str, others: tuple[str, ...]) -> str:
     ):
         return f"{name} is a textual inversion, no LoRA; give it as one (--embedding) and write its word in the prompt"
     if any(key.startswith(("control_model.", "controlnet_", "input_hint_block")) for key in keys):
-        return f"{name} is a ControlNet, no LoRA; its diffusers folder goes into --control"
+        return f"{name} is a ControlNet, no LoRA; it goes into --control"
     if any(key.startswith(("image_proj.", "ip_adapter.")) for key in keys):
-        return f"{name} is an IP-Adapter, no LoRA; choose another file"
+        return f"{name} is an IP-Adapter, no LoRA; it goes into --ip-adapter"
     if any(key.startswith(("first_stage_model.", "encoder.", "decoder.")) for key in keys):
         return f"{name} is an autoencoder, no LoRA; it goes into --decoder"
     if any("conv_in.weight" in key or "input_blocks.0.0.weight" in key for key in keys):

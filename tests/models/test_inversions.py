@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from lcm_studio.device import choose
 from lcm_studio.engine import Engine, EngineConfig
 from lcm_studio.models.inversion_file import inversion_facts
 from lcm_studio.models.load import load_folder
+from lcm_studio.models.lora_file import lora_facts
 from lcm_studio.models.protocol import Prompt
 from lcm_studio.spec.errors import BadRequest, ModelError, StudioError
 from lcm_studio.spec.events import Done, Failed
-from lcm_studio.spec.requests import Edit, EmbeddingSpec, Generate
+from lcm_studio.spec.requests import Edit, EmbeddingSpec, Generate, LoraSpec
 from lcm_studio.spec.settings import from_settings, to_settings
 from tests import tiny
 from tests.models.test_parity import BOUND, ours
@@ -291,3 +293,58 @@ def test_edits_and_the_last_prompt_of_a_morph_know_them(engine: Engine) -> None:
     hole = Edit(task="inpaint", image=image, mask=mask, model="sd", prompt="<ink>", steps=2)
     done = list(engine.run(hole))[-1]
     assert isinstance(done, Done) and done.fidelity["max_error"] == 0
+
+
+TARGET = "unet.up_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+LAYERS = {f"{TARGET}.lora_A.weight": torch.ones(2, 32), f"{TARGET}.lora_B.weight": torch.ones(32, 2)}  # fmt: skip
+XL = {f"{TARGET}.lora_A.weight": torch.ones(2, 64), f"{TARGET}.lora_B.weight": torch.ones(32, 2)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "layers", "alone", "bundle"),
+    [
+        ("sd", LAYERS, {"emb_params": vectors(2, 9)}, {"string_to_param.*": vectors(2, 9)}),
+        ("sd", LAYERS, {"emb_params": vectors(2, 9)}, {"emb_params": vectors(2, 9)}),
+        ("sdxl", XL, {"clip_l": vectors(2, 9), "clip_g": vectors(2, 8)}, {"clip_g": vectors(2, 8), "clip_l": vectors(2, 9)}),
+    ],
+)  # fmt: skip
+def test_a_lora_brings_the_words_that_it_bundles(
+    engine: Engine, tmp_path: Path, kind: str, layers: dict[str, Tensor], alone: dict[str, Tensor], bundle: dict[str, Tensor]
+) -> None:  # fmt: skip
+    more = {f"bundle_emb.my.ink.{name}": value for name, value in bundle.items()}
+    whole = LoraSpec(path=str(save(tmp_path / "whole.safetensors", layers | more)))
+    plain = LoraSpec(path=str(save(tmp_path / "plain.safetensors", layers)))
+    ink = EmbeddingSpec(path=str(save(tmp_path / "my.ink.safetensors", alone)))
+    base = Generate(prompt="lake, my.ink", model=kind, steps=1, seed=3)
+    wanted, got, without = (
+        list(engine.run(request))[-1]
+        for request in (
+            replace(base, loras=(plain,), embeddings=(ink,)),
+            replace(base, loras=(whole,)),
+            replace(base, loras=(plain,)),
+        )
+    )
+    assert isinstance(wanted, Done) and isinstance(got, Done) and isinstance(without, Done)
+    assert np.array_equal(wanted.images[0], got.images[0])
+    assert not np.array_equal(got.images[0], without.images[0])
+    assert not any("left out" in text for text in got.warnings)
+    assert lora_facts(Path(whole.path)).triggers == ("my.ink",)
+    # its settings make the same again, and without the LoRA nobody knows the word
+    again = from_settings(got.settings)
+    assert again.embeddings == (EmbeddingSpec(path="my.ink"),)
+    done = list(engine.run(again))[-1]
+    assert isinstance(done, Done) and np.array_equal(done.images[0], got.images[0])
+    with pytest.raises(StudioError, match=r"my\.ink"):
+        engine.validate(replace(again, loras=()))
+
+
+def test_a_bundle_that_is_for_others_or_broken_is_said(engine: Engine, tmp_path: Path) -> None:
+    wide = {"bundle_emb.ink.string_to_param.*": vectors(1, 1, 48)}
+    other = LoraSpec(path=str(save(tmp_path / "wide.safetensors", LAYERS | wide)))
+    said = warnings(engine, "lake, ink", loras=(other,))
+    assert "ink is read as plain words" in said and "width 48, and sd has 32" in said
+    odd = {"bundle_emb.ink.string_to_param.*": torch.zeros(2, 2, 2)}
+    broken = LoraSpec(path=str(save(tmp_path / "odd.safetensors", LAYERS | odd)))
+    done = list(engine.run(Generate(prompt="lake, ink", model="sd", steps=1, loras=(broken,))))[-1]
+    assert isinstance(done, Done)
+    assert any("left out: a bundle with textual inversions" in text for text in done.warnings)
