@@ -36,6 +36,7 @@ class Board:
     picker: gr.Dropdown
     beside: gr.Dropdown
     head: gr.HTML
+    curves: gr.HTML
     buttons: Mapping[str, gr.Button]
     note: gr.HTML
     outcome: gr.HTML
@@ -53,6 +54,7 @@ class Board:
             self.strip,
             self.log,
             self.outcome,
+            self.curves,
             *self.buttons.values(),
             self.seen,
         ]
@@ -76,6 +78,7 @@ def build_board() -> Board:
         visible=False,
     )
     head = gr.HTML(views.EMPTY, elem_id=f"{TAB}-head")
+    curves = parts.mount("curves", TAB)
     with gr.Row(elem_classes="distil-buttons"):
         buttons = {
             name: gr.Button(text, variant=kind, size="sm", visible=False, elem_id=f"{TAB}-{name}")
@@ -88,7 +91,7 @@ def build_board() -> Board:
     with gr.Accordion("Log", open=False, elem_id=f"{TAB}-logs"):
         log = gr.HTML(elem_id=f"{TAB}-log")
     return Board(
-        picker=picker, beside=beside, head=head, buttons=buttons, note=note, outcome=outcome, strip=strip, compared=compared, log=log,
+        picker=picker, beside=beside, head=head, curves=curves, buttons=buttons, note=note, outcome=outcome, strip=strip, compared=compared, log=log,
         seen=gr.State({}),
     )  # fmt: skip
 
@@ -138,7 +141,7 @@ def refresh(
         ),
         *(
             unless_seen(name, partial(getattr, found, name))
-            for name in ("head", "strip", "log", "outcome")
+            for name in ("head", "strip", "log", "outcome", "curves")
         ),
         *(
             gr.update(visible=name in found.actions) if changed else gr.skip()

@@ -1,4 +1,4 @@
-"""What the Distil tab draws of a job: state, curves as SVG, filmstrip, log. Every text from files is escaped."""
+"""What the Distil tab draws of a job: state, curves, filmstrip, log. Every text from files is escaped."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import html
 import math
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from lcm_studio.jobs.layout import JobFolder
 from lcm_studio.jobs.progress import Point, Progress, duration, progress_of, samples_of
 from lcm_studio.jobs.records import Job, State
 from lcm_studio.web.distil.values import LABELS
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 170, 52, 22
 _SHOWN = 24
 _WORDS = {
     State.QUEUED: "waiting",
@@ -41,14 +41,9 @@ def label(job: Job) -> str:
     return f"{job.name} · {_WORDS[job.state]} · {job.id}"
 
 
-def head(
-    job: Job, folder: JobFolder, ahead: int = 0, beside: tuple[str, JobFolder] | None = None
-) -> str:
-    """State, message, numbers, progress bar and the curves; `beside`: the name and folder of a run that is drawn with it."""
+def head(job: Job, folder: JobFolder, ahead: int = 0) -> str:
+    """State, message, numbers and progress bar."""
     progress = progress_of(folder)
-    other = None if beside is None else progress_of(beside[1])
-    losses, rates = ((), ()) if other is None else (other.losses, other.rates)
-    legend = "" if beside is None else _legend(job.name, beside[0])
     word = _WORDS[job.state]
     if job.state is State.QUEUED and ahead:
         word = f"waiting behind {ahead} on {job.device}"
@@ -62,9 +57,7 @@ def head(
         f"<header><h2>{html.escape(job.name)}</h2><span class='distil-badge'>{word}</span></header>"
         f'<p class="lcm-soft">{html.escape(LABELS.get(job.recipe, job.recipe))} on {html.escape(job.device)}'
         f", attempt {job.attempt}{_lasted(job)}{skipped}</p>{message}"
-        f'<div class="distil-bar"><i style="width:{share:.1f}%"></i></div>{_numbers(progress, job)}'
-        f'{legend}<div class="distil-curves">{curve("Loss", progress.losses, losses, log=True)}'
-        f"{curve('Learning rate', progress.rates, rates)}</div></div>"
+        f'<div class="distil-bar"><i style="width:{share:.1f}%"></i></div>{_numbers(progress, job)}</div>'
     )
 
 
@@ -91,57 +84,25 @@ def _numbers(progress: Progress, job: Job) -> str:
     return f'<dl class="distil-facts">{cells}</dl>'
 
 
-def _legend(name: str, beside: str) -> str:
-    return f'<p class="distil-legend"><i></i>{html.escape(name)}<i class="beside"></i>{html.escape(beside)}</p>'
+def curves(runs: Sequence[tuple[Job, JobFolder]]) -> dict[str, Any]:
+    """What static/curves.js draws: of each run its name and, as (step, value), its loss and learning rate."""
+    names = [job.name for job, _ in runs]
+    drawn = []
+    for job, folder in runs:
+        progress = progress_of(folder)
+        name = job.name if names.count(job.name) == 1 else f"{job.name} · {job.id}"
+        drawn.append(
+            {"name": name, "loss": _finite(progress.losses), "lr": _finite(progress.rates)}
+        )
+    return {"runs": drawn}
 
 
-def curve(
-    title: str, points: Sequence[Point], beside: Sequence[Point] = (), *, log: bool = False
-) -> str:
-    """A line over steps as inline SVG, and that of a run `beside` it on the same axes.
-
-    `log` scales the values when they span more than a decade.
-    """
-    lines = [[(s, v) for s, v in line if math.isfinite(v)] for line in (points, beside)]
-    lines = [line if len(line) > 1 else [] for line in lines]
-    known = [point for line in lines for point in line]
-    if not known:
-        return ""
-    values = [v for _, v in known]
-    log = log and min(values) > 0 and max(values) / min(values) > 8
-    scale = math.log10 if log else float
-    low, high = scale(min(values)), scale(max(values))
-    span = (high - low) or 1.0
-    first, last = min(s for s, _ in known), max(s for s, _ in known)
-
-    def place(step: float, value: float) -> str:
-        x = _LEFT + (step - first) / max(1, last - first) * (_WIDTH - _LEFT - 8)
-        y = 10 + (high - scale(value)) / span * (_HEIGHT - _BOTTOM - 14)
-        return f"{x:.1f},{y:.1f}"
-
-    drawn = "".join(
-        f'<polyline{kind} points="{" ".join(place(s, v) for s, v in line)}"/>'
-        for line, kind in zip(lines, ("", ' class="beside"'), strict=True)
-        if line
-    )
-    marks = [(max(values), "top"), (min(values), "bottom")]
-    texts = "".join(
-        f'<text x="{_LEFT - 8}" y="{14 if where == "top" else _HEIGHT - _BOTTOM - 2}" text-anchor="end">{v:.2g}</text>'
-        for v, where in marks
-    )
-    scale_word = ", log scale" if log else ""
-    return (
-        f'<figure class="distil-curve"><figcaption>{title}{scale_word}</figcaption>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title} over steps {first} to {last}">'
-        f'<path class="axis" d="M{_LEFT} 6V{_HEIGHT - _BOTTOM}H{_WIDTH - 8}"/>{texts}'
-        f'<text x="{_LEFT}" y="{_HEIGHT - 6}">{first}</text>'
-        f'<text x="{_WIDTH - 8}" y="{_HEIGHT - 6}" text-anchor="end">step {last}</text>'
-        f"{drawn}</svg></figure>"
-    )
+def _finite(points: Sequence[Point]) -> list[Point]:
+    return [(step, value) for step, value in points if math.isfinite(value)]
 
 
-def strip(job: Job, folder: JobFolder) -> str:
-    """The validation pictures over time, newest last, the teacher's first."""
+def strip(job: Job, folder: JobFolder, prompts: Sequence[str] = ()) -> str:
+    """The validation pictures over time, newest last, the teacher's first; `prompts` of its columns, where the config names them."""
     samples = samples_of(folder)
     if not samples:
         return ""
@@ -160,8 +121,15 @@ def strip(job: Job, folder: JobFolder) -> str:
         '<p class="lcm-soft">The same prompts and seeds every time. The slider goes through the steps.</p>'
         f'<figure class="distil-large">{_image(job, newest.name, f"Step {step}")}<figcaption>Step {step}</figcaption></figure>'
         f'<input class="distil-slide" type="range" min="0" max="{last}" value="{last}" aria-label="Step of the large pictures" '
-        f'aria-valuetext="Step {step}"><div class="distil-film">{"".join(frames)}</div></section>'
+        f'aria-valuetext="Step {step}"><div class="distil-film">{"".join(frames)}</div>{_prompts(prompts)}</section>'
     )
+
+
+def _prompts(prompts: Sequence[str]) -> str:
+    if not prompts:
+        return ""
+    rows = "".join(f"<li>{html.escape(text)}</li>" for text in prompts)
+    return f'<div class="distil-prompts"><p class="lcm-soft">The columns, from left to right:</p><ol>{rows}</ol></div>'
 
 
 def _image(job: Job, name: str, words: str) -> str:

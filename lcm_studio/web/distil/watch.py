@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,12 +76,14 @@ class Look:
     log: str
     outcome: str
     actions: frozenset[str]
+    curves: dict[str, Any] = field(default_factory=dict)
 
     def marks(self) -> dict[str, str]:
         """A short hash of each part, to send only what changed."""
         parts = {
             "picker": repr((self.chosen, self.choices)), "head": self.head, "strip": self.strip,
             "log": self.log, "outcome": self.outcome, "actions": repr(sorted(self.actions)),
+            "curves": json.dumps(self.curves),
         }  # fmt: skip
         return {
             name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in parts.items()
@@ -118,7 +121,7 @@ def _look(chosen: str | None, viewer: Viewer, beside: str | None) -> Look:
         return empty(views.EMPTY)
     folder = service.folder(job.id)
     second = next((one for one in every if one.id == beside and one is not job), None)
-    other = None if second is None else (second.name, service.folder(second.id))
+    drawn = [one for one in (job, second) if one is not None]
     ahead = sum(
         other.device == job.device and (other.active or other.queued < job.queued)
         for other in everybody
@@ -127,12 +130,22 @@ def _look(chosen: str | None, viewer: Viewer, beside: str | None) -> Look:
     return Look(
         chosen=job.id,
         choices=options,
-        head=views.head(job, folder, ahead, other),
-        strip=views.strip(job, folder),
+        head=views.head(job, folder, ahead),
+        strip=views.strip(job, folder, _prompts(service, job)),
         log=views.log(folder),
         outcome=views.outcome(job, folder),
         actions=possible(job),
+        curves=views.curves([(one, service.folder(one.id)) for one in drawn]),
     )
+
+
+def _prompts(service: Jobs, job: Job) -> list[str]:
+    """The validation prompts that a job's config names."""
+    try:
+        prompts = service.config(job.id).get("validation_prompts")
+    except StudioError:  # a damaged config: the log says so
+        return []
+    return [str(text) for text in prompts] if isinstance(prompts, list) else []
 
 
 def possible(job: Job) -> frozenset[str]:

@@ -3,6 +3,7 @@ import "./stream.js"; // first: Gradio sends events as soon as it is drawn
 import { mountStage } from "./stage.js";
 import { mountHistory } from "./history.js";
 import { mountChips } from "./chips.js";
+import { mountCurves } from "./curves.js";
 import { mountDrop } from "./drop.js";
 import { mountHeader } from "./header.js";
 import { mountLive } from "./live.js";
@@ -23,6 +24,7 @@ const kinds = {
   stage: mountStage,
   history: mountHistory,
   chips: mountChips,
+  curves: mountCurves,
   drop: mountDrop,
   header: mountHeader,
   live: mountLive,

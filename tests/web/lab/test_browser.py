@@ -111,7 +111,7 @@ def test_networks_learn_on_the_plane_and_are_used(open_page: Open) -> None:
     first = float(page.get_attribute("[data-stage=cd]", "data-error"))
     page.wait_for_function("document.querySelector('#lab-train-cd').textContent === 'Train again'")
     assert float(page.get_attribute("[data-stage=cd]", "data-error")) < max(first, 0.2)
-    page.wait_for_function("document.querySelectorAll('.lab-plot canvas').length === 3")
+    page.wait_for_function("document.querySelectorAll('.lcm-plot canvas').length === 3")
     assert page.get_attribute(".lab-map", "data-map") == "cd"
     page.get_by_role("button", name="One step, two, four").click()
     runs(page, 1)

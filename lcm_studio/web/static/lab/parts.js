@@ -1,6 +1,8 @@
 // Small pieces of both benches: formulas, fields, segmented choices, notes.
 import { h } from "../registry.js";
 
+export { colour, figure, night, onTheme } from "../chart/theme.js";
+
 // "x_t = x_0 + t z": letters in italics, _ and ^ (with {} around more than one sign) as sub- and superscript; "words" upright.
 export function formula(text, attrs = {}) {
   const node = h("span", { className: "lab-formula", ...attrs });
@@ -13,13 +15,6 @@ export function formula(text, attrs = {}) {
   }
   return node;
 }
-
-export const figure = (value) => {
-  if (value === null || value === undefined) return "–";
-  if (value === 0) return "0";
-  const size = Math.abs(value);
-  return size >= 100 ? value.toFixed(0) : size >= 10 ? value.toFixed(1) : size >= 0.0995 ? value.toFixed(2) : size >= 0.00095 ? value.toFixed(3) : value.toExponential(1);
-};
 
 export function chip(text, onclick, attrs = {}) {
   return h("button", { type: "button", className: "lcm-chip", onclick, ...attrs }, text);
@@ -81,9 +76,3 @@ export function progress() {
 }
 
 export const card = (title, ...children) => h("section", { className: "lab-card" }, title ? h("h3", {}, ...[title].flat()) : null, ...children);
-
-export const colour = (name) => getComputedStyle(document.body).getPropertyValue(name).trim();
-export const night = () => document.body.classList.contains("dark");
-const watchers = new Set();
-new MutationObserver(() => watchers.forEach((fn) => fn())).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-export const onTheme = (fn) => watchers.add(fn);

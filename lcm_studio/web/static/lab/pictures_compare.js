@@ -1,6 +1,6 @@
 // One prompt and seed through several systems: final pictures, filmstrips, and quality against evaluations.
 import { h } from "../registry.js";
-import { Chart } from "./charts.js";
+import { Chart } from "../chart/chart.js";
 import { card, chip, choice, figure, formula, noteplace, number, progress, select } from "./parts.js";
 import { Strip, csv, pretty, film, img, keep, pictures, sheet, noise, clean, sigma } from "./pictures_parts.js";
 import { Latest, download, messages, post } from "./wire.js";

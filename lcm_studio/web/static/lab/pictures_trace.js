@@ -1,6 +1,6 @@
 // The self-consistency strip: one path of the teacher's ODE, and what teacher and student say at each of its levels.
 import { h } from "../registry.js";
-import { Chart } from "./charts.js";
+import { Chart } from "../chart/chart.js";
 import { card, figure, formula, noteplace, number, progress, select } from "./parts.js";
 import { Strip, csv, film, img, keep, pictures, sheet, sigma } from "./pictures_parts.js";
 import { Latest, download, messages, post } from "./wire.js";

@@ -1,6 +1,6 @@
 // Networks that learn the plane while one watches: their losses, errors, and the map from noise to data.
 import { h } from "../registry.js";
-import { Chart } from "./charts.js";
+import { Chart } from "../chart/chart.js";
 import { card, choice, figure, formula, noteplace, number, onTheme, progress } from "./parts.js";
 import { Sheet } from "./plane_draw.js";
 import { Latest, messages, post } from "./wire.js";
