@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     made.add_argument("--export", action="store_true", help="export the newest checkpoint, no step")
     made.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    made.add_argument("--untimed", action="store_true", help="of --dry-run: measure no steps")
     return made
 
 

@@ -1,10 +1,15 @@
-"""How long a step takes here, measured: the network of a config with random weights takes one step on noise."""
+"""How long a run takes here, measured: its first steps, its validation and a checkpoint, in a scratch folder.
+
+The recipe itself runs, with the config's own networks, on the first examples of the data.
+"""
 
 from __future__ import annotations
 
-import json
+import io
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,130 +17,167 @@ from typing import TYPE_CHECKING, Any
 from training.config import TrainConfig
 
 if TYPE_CHECKING:
-    import torch
+    from training.loop import Trainer
 
-# Calls of the network without gradient in a step: target and guided teacher; target; teacher's solver.
-_CALLS = {"lcd": 3, "lcm-lora": 3, "cd": 3, "ct": 1, "ict": 1, "ect": 1, "edm": 0, "teacher": 0}
-_PATIENT = 8.0  # seconds that a measured step may take; a longer one is worked out from one picture
+_PATIENT = 6.0  # seconds of steps that are timed
+_MOST = 12  # steps that are timed
+_EXAMPLES = 8  # of the data set that are read
+_QUICK = (
+    0.15  # seconds of a step of one picture, up to which validation and a checkpoint are timed too
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speed:
-    """`seconds` of an optimizer step on `device`, worked out from a step of `measured` pictures."""
+class Times:
+    """Seconds on `device`. `step`: one optimizer step, worked out from steps of `measured` pictures.
 
-    seconds: float
+    `start`: what comes before the first step. `rendering`, `encoding`, `caption`: one picture or caption that the cache
+    lacks. `teacher`, `validation`, `checkpoint`: one of each; None where a step is so slow that they were not tried.
+    """
+
     device: str
     measured: int
+    step: float
+    start: float
+    rendering: float = 0.0
+    encoding: float = 0.0
+    caption: float = 0.0
+    teacher: float | None = None
+    validation: float | None = None
+    checkpoint: float | None = None
 
 
-def speed(recipe: str, config: TrainConfig) -> Speed | None:
-    """Measures it; None for a recipe whose network cannot be built from its config alone."""
-    if recipe not in _CALLS:
-        return None
-    import torch
+def measure(recipe: str, config: TrainConfig, *, age: float = 0.0) -> Times:
+    """Runs the beginning of a run and times it; `age`: seconds that this process has taken so far.
 
-    from training.accelerator import device_of
+    Raises TrainingFault for what would end the run, and RuntimeError, ValueError, TypeError or OSError where it cannot be
+    tried.
+    """
+    from training.accelerator import open_accelerator
+    from training.loop import Trainer
+    from training.recipes import find
 
-    device = device_of(config.device)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    made = _network(recipe, config, device)
-    if made is None:
-        return None
-    network, call = made
-    average = [p.detach().clone() for p in network.parameters()]
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-9, fused=True)
-    calls = _CALLS[recipe] - (recipe == "cd" and getattr(config, "solver", "") == "euler")
-
-    def step(pictures: int) -> None:
-        with torch.no_grad():
-            for _ in range(calls):
-                call(pictures)
-        call(pictures).float().square().mean().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        torch._foreach_lerp_(average, [p.detach() for p in network.parameters()], 0.1)
-
-    timed = _timer(step, device, config)
-    timed(1)  # the first call chooses kernels
-    one = timed(1)
-    pictures = max(1, min(config.batch_size, int(_PATIENT / one)))
-    seconds = timed(pictures) if pictures > 1 else one
-    micro = config.gradient_accumulation_steps * config.batch_size / pictures
-    return Speed(seconds=seconds * micro, device=device.type, measured=pictures)
-
-
-def _timer(
-    step: Callable[[int], None], device: torch.device, config: TrainConfig
-) -> Callable[[int], float]:
-    import torch
-
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.mixed_precision)
-
-    def timed(pictures: int) -> float:
-        started = time.perf_counter()
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            step(pictures)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - started
-
-    return timed
+    quiet = io.StringIO()
+    with (
+        tempfile.TemporaryDirectory(prefix="lcm-plan-") as scratch,
+        redirect_stdout(quiet),
+        redirect_stderr(quiet),
+    ):
+        began = time.perf_counter()
+        trial = _trial(config, Path(scratch) / "cache")
+        accelerator = open_accelerator(trial)
+        made = find(recipe)(trial, accelerator.device)
+        trainer = Trainer(made, Path(scratch) / "run", quiet=True, accelerator=accelerator)
+        trainer.prepare()
+        start = age + time.perf_counter() - began
+        one = _step(trainer, pictures=1, most=3)
+        pictures = max(1, min(config.batch_size, int(_PATIENT / max(one, 1e-6))))
+        step = one if pictures == 1 else _step(trainer, pictures=pictures, most=_MOST)
+        share = config.batch_size * config.gradient_accumulation_steps / pictures
+        return Times(
+            device=accelerator.device.type,
+            measured=pictures,
+            step=step * share,
+            start=start,
+            rendering=_rendering(trial),
+            **_encoding(trainer),
+            **(_rest(trainer) if one <= _QUICK else {}),
+        )
 
 
-def _network(
-    recipe: str, config: Any, device: torch.device
-) -> tuple[torch.nn.Module, Callable[[int], torch.Tensor]] | None:
-    """The trained network, and a call of it on noise for a number of pictures."""
-    import diffusers
-    import torch
-
-    root = Path(getattr(config, "teacher", "") or getattr(config, "start_from", "") or "")
-    about = next(
-        (p for p in (root / "unet/config.json", root / "config.json") if p.is_file()), None
-    )
-    if about is not None:
-        fields = json.loads(about.read_text())
-        kind = getattr(diffusers, fields.get("_class_name", "UNet2DConditionModel"))
-        unet = kind.from_config(fields)
-    elif recipe == "teacher":
-        return None
-    else:
-        from training.recipes.pixels import make_pixel_unet
-
-        unet = make_pixel_unet(config)
-    unet = unet.to(device, memory_format=torch.channels_last)
-    latent = isinstance(unet, diffusers.UNet2DConditionModel)
-    side = config.resolution // (_down(root) if latent else 1)
-    shape = (unet.config.in_channels, side, side)
-
-    def call(pictures: int) -> torch.Tensor:
-        x = torch.randn(pictures, *shape, device=device).to(memory_format=torch.channels_last)
-        t = torch.full((pictures,), 500, device=device)
-        if not latent:
-            labels = torch.zeros_like(t) if unet.config.num_class_embeds else None
-            found: torch.Tensor = unet(x, t, class_labels=labels).sample
-            return found
-        width = unet.config.cross_attention_dim
-        context = torch.randn(pictures, 77, width, device=device)
-        more = {}
-        if unet.config.addition_embed_type == "text_time":
-            ids = 6 * unet.config.addition_time_embed_dim
-            pooled = unet.config.projection_class_embeddings_input_dim - ids
-            more["added_cond_kwargs"] = {
-                "text_embeds": torch.randn(pictures, pooled, device=device),
-                "time_ids": torch.zeros(pictures, 6, device=device),
-            }
-        out: torch.Tensor = unet(x, t, context, **more).sample
-        return out
-
-    return unet, call
+def _trial(config: TrainConfig, cache: Path) -> TrainConfig:
+    """`config` on the first examples, with a cache of its own, alone in this process, and without solved paths."""
+    data: dict[str, Any] = {
+        "cache": str(cache),
+        "limit": _EXAMPLES,
+        "flip": False,
+        "crop": "center",
+    }
+    if config.data.kind == "huggingface":  # nothing is fetched for a plan
+        data |= {"kind": "scenes", "path": None}
+    changes: dict[str, Any] = {
+        "data": config.data.model_copy(update=data | {"stored": True}),
+        "steps": _MOST + 8,  # more than are timed
+        "gradient_accumulation_steps": 1,
+        "batch_size": 1,
+        "lr_scheduler": "constant",
+        "report_to": "none",
+        "sharding": "none",
+    }
+    if getattr(config, "path_share", 0):
+        changes["path_share"] = 0.0
+    return config.model_copy(update=changes)
 
 
-def _down(root: Path) -> int:
-    """Pixels of a side per latent, from the VAE's config; 8 where there is none."""
-    about = root / "vae" / "config.json"
-    return down(json.loads(about.read_text())) if about.is_file() else 8
+def _step(trainer: Trainer, *, pictures: int, most: int) -> float:
+    """Seconds of a step of so many pictures, batches made ahead as in a run; the first one chooses kernels."""
+    config = trainer.config.model_copy(update={"batch_size": pictures})
+    trainer.config = trainer.recipe.config = config
+    seconds: list[float] = []
+    with trainer.batches() as batches:
+        last = time.perf_counter()
+        for batch in batches:
+            float(trainer.micro_step(batch))  # waits for a GPU
+            trainer.state.advance()
+            now = time.perf_counter()
+            seconds.append(now - last)
+            last = now
+            if len(seconds) > most or (len(seconds) > 1 and sum(seconds) > _PATIENT):
+                break
+    return sum(seconds[1:]) / len(seconds[1:])
+
+
+def _rest(trainer: Trainer) -> dict[str, float]:
+    """The teacher's pictures, a validation and a checkpoint."""
+    parts = [("checkpoint", trainer.save)]
+    if trainer.config.validate_every:
+        parts = [
+            ("teacher", trainer.validation.draw_teacher), ("validation", trainer.sample), *parts,
+        ]  # fmt: skip
+    return {name: _seconds(part) for name, part in parts}
+
+
+def _encoding(trainer: Trainer) -> dict[str, float]:
+    """One picture through the autoencoder and one caption through the text encoders, where a cache keeps them."""
+    from training.recipes.latents import LatentRecipe, posterior
+
+    recipe: Any = trainer.recipe
+    if not isinstance(recipe, LatentRecipe):
+        return {}
+    times, data = {}, recipe.config.data
+    examples = [(index, 0) for index in range(min(_EXAMPLES, len(recipe.source)))]
+    if data.latents == "cached":
+        import torch
+
+        def encode() -> None:
+            with torch.no_grad():
+                posterior(recipe.vae, recipe.pictures(examples)).float().cpu()
+
+        times["encoding"] = _seconds(encode) / len(examples)
+    if data.text == "cached" and hasattr(recipe, "prompts"):
+        captions = [recipe.source.caption(*example) for example in examples]
+        times["caption"] = _seconds(lambda: recipe.prompts(captions)) / len(captions)
+    return times
+
+
+def _rendering(config: TrainConfig) -> float:
+    """Seconds of a picture of a kind that is rendered, by all cores."""
+    import os
+
+    from training.data.load import RENDERED, open_source
+
+    if config.data.kind not in RENDERED:
+        return 0.0
+    passing = config.data.model_copy(update={"stored": False})
+    source = open_source(config.model_copy(update={"data": passing}))
+    count = min(4, len(source))
+    return _seconds(lambda: [source.item(i) for i in range(count)]) / count / (os.cpu_count() or 1)
+
+
+def _seconds(work: Any) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def down(vae: Mapping[str, Any]) -> int:

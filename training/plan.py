@@ -1,6 +1,6 @@
 """What a run will take, before it starts: parameters, memory, steps, pictures, disk, time.
 
-No weights are loaded and nothing is written; the time is measured with random weights, see `estimate`.
+Nothing is kept; the time is measured in a scratch folder, see `estimate`.
 """
 
 from __future__ import annotations
@@ -8,12 +8,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from training.config import TrainConfig
 from training.errors import TrainingFault
 from training.networks import check_teacher, weight_bytes
+
+if TYPE_CHECKING:
+    from training.estimate import Times
 
 _COPIES_TRAINED = 4  # weights, gradient, two moments of Adam; float32
 _MB = 2**20
@@ -22,10 +26,13 @@ _MB = 2**20
 TEXT_RECIPES = ("teacher", "lcd", "lcm-lora")  # which learn from captions
 
 
-def plan(recipe: str, config: TrainConfig, output: Path = Path()) -> str:
+def plan(
+    recipe: str, config: TrainConfig, output: Path = Path(), *, timed: bool = True, age: float = 0.0
+) -> str:
     """The plan as lines of text; raises TrainingFault for what would end the run at once.
 
-    `output`: the run's folder, on whose disk there must be room.
+    `output`: the run's folder, on whose disk there must be room. `timed`: whether its time is measured, by trying it;
+    `age`: the seconds that this process has taken to come here, as the run's will.
     """
     from training.accelerator import check_device
 
@@ -56,7 +63,7 @@ def plan(recipe: str, config: TrainConfig, output: Path = Path()) -> str:
     )
     if config.validate_every:
         lines.append(f"pictures    every {config.validate_every} steps into samples/")
-    lines += _time(recipe, config)
+    lines += _time(recipe, config, pictures, age) if timed else []
     return "\n".join(lines)
 
 
@@ -67,27 +74,59 @@ def _data(config: TrainConfig, pictures: int | None, drawn: int) -> str:
     return f"data        {pictures} pictures, seen {passes:.1f} times each on average"
 
 
-def _time(recipe: str, config: TrainConfig) -> list[str]:
+def _time(recipe: str, config: TrainConfig, pictures: int | None, age: float) -> list[str]:
     """Measured where the memory for it is there."""
-    needed = 6 * 4 * _trained(config)
+    needed = 8 * 4 * _trained(config)
     free = _free_memory(config)
-    if free is not None and needed > free / 2:
+    if free is not None and needed > 0.6 * free:
         return ["time        not measured: memory is short; the first event tells steps/s"]
-    from training.estimate import speed
+    from training.estimate import measure
 
     try:
-        found = speed(recipe, config)
-    except (RuntimeError, ValueError, TypeError) as error:
-        first = (str(error).splitlines() or ["no reason given"])[0][:80]
-        return [f"time        not measured ({first}); the first event tells steps/s"]
-    if found is None:
-        return ["time        not measured for this recipe; the first event tells steps/s"]
-    return [
-        f"time        about {_duration(found.seconds * config.steps)} on {found.device}, "
-        f"{1 / found.seconds:.3g} steps/s: measured now, {found.measured} pictures through networks "
-        "of this size",
-        "            encoding of new pictures and captions, solving of paths, validation and checkpoints on top",
+        times = measure(recipe, config, age=age)
+    except TrainingFault as fault:
+        if fault.reason in ("config", "missing_weights"):  # the run would end the same way
+            raise
+        why: Exception = fault
+    except (RuntimeError, ValueError, TypeError, OSError, MemoryError) as error:
+        why = error
+    else:
+        return time_lines(config, times, cache_counts(recipe, config, pictures))
+    first = (str(why).splitlines() or ["no reason given"])[0][:80]
+    return [f"time        not measured ({first}); the first event tells steps/s"]
+
+
+def time_lines(config: TrainConfig, times: Times, counts: Mapping[str, int]) -> list[str]:
+    """The sum of a run's parts, and the parts. `counts`: what caches may lack, of pictures rendered, encoded and captions."""
+    saves = _times(config.steps, config.checkpoint_every) + 1  # the finished model is one more
+    sheets = _times(config.steps, config.validate_every)
+    filling = sum(getattr(times, name) * count for name, count in counts.items())
+    parts = {
+        "before the first step": times.start,
+        "encoding of what the caches lack, at most": filling,
+        "validation pictures": None
+        if times.validation is None or times.teacher is None
+        else times.teacher + sheets * times.validation,
+        "checkpoints and the model": None if times.checkpoint is None else saves * times.checkpoint,
+    }
+    if not config.validate_every:
+        del parts["validation pictures"]
+    total = times.step * config.steps + sum(seconds or 0 for seconds in parts.values())
+    told = [f"{name} {_duration(seconds)}" for name, seconds in parts.items() if seconds]
+    beside = [name for name, seconds in parts.items() if seconds is None]
+    if getattr(config, "path_share", 0):
+        beside.append("solving of paths")
+    lines = [
+        f"time        about {_duration(total)} on {times.device}: {config.steps} steps at {1 / times.step:.3g} steps/s, "
+        f"measured now with {times.measured} pictures a step",
+        f"            in it: {'; '.join(told)}",
     ]
+    return [*lines, *([f"            on top: {', '.join(beside)}"] if beside else [])]
+
+
+def _times(steps: int, every: int) -> int:
+    """How often something is due: after every `every` steps and the last; 0 for never."""
+    return -(-steps // every) if every else 0
 
 
 def _trained(config: TrainConfig) -> int:
@@ -126,7 +165,7 @@ def _examples(config: TrainConfig) -> tuple[int | None, str]:
     read. None for what lies elsewhere."""
     data = config.data
     if data.kind == "scenes":
-        return data.count, ""
+        return min(data.limit, data.count) if data.limit else data.count, ""
     if not data.path:
         raise TrainingFault("data", f"data.kind={data.kind} needs data.path; name it in the config")
     if data.kind == "huggingface":
@@ -221,6 +260,23 @@ def cache_bytes(recipe: str, config: Any, pictures: int) -> dict[str, int]:
         wanted = captions * sum(map(_embedding, texts))
         found["captions"] = min(wanted, data.text_cache_mb * 10**6)
     return found
+
+
+def cache_counts(recipe: str, config: Any, pictures: int | None) -> dict[str, int]:
+    """How many pictures are rendered and encoded and captions encoded, at most, before or beside the steps."""
+    if pictures is None:
+        return {}
+    sizes, data = cache_bytes(recipe, config, pictures), config.data
+    counts = {}
+    if data.kind == "scenes" and (data.stored or "latents" in sizes):
+        counts["rendering"] = pictures
+    if "latents" in sizes:
+        counts["encoding"] = pictures * _views(config)
+    if "captions" in sizes:
+        root = Path(config.teacher)
+        row = sum(map(_embedding, sorted(root.glob("text_encoder*/config.json"))))
+        counts["caption"] = sizes["captions"] // row
+    return counts
 
 
 def _views(config: TrainConfig) -> int:

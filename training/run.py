@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         from training.plan import plan
 
         try:
-            print(plan(args.recipe, config, args.output))
+            print(plan(args.recipe, config, args.output, timed=not args.untimed, age=_age()))
         except TrainingFault as fault:
             print(f"{fault.reason}: {fault}", file=sys.stderr)
             return 2
@@ -79,6 +79,15 @@ def run(args: argparse.Namespace) -> int:
     if accelerator.is_main_process and not args.export:
         write_result(args.output, "succeeded" if finished else "stopped")
     return 0
+
+
+def _age() -> float:
+    """Seconds since this process began."""
+    import time
+
+    import psutil
+
+    return max(0.0, time.time() - psutil.Process().create_time())
 
 
 def one_sentence(error: Exception) -> str:

@@ -112,7 +112,7 @@ def _submit(args: argparse.Namespace) -> int:
     jobs = _jobs(args)
     config = rooted(config, Path.cwd(), jobs.home.parent / "cache")
     if not args.no_check:
-        plan = jobs.plan(args.recipe, config)
+        plan = jobs.plan(args.recipe, config, timed=False)
         if not plan.ok:
             raise BadRequest(plan.text)
     job = jobs.submit(

@@ -57,7 +57,8 @@ def run_recorded(
     """Runs `argv` in a session of its own, with its identity in the folder. Raises TimeoutExpired."""
     child = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        errors="replace", cwd=project_root(), env=environment(), start_new_session=True,
+        errors="replace", cwd=project_root(), start_new_session=True,
+        env=environment() | {"TMPDIR": str(scratch.path)},
     )  # fmt: skip
     identity = identify(child.pid)
     if identity is not None:

@@ -105,15 +105,22 @@ class Jobs:
         self.wake()
         return added
 
-    def plan(self, recipe: str, config: Mapping[str, Any]) -> Plan:
-        """The trainer's own plan for this config (--dry-run): memory, steps, images, disk, or why not."""
+    def plan(self, recipe: str, config: Mapping[str, Any], *, timed: bool = True) -> Plan:
+        """The trainer's own plan for this config (--dry-run): memory, steps, images, disk, time, or why not.
+
+        `timed=False` leaves out the time, which is measured and takes some seconds.
+        """
         check_recipe(recipe)
         check_alone(config)
         device_of(config)
         with scratch_folder(self.home) as scratch:
             with writing(self.home):
                 scratch.config.write_text(dump_config(config), encoding="utf-8")
-            argv = (*command(recipe, scratch, resume=False), "--dry-run")
+            argv = (
+                *command(recipe, scratch, resume=False),
+                "--dry-run",
+                *(() if timed else ("--untimed",)),
+            )
             try:
                 done = run_recorded(argv, scratch, seconds=_PLAN_SECONDS)
             except subprocess.TimeoutExpired:

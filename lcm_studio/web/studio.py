@@ -11,6 +11,7 @@ from lcm_studio.spec import events
 from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.spec.owners import Owner
 from lcm_studio.web import views
+from lcm_studio.web.server.grants import Grants
 from lcm_studio.web.server.running import Running
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Studio:
     loras: LoraStore
     controls: ControlPictures
     running: Running = field(default_factory=Running)
+    grants: Grants = field(default_factory=Grants)
     preloaded: threading.Event = field(default_factory=threading.Event)
 
     def allowed_model(self, model: Any) -> str:

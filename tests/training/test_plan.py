@@ -11,7 +11,10 @@ from PIL import Image
 from lcm_studio.models.catalog import read_info
 from tests import tiny
 from training import estimate, plan
+from training.data.load import open_source
 from training.errors import TrainingFault
+from training.loop import Trainer
+from training.progress.validation import Validation
 from training.recipes import find
 
 SMALL = {"steps": 600, "batch_size": 2, "device": "cpu", "data": {"kind": "scenes", "count": 4}}
@@ -26,8 +29,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def planned(name: str, **fields: Any) -> str:
-    return plan.plan(name, find(name).Config(**fields))
+@pytest.fixture(autouse=True)
+def few_steps_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "_MOST", 2)
+
+
+def planned(name: str, *, timed: bool = True, **fields: Any) -> str:
+    return plan.plan(name, find(name).Config(**fields), timed=timed)
 
 
 @pytest.mark.parametrize(
@@ -37,11 +45,13 @@ def planned(name: str, **fields: Any) -> str:
 def test_time_is_measured_for_teachers_of_every_kind(
     name: str, teacher: str, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    fields = PIXELS if name == "cd" else SMALL | {"resolution": 64}
-    text = planned(name, **fields, teacher=str(folders / teacher))
-    assert "measured now, 2 pictures" in text and "steps/s" in text
-    assert list(tmp_path.iterdir()) == []
+    (pictures := tmp_path / "pictures").mkdir()
+    (there := tmp_path / "there").mkdir()
+    monkeypatch.chdir(there)
+    fields = PIXELS | {"classes": 7} if name == "cd" else SMALL | {"resolution": 64}
+    text = planned(name, **fields | {"data": few(pictures)}, teacher=str(folders / teacher))
+    assert "measured now with 2 pictures a step" in text and "steps/s" in text
+    assert list(there.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["ct", "edm"])
@@ -49,25 +59,61 @@ def test_time_is_measured_for_networks_from_a_config(name: str) -> None:
     assert "measured now" in planned(name, **PIXELS)
 
 
-def test_a_network_that_cannot_be_built_has_no_time() -> None:
-    assert "not measured for this recipe" in planned("autoencoder", **SMALL)
+def test_time_is_worked_out_from_measured_steps(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock that stands still but in steps, sheets and checkpoints, which take what is set here."""
+    now = [0.0]
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: now[0])
 
+    def takes(owner: type, name: str, seconds: Any) -> None:
+        def work(self: Any, *args: Any) -> float:
+            now[0] += seconds(self)
+            return 0.0
 
-def test_time_grows_with_steps_and_batch(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(10**6))  # every measured step takes one tick
-    monkeypatch.setattr(estimate.time, "perf_counter", lambda: float(next(clock)))
+        monkeypatch.setattr(owner, name, work)
+
+    takes(Trainer, "micro_step", lambda trainer: 0.1 * trainer.config.batch_size)
+    takes(Trainer, "sample", lambda _: 3.0)
+    takes(Trainer, "save", lambda _: 2.0)
+    takes(Validation, "draw_teacher", lambda _: 5.0)
     fields = SMALL | {"resolution": 64, "teacher": str(folders / "sd-plain"), "batch_size": 16}
-    text = planned("lcd", **fields)  # 8 pictures fit into the patience, and take one second
-    assert "about 20 min on cpu, 0.5 steps/s: measured now, 8 pictures" in text
-    more = planned("lcd", **fields | {"gradient_accumulation_steps": 2})
-    assert "about 40 min on cpu, 0.25 steps/s" in more
+    text = planned("lcd", **fields)
+    # steps of 16 pictures take 1.6 s: 600 take 16 minutes; 2 checkpoints and the model take 6 s
+    assert "about 16 min on cpu: 600 steps at 0.625 steps/s, measured now with 16" in text
+    assert "checkpoints and the model 6 s" in text and "validation" not in text
+    more = planned("lcd", **fields | {"gradient_accumulation_steps": 2, "validate_every": 250})
+    assert "about 32 min on cpu: 600 steps at 0.31" in more
+    assert "validation pictures 14 s" in more  # 3 sheets and the teacher's
+
+
+def test_what_is_slow_is_not_tried_and_stands_on_top(folders: Path) -> None:
+    config = find("lcd").Config(**SMALL, teacher=str(folders / "sd-plain"), validate_every=100)
+    times = estimate.Times(device="cpu", measured=1, step=2.0, start=30.0, encoding=0.5)
+    lines = plan.time_lines(config, times, {"encoding": 60})
+    assert "about 21 min on cpu: 600 steps at 0.5 steps/s" in lines[0]
+    assert "before the first step 30 s; encoding of what the caches lack, at most 30 s" in lines[1]
+    assert lines[2].strip() == "on top: validation pictures, checkpoints and the model"
+
+
+def test_the_plan_names_what_would_end_the_run(folders: Path) -> None:
+    with pytest.raises(TrainingFault, match="ddim_steps=30 does not divide"):
+        planned("lcd", **SMALL, resolution=64, teacher=str(folders / "sd-plain"), ddim_steps=30)
+
+
+def test_the_first_examples_alone_are_read(tmp_path: Path) -> None:
+    data = few(tmp_path)
+    for limit, length in ((0, 2), (1, 1), (9, 2)):
+        config = find("ct").Config(**SMALL | {"data": data | {"limit": limit}})
+        assert len(open_source(config)) == length
+        assert f"{length} pictures, seen" in plan.plan("ct", config, timed=False)
 
 
 def test_nothing_is_built_where_memory_is_short(
     folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "_free_memory", lambda config: 1000)
-    monkeypatch.setattr(estimate, "speed", lambda *_: pytest.fail("a network was built"))
+    monkeypatch.setattr(estimate, "measure", lambda *_, **__: pytest.fail("a network was built"))
     text = planned("lcd", **SMALL, resolution=64, teacher=str(folders / "sd-plain"))
     assert "not measured: memory is short" in text
 
@@ -85,17 +131,18 @@ def test_a_missing_teacher_is_named() -> None:
 def test_sharded_memory_is_told_for_each_process(
     folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "_time", lambda *_: [])
     network = plan.weight_bytes(folders / "sdxl" / "unet")[0]
     rest = read_info(folders / "sdxl").parameters
     split, whole = 4 * 7 * network / 2**20, 4 * (rest - network) / 2**20
     fields = SMALL | {"resolution": 64, "teacher": str(folders / "sdxl")}
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert f"memory      {split + whole:.0f} MB for weights" in planned("lcd", **fields)
-    text = planned("lcd", **fields, sharding="full")
+    assert f"memory      {split + whole:.0f} MB for weights" in planned(
+        "lcd", **fields, timed=False
+    )
+    text = planned("lcd", **fields, sharding="full", timed=False)
     assert f"{whole:.0f} MB in each process and its share of {split:.0f} MB" in text
     monkeypatch.setenv("WORLD_SIZE", "4")
-    text = planned("lcd", **fields, sharding="full")
+    text = planned("lcd", **fields, sharding="full", timed=False)
     assert f"{split / 4 + whole:.0f} MB in each of 4 processes" in text
 
 
@@ -155,7 +202,7 @@ def test_caches_that_are_not_made_are_not_planned(folders: Path, tmp_path: Path)
     config = config_of("lcd", **SMALL | {"data": data}, resolution=64, teacher=teacher)
     assert plan.cache_bytes("lcd", config, 4) == {"rendered scenes": 4 * 3 * 64 * 64}
     fields = SMALL | {"data": few(tmp_path) | online}
-    text = planned("lcd", **fields, resolution=64, teacher=teacher)
+    text = planned("lcd", **fields, resolution=64, teacher=teacher, timed=False)
     assert "caches" not in text and "2 pictures" in text
 
 
@@ -185,7 +232,7 @@ def test_pictures_elsewhere_are_not_counted(folders: Path) -> None:
         "lcd", **SMALL | {"data": data}, resolution=64, teacher=str(folders / "sd-plain")
     )
     assert "owner/name, counted when the run opens it; 1200 pictures are drawn" in text
-    assert "as large as the data set turns out" in text
+    assert "as large as the data set turns out" in text and "measured now" in text
     with pytest.raises(TrainingFault, match=r"needs data\.path"):
         planned("ct", **PIXELS | {"data": {"kind": "huggingface"}})
 

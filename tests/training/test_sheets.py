@@ -68,17 +68,20 @@ def test_the_teacher_is_drawn_at_the_start_and_stands_above_every_sheet(
 ) -> None:
     teacher = tiny.save("sd-plain", tmp_path / "teacher")
     fields = SMALL | data | {"teacher": str(teacher), "resolution": 64, "validate_every": 2}
-    fields |= {"rank": 4} if name == "lcm-lora" else {}
+    prompts = (
+        ["sunset lake", "red house"] if name == "lcm-lora" else []
+    )  # else captions of the data
+    fields |= {"rank": 4, "validation_prompts": prompts} if prompts else {}
     trainer = run(name, tmp_path / "run", **fields)
     made: Any = trainer.recipe
     drawn = opened(tmp_path / "run" / "samples" / "teacher.png")
     guidance = 2.0 if name == "lcd" else 4.5  # no w is fed to a LoRA: the middle of [0, 7]
-    wanted = stock(tiny.pipeline("sd-plain"), made.sheet_prompts(), 25, guidance)
+    wanted = stock(tiny.pipeline("sd-plain"), prompts or made.sheet_prompts(), 25, guidance)
     assert drawn.shape == wanted.shape
     assert np.abs(drawn.astype(int) - wanted).max() <= 1
     sheet = opened(tmp_path / "run" / "samples" / "step-000002.png")
     rows = 1 + 3 + 3  # teacher, averaged weights and live ones at 1, 2 and 4 steps
-    assert sheet.shape == (rows * 64 + 3 * sheets._LABEL, 4 * 64, 3)
+    assert sheet.shape == (rows * 64 + 3 * sheets._LABEL, (len(prompts) or 4) * 64, 3)
     assert np.array_equal(sheet[sheets._LABEL :][:64], drawn)
     assert {path.name for path in (tmp_path / "run" / "samples").iterdir()} == {
         "teacher.png",

@@ -47,6 +47,11 @@ class FileSource:
     def __len__(self) -> int:
         return self._count
 
+    def first(self, limit: int) -> FileSource:
+        """The first `limit` examples; all of them for 0."""
+        count = min(limit, self._count) if limit else self._count
+        return FileSource(self._files, count, size=self.size)
+
     def name(self, index: int) -> str:
         """What the example is called in messages."""
         return self._files.name(index)

@@ -39,10 +39,12 @@ def open_source(config: TrainConfig) -> Source:
         raise TrainingFault("data", f"data.kind={data.kind} needs data.path; name it in the config")
     try:
         if data.kind == "folder":
-            return Tolerant(files.folder_source(data.path, size=size))
-        if data.kind == "webdataset":
-            return Tolerant(files.shard_source(data.path, size=size))
-        return Tolerant(files.hub_source(data.path, size=size, cache=Path(data.cache)))
+            source = files.folder_source(data.path, size=size)
+        elif data.kind == "webdataset":
+            source = files.shard_source(data.path, size=size)
+        else:
+            source = files.hub_source(data.path, size=size, cache=Path(data.cache))
+        return Tolerant(source.first(data.limit))
     except DataError as error:
         raise TrainingFault("data", str(error)) from None
 

@@ -12,7 +12,6 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from lcm_studio.maths.schedule import NoiseSchedule
-from training.config import TrainConfig
 from training.errors import TrainingFault
 from training.networks import check_teacher, open_part
 from training.objectives.latent import (
@@ -23,7 +22,7 @@ from training.objectives.latent import (
     guided_ddim,
 )
 from training.recipes.base import Draw
-from training.recipes.latents import LatentRecipe, load_vae
+from training.recipes.latents import LatentRecipe, PromptedConfig, load_vae
 from training.recipes.prompts import Conditions, Prompts, join, unet_arguments
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 TEACHER_STEPS = 25  # of the teacher's own sampler, for its pictures
 
 
-class DistillationConfig(TrainConfig):
+class DistillationConfig(PromptedConfig):
     """Fields that `lcd` and `lcm-lora` share."""
 
     teacher: str = Field("", description="folder of the teacher, a Stable Diffusion pipeline")
@@ -57,7 +56,6 @@ class DistillationConfig(TrainConfig):
         "the teacher and not the student; with high_share at most 1",
     )
     proportion_empty_prompts: float = Field(0.0, ge=0, le=1, description="share without caption")
-    validation_guidance: float = Field(2.0, ge=1, description="guidance scale of the pictures")
 
     @model_validator(mode="after")
     def _shares_are_parts_of_a_whole(self) -> DistillationConfig:
@@ -224,14 +222,10 @@ class Distillation(LatentRecipe):
         )
 
     def draw_sheet(self, pipe: Any, path: Path, guidance: float) -> None:
-        """Fixed captions and seeds at 1, 2 and 4 steps."""
+        """Fixed prompts and seeds at 1, 2 and 4 steps."""
         from training.progress.sheets import sheet
 
         sheet(pipe, self.sheet_prompts(), path, steps=(1, 2, 4), guidance=guidance)
-
-    def sheet_prompts(self) -> list[str]:
-        """Captions of the validation pictures."""
-        return [self.source.caption(i, 0) for i in range(min(8, len(self.source)))]
 
     def teacher_pipeline(self) -> Any:
         """The teacher with the sampler of its folder."""

@@ -6,17 +6,34 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field, StringConstraints
 from torch import Tensor
 
+from training.config import TrainConfig
 from training.data.latents import Examples, to_signed, weights_key
 from training.errors import TrainingFault
 from training.networks import open_network
 from training.recipes.base import Draw, Recipe
 from training.rng import order
+
+SHEET_PROMPTS = 8  # columns of the validation pictures
+
+
+class PromptedConfig(TrainConfig):
+    """Fields of the recipes that draw pictures from prompts."""
+
+    validation_guidance: float = Field(2.0, ge=1, description="guidance scale of the pictures")
+    validation_prompts: tuple[
+        Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)], ...
+    ] = Field(
+        (),
+        max_length=SHEET_PROMPTS,
+        description=f"prompts of the pictures, at most {SHEET_PROMPTS}, a column each; none: the first captions of the data",
+    )
 
 
 def load_vae(folder: str, device: torch.device) -> Any:
@@ -102,6 +119,13 @@ class LatentRecipe(Recipe):
 
     def data_length(self) -> int:
         return len(self.source)
+
+    def sheet_prompts(self) -> list[str]:
+        """Prompts of the validation pictures: the config's, else the first captions of the data."""
+        captions = min(SHEET_PROMPTS, len(self.source))
+        return list(self.config.validation_prompts) or [
+            self.source.caption(i, 0) for i in range(captions)
+        ]
 
     def x0(self, draw: Draw) -> Tensor:
         """Latents of the drawn examples, (B, C, h, w)."""

@@ -16,7 +16,7 @@ from training.errors import TrainingFault
 from training.networks import open_part
 from training.objectives.diffusion import diffusion_loss
 from training.recipes.base import Draw
-from training.recipes.latents import LatentRecipe, load_vae
+from training.recipes.latents import LatentRecipe, PromptedConfig, load_vae
 from training.text import Tokens, make_text_encoder, write_tokenizer
 
 SCHEDULER: dict[str, Any] = {
@@ -31,7 +31,7 @@ SCHEDULER: dict[str, Any] = {
 }
 
 
-class TeacherConfig(TrainConfig):
+class TeacherConfig(PromptedConfig):
     """Fields of the teacher recipe."""
 
     autoencoder: str = Field("", description="folder of the VAE (a diffusers folder)")
@@ -57,7 +57,6 @@ class TeacherConfig(TrainConfig):
     proportion_empty_prompts: float = Field(
         0.1, ge=0, le=1, description="share of examples trained without their caption"
     )
-    validation_guidance: float = Field(2.0, ge=1, description="guidance scale of the pictures")
 
 
 def make_unet(
@@ -289,11 +288,9 @@ class Teacher(LatentRecipe):
     def validate(self, folder: Path, step: int) -> dict[str, float]:
         from training.progress.sheets import sheet
 
-        prompts = [self.source.caption(i, 0) for i in range(min(8, len(self.source)))]
-        pipe = self.pipeline()
         sheet(
-            pipe,
-            prompts,
+            self.pipeline(),
+            self.sheet_prompts(),
             folder / f"step-{step:06d}.png",
             steps=(20,),
             guidance=self.config.validation_guidance,

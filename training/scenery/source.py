@@ -197,7 +197,7 @@ def open_source(config: TrainConfig) -> SceneSource:
     source = SceneSource if data.stored else PassingScenes
     return source(
         first=data.first,
-        count=data.count,
+        count=min(data.limit, data.count) if data.limit else data.count,
         size=config.resolution,
         edition=data.edition,
         cache=Path(data.cache),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -15,6 +14,8 @@ from lcm_studio.web.distil import values as form
 from lcm_studio.web.distil import views
 from lcm_studio.web.distil.actions import permitted, wire_finished
 from lcm_studio.web.distil.board import TAB, Board, build_board, wire_board
+from lcm_studio.web.distil.pictures import PERMISSION, build_permission, permission, wire_data
+from lcm_studio.web.distil.places import allowed, choices, confined, places
 from lcm_studio.web.distil.watch import data_home, jobs, look, viewer_of
 from lcm_studio.web.studio import Studio
 from lcm_studio.web.views import note as said
@@ -48,7 +49,7 @@ def build_form(studio: Studio) -> dict[str, Any]:
     with gr.Group(elem_classes="lcm-card"):
         gr.HTML('<h2 class="distil-step">1 · Pictures</h2>')
         c["folder"] = gr.Dropdown(
-            choices=form.choices(roots(studio)), value=None, label="Folder or shards", allow_custom_value=True,
+            choices=choices(places(studio)), value=None, label="Folder or shards", allow_custom_value=True,
             info="With a .txt caption beside each picture, metadata.jsonl, or none.", elem_id=f"{TAB}-folder",
         )  # fmt: skip
         with gr.Row():
@@ -59,6 +60,7 @@ def build_form(studio: Studio) -> dict[str, Any]:
                 "Use example scenes", size="sm", elem_id=f"{TAB}-example", elem_classes="lcm-quiet"
             )
         c["data_note"] = parts.note(f"{TAB}-data")
+        build_permission(c)
         with gr.Accordion("Upload pictures", open=False):
             c["files"] = gr.File(
                 file_count="multiple", file_types=[".png", ".jpg", ".jpeg", ".webp", ".txt", ".jsonl", ".zip"],
@@ -91,6 +93,15 @@ def build_form(studio: Studio) -> dict[str, Any]:
         with gr.Row():
             c["resolution"] = _small("Pixels", "size", hints["resolution"])
             c["learning_rate"] = _small("Learning rate", "rate", hints["learning_rate"])
+        c["prompts"] = gr.Textbox(
+            label="Validation prompts",
+            info="One a line, a column of pictures each. None: the first captions of the data.",
+            placeholder="sunset, lake",
+            lines=2,
+            max_lines=8,
+            max_length=9000,
+            elem_id=f"{TAB}-prompts",
+        )
         with gr.Accordion("All further settings", open=False, elem_id=f"{TAB}-further"):
             c["more"] = gr.Code(
                 label="YAML, on top of the preset", language="yaml", lines=5, elem_id=f"{TAB}-more"
@@ -125,14 +136,6 @@ def _small(label: str, name: str, hint: str) -> gr.Textbox:
     )
 
 
-def roots(studio: Studio) -> tuple[Path, ...]:
-    """The folders that jobs started from the page may read."""
-    try:
-        return (*studio.options.data_dirs, data_home())
-    except StudioError:  # a home that cannot be written: the board says so
-        return studio.options.data_dirs
-
-
 def teachers(studio: Studio) -> list[str]:
     """Models that are no consistency models, first."""
     infos = studio.engine.catalog()
@@ -145,86 +148,24 @@ def first_preset(names: tuple[str, ...]) -> str:
     )
 
 
-def wire_data(studio: Studio, c: dict[str, Any], report: gr.HTML, sheet: gr.Image) -> None:
-    """Examine, upload, example scenes: each ends in the doctor's report with a contact sheet."""
-
-    def examine(place: str | None, size: str | None) -> Iterator[Any]:
-        from lcm_studio.data.doctor import examine as doctor
-        from lcm_studio.data.report import as_html
-        from lcm_studio.data.sheet import contact_sheet
-
-        try:
-            permitted(studio)
-            where = form.allowed(place or "", roots(studio))
-            yield (
-                gr.update(
-                    value='<p class="lcm-soft">Looking at every picture ...</p>', visible=True
-                ),
-                gr.skip(),
-                gr.skip(),
-            )
-            found = doctor(where, size=int(size or 128))
-            picture = contact_sheet(where, count=18) if found.pictures else None
-        except (StudioError, ValueError, OverflowError) as error:
-            yield gr.update(visible=False), gr.update(visible=False), said(str(error))
-            return
-        yield (
-            gr.update(value=as_html(found), visible=True),
-            gr.update(value=picture, visible=picture is not None),
-            None,
-        )
-
-    def upload(files: list[str] | None) -> tuple[Any, Any]:
-        try:
-            permitted(studio)
-            kept = form.keep_uploads(files or [], data_home())
-        except StudioError as error:
-            return gr.skip(), said(str(error))
-        return gr.update(choices=form.choices(roots(studio)), value=str(kept)), None
-
-    def example() -> Iterator[Any]:
-        try:
-            permitted(studio)
-            yield (
-                gr.skip(),
-                said(f"Rendering {form.EXAMPLE_SCENES} scenes with captions ...", "info"),
-            )
-            made = form.example_scenes(data_home())
-        except StudioError as error:
-            yield gr.skip(), said(str(error))
-            return
-        yield gr.update(choices=form.choices(roots(studio)), value=str(made)), None
-
-    look_at = {
-        "fn": examine,
-        "inputs": [c["folder"], c["resolution"]],
-        "outputs": [report, sheet, c["data_note"]],
-    }
-    c["examine"].click(**look_at, trigger_mode="always_last", **parts.PRIVATE)
-    c["files"].upload(upload, c["files"], [c["folder"], c["data_note"]], **parts.PRIVATE).then(
-        **look_at, **parts.PRIVATE
-    )
-    c["example"].click(example, None, [c["folder"], c["data_note"]], **parts.PRIVATE).then(
-        **look_at, **parts.PRIVATE
-    )
-
-
 def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
     """Plan and start: both check the same form the same way."""
     fields = {c[name] for name in form.NAMES}
+    asked = [c[name] for name in PERMISSION]
 
     def read(data: Mapping[Any, Any]) -> tuple[str, dict[str, Any]]:
         permitted(studio)
         values = {name: data.get(c[name]) for name in form.NAMES}
         place = str(values["folder"] or "").strip()
-        folder = form.allowed(place, roots(studio)) if place else ""
+        there = places(studio)
+        folder = allowed(place, there) if place else ""
         recipe = str(values["recipe"] or "")
         teacher = str(values["teacher"] or "") if recipe in form.NEEDS_TEACHER else ""
         path = studio.engine.info(studio.allowed_model(teacher)).path if teacher else ""
         recipe, config = form.to_config(values, teacher=path, folder=folder)
         cache = data_home().parent / "cache"
         config = rooted(config, data_home(), cache)
-        form.confined(config, roots(studio), cache)
+        confined(config, there, cache)
         return recipe, config
 
     def plan(data: Mapping[Any, Any]) -> Iterator[Any]:
@@ -234,12 +175,13 @@ def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
                 gr.skip(),
                 form.recipe_text(recipe, config),
                 said("The trainer works out the plan ...", "info"),
+                *permission(),
             )
             found = jobs().plan(recipe, config)
         except StudioError as error:
-            yield "", gr.skip(), said(str(error))
+            yield "", gr.skip(), said(str(error)), *permission(error)
             return
-        yield views.plan(found.text, found.ok), gr.skip(), None
+        yield views.plan(found.text, found.ok), gr.skip(), None, *permission()
 
     def start(data: Mapping[Any, Any], request: gr.Request) -> Iterator[Any]:
         try:
@@ -248,21 +190,23 @@ def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
                 gr.skip(),
                 form.recipe_text(recipe, config),
                 said("Checking the settings ...", "info"),
+                *permission(),
             )
-            found = jobs().plan(recipe, config)
+            found = jobs().plan(recipe, config, timed=False)
             if not found.ok:
                 raise BadRequest(found.text)
             viewer = viewer_of(studio, request)
             name = str(data.get(c["name"]) or "")
             job = jobs().submit(recipe, config, name=name, owner=viewer.user)
         except StudioError as error:
-            yield gr.skip(), gr.skip(), said(str(error))
+            yield gr.skip(), gr.skip(), said(str(error)), *permission(error)
             return
-        choices = list(look(job.id, viewer).choices)
+        runs = list(look(job.id, viewer).choices)
         yield (
-            gr.update(choices=choices, value=job.id, visible=True),
+            gr.update(choices=runs, value=job.id, visible=True),
             gr.skip(),
             said("The run is queued.", "info"),
+            *permission(),
         )
 
     def hints(preset: str | None) -> list[Any]:
@@ -273,20 +217,25 @@ def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
         first = first_preset(names)
         needs = recipe in form.NEEDS_TEACHER
         chosen = gr.update(choices=["", *names], value=first)
-        return [chosen, gr.update(visible=needs), *hints(first)]
+        prompted = gr.update(visible=recipe in form.PROMPTED)
+        return [chosen, gr.update(visible=needs), prompted, *hints(first)]
 
     c["plan"].click(
         plan,
         fields,
-        [c["planned"], c["text"], c["note"]],
+        [c["planned"], c["text"], c["note"], *asked],
         trigger_mode="always_last",
         **parts.PRIVATE,
     )
-    started = c["go"].click(start, fields, [board.picker, c["text"], c["note"]], **parts.PRIVATE)
+    outputs = [board.picker, c["text"], c["note"], *asked]
+    started = c["go"].click(start, fields, outputs, **parts.PRIVATE)
     # static/pending.js answers a second press while the first is being checked
     started.then(None, js=f"() => window.lcm.settled('{TAB}-go')", **parts.PRIVATE)
     numbers = [c[name] for name in form.NUMBERS]
     c["recipe"].input(
-        recipe_chosen, c["recipe"], [c["preset"], c["teacher"], *numbers], **parts.PRIVATE
+        recipe_chosen,
+        c["recipe"],
+        [c["preset"], c["teacher"], c["prompts"], *numbers],
+        **parts.PRIVATE,
     )
     c["preset"].input(hints, c["preset"], numbers, **parts.PRIVATE)

@@ -1,4 +1,4 @@
-"""The Distil form's values as a recipe and a config, and the places that the page may read. No Gradio here."""
+"""The Distil form's values as a recipe and a config, and the pictures it keeps or makes. No Gradio here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lcm_studio.data.listing import PICTURES
-from lcm_studio.data.shards import expand, looks_like_shards
+from lcm_studio.data.shards import looks_like_shards
 from lcm_studio.jobs.config import (
     RECIPES,
     check_recipe,
@@ -28,6 +28,7 @@ PRESETS = project_root() / "training" / "presets"
 EXAMPLE_SCENES = 600
 UPLOADS = "uploads"
 MAX_UPLOADS = 5000
+MOST_PROMPTS = 8  # as training.recipes.latents.SHEET_PROMPTS
 WANTED = (*PICTURES, ".txt", ".jsonl")
 LABELS = {
     "lcd": "LCM: latent consistency distillation",
@@ -50,10 +51,12 @@ NAMES = (
     "batch_size",
     "learning_rate",
     "resolution",
+    "prompts",
     "more",
 )
 NUMBERS = ("steps", "batch_size", "resolution", "learning_rate")  # that may stay empty
 PLACELESS = ("scenes", "huggingface")  # kinds of data that need no folder
+PROMPTED = ("lcd", "lcm-lora", "teacher")  # recipes whose validation pictures have prompts
 NEEDS_TEACHER = ("lcd", "lcm-lora", "cd", "ect")
 
 
@@ -118,6 +121,9 @@ def to_config(said: Mapping[str, Any], *, teacher: str, folder: str) -> tuple[st
         if value is None or value == "":
             continue
         config[name] = _number(name, value, kind_, low)
+    prompts = lines_of(said.get("prompts"))
+    if prompts and recipe in PROMPTED:
+        config["validation_prompts"] = prompts
     more = parse_config(str(said.get("more") or ""), "the further settings")
     config = merged(config, more)
     named = config["data"]
@@ -140,6 +146,9 @@ def from_config(name: str, recipe: str, config: Mapping[str, Any]) -> dict[str, 
         data.pop("kind", None)
     for field in ("teacher", "steps", "batch_size", "resolution", "learning_rate"):
         values[field] = rest.pop(field, None)
+    prompts = rest.get("validation_prompts")
+    if isinstance(prompts, list) and prompts == lines_of("\n".join(map(str, prompts))):
+        values["prompts"] = "\n".join(rest.pop("validation_prompts"))
     rate = values["learning_rate"]
     rest |= {"data": data} if data else {}
     return values | {
@@ -149,6 +158,16 @@ def from_config(name: str, recipe: str, config: Mapping[str, Any]) -> dict[str, 
         "learning_rate": None if rate is None else str(rate),
         "more": dump_config(rest) if rest else "",
     }
+
+
+def lines_of(text: Any) -> list[str]:
+    """The lines that say something; raises BadRequest for more than there is room for on a sheet."""
+    lines = [line.strip() for line in str(text or "").splitlines() if line.strip()]
+    if len(lines) > MOST_PROMPTS:
+        raise BadRequest(
+            f"{len(lines)} validation prompts are more than a sheet has columns; give at most {MOST_PROMPTS}"
+        )
+    return lines
 
 
 def _number(name: str, value: Any, kind: type, low: float) -> Any:
@@ -167,64 +186,6 @@ def recipe_text(recipe: str, config: Mapping[str, Any]) -> str:
     command = f"python -m lcm_studio jobs submit {recipe} --config job.yaml"
     direct = f"python -m training {recipe} --config job.yaml --output runs/{recipe}"
     return f"# {command}\n# or, in this shell: {direct}\n# job.yaml:\n{dump_config(config)}"
-
-
-def allowed(place: str, roots: Sequence[Path]) -> str:
-    """A folder or shards inside the folders that jobs may read; raises BadRequest."""
-    text = place.strip()
-    if not text or "\0" in text:
-        raise BadRequest("choose a folder of pictures first")
-    paths = expand(text) if looks_like_shards(text) else (Path(text).expanduser(),)
-    try:
-        resolved = [path.resolve() for path in paths]
-    except (OSError, RuntimeError):
-        raise BadRequest(f"{text[:80]!r} cannot be opened; check the path") from None
-    for path in resolved:
-        if not any(path.is_relative_to(root.resolve()) for root in roots):
-            names = ", ".join(str(root) for root in roots)
-            raise BadRequest(
-                f"{text[:80]} is outside the folders that jobs may read ({names}); "
-                "start the studio with --data-dir FOLDER to allow another"
-            )
-    return text if looks_like_shards(text) else str(resolved[0])
-
-
-def confined(config: Mapping[str, Any], roots: Sequence[Path], cache: Path) -> None:
-    """Raises BadRequest where the data or cache of a config lie outside `roots` and `cache`.
-
-    The form's folder is checked before; this is for the YAML of "more", which can name any place. What is relative is
-    so to where jobs run.
-    """
-    data = config.get("data")
-    found = data if isinstance(data, Mapping) else {}
-    places = [("path", roots)] if found.get("kind") != "huggingface" else []
-    for key, allowed_in in (*places, ("cache", (cache,))):
-        if found.get(key):
-            text = str(found[key])
-            allowed(
-                text if "\0" in text else str(project_root() / Path(text).expanduser()), allowed_in
-            )
-
-
-def choices(roots: Sequence[Path]) -> list[str]:
-    """The allowed folders and those in them that hold pictures, for the form."""
-    found: list[str] = []
-    for root in roots:
-        if not root.is_dir():
-            continue
-        places = [
-            root,
-            *sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")),
-        ]
-        found += [str(place) for place in places[:200] if _has_pictures(place)]
-    return found
-
-
-def _has_pictures(folder: Path) -> bool:
-    try:
-        return any(path.suffix.lower() in PICTURES for path in folder.iterdir())
-    except OSError:
-        return False
 
 
 def keep_uploads(files: Sequence[str], home: Path) -> Path:

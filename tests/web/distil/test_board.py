@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lcm_studio.jobs.layout import JobFolder
+from lcm_studio.jobs.records import Job
 from lcm_studio.web.distil import board as distil_board
 from lcm_studio.web.distil import values as form
 from lcm_studio.web.distil import views
@@ -47,15 +51,19 @@ def test_what_the_page_shows_already_is_not_sent(monkeypatch: pytest.MonkeyPatch
     assert all("value" not in part and "choices" not in part for part in again)
 
 
-def test_two_runs_share_the_axes_of_a_chart() -> None:
-    one, other = [(0, 1.0), (10, 0.5)], [(5, 4.0), (40, 0.1)]
-    alone = views.curve("Loss", one, log=True)
-    both = views.curve("Loss", one, other, log=True)
-    assert alone.count("<polyline") == 1 and both.count("<polyline") == 2
-    assert 'class="beside"' in both and "step 40" in both and "step 10" in alone
-    assert ">4<" in both and ">0.1<" in both and "log scale" in both
-    assert views.curve("Loss", [], other).count("<polyline") == 1
-    assert views.curve("Loss", [], []) == views.curve("Loss", one[:1]) == ""
+def test_the_curves_of_two_runs_have_names_and_finite_points(tmp_path: Path) -> None:
+    runs = []
+    for number, losses in enumerate(([1.0, 0.5], [4.0, float("nan"), 0.1])):
+        job = Job(id=f"id-{number}", name="Same", recipe="lcd", device="cpu")
+        folder = JobFolder(tmp_path / job.id)
+        folder.create()
+        rows = [{"event": "step", "step": 10 * i, "loss": v} for i, v in enumerate(losses, 1)]
+        folder.events.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        runs.append((job, folder))
+    one, other = views.curves(runs)["runs"]
+    assert one == {"name": "Same · id-0", "loss": [(10, 1.0), (20, 0.5)], "lr": []}
+    assert other["name"] == "Same · id-1" and other["loss"] == [(10, 4.0), (30, 0.1)]
+    assert views.curves(runs[:1])["runs"][0]["name"] == "Same"
 
 
 def test_an_empty_number_shows_what_the_preset_has() -> None:

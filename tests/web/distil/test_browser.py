@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -144,7 +145,7 @@ def test_from_a_folder_to_the_opened_model(app: App, page: Page) -> None:
     expect(head).to_contain_text("Shortened example")
     expect(head).to_have_attribute("data-state", "succeeded", timeout=300_000)
     assert len(Jobs(app.home / "jobs", awake=False).list()) == 1
-    expect(page.locator("#distil-head svg").first).to_be_visible()
+    expect(page.locator("#distil-curves canvas").first).to_be_visible()
     frames = page.locator("#distil-strip img")
     assert frames.count() >= 2
     page.wait_for_function(
@@ -174,9 +175,11 @@ def test_what_cannot_start_is_one_sentence_and_queues_nothing(app: App, page: Pa
     expect(page.locator("#distil-data-note")).to_contain_text(
         "outside the folders that jobs may read"
     )
+    expect(page.locator("#distil-data-note")).to_contain_text("it belongs to the system")
     choose(page, "folder", str(app.pictures / ".." / ".."))
     page.locator("#distil-go").click()
     expect(note).to_contain_text("--data-dir")
+    expect(page.locator("#distil-allow")).to_be_visible()
     choose(page, "folder", str(app.pictures))
     page.get_by_role("button", name="All further settings").click()
     page.locator("#distil-more .cm-content").fill("data: {path: /etc}")
@@ -208,10 +211,15 @@ def finished_job(home: Path, *, teacher: Path, data: Path) -> None:
     jobs = Jobs(home / "jobs", awake=False)
     config = {
         "teacher": str(teacher), "steps": 5, "batch_size": 2, "resolution": 64, "learning_rate": 0.0001,
-        "target_ema": 0.9, "data": {"kind": "folder", "path": str(data), "cache": str(home / "cache")},
+        "target_ema": 0.9, "validation_prompts": ["sunset lake", "a <b>red</b> house"], "data": {"kind": "folder", "path": str(data), "cache": str(home / "cache")},
     }  # fmt: skip
     job = jobs.submit("lcd", config, name="Tiny and finished")
     tiny.save("lcm", jobs.folder(job.id).output)
+    rows = [
+        {"event": "step", "step": 10 * i, "loss": 2 + (-1) ** i, "lr": 1e-4 * i}
+        for i in range(1, 41)
+    ]
+    jobs.folder(job.id).events.write_text("".join(json.dumps(row) + "\n" for row in rows))
     samples = jobs.folder(job.id).samples
     samples.mkdir(parents=True, exist_ok=True)
     for step in (10, 20, 30):
@@ -238,6 +246,21 @@ def shown(shop: App, chromium: Browser) -> Iterator[Page]:
 
 def field(page: Page, name: str) -> Locator:
     return page.locator(f"#distil-{name} input, #distil-{name} textarea").first
+
+
+def test_one_click_lets_runs_read_a_folder(shop: App, shown: Page, tmp_path: Path) -> None:
+    Image.new("RGB", (80, 64), (0, 80, 40)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("a green wall")
+    choose(shown, "folder", str(tmp_path))
+    shown.locator("#distil-examine").click()
+    expect(shown.locator("#distil-data-note")).to_contain_text("outside the folders")
+    words, button = shown.locator("#distil-allow-words"), shown.locator("#distil-allow")
+    expect(words).to_contain_text(f"Runs may not read {tmp_path} yet")
+    expect(words).to_contain_text("until the studio ends")
+    button.click()
+    report = shown.locator("#distil-report")
+    expect(report).to_contain_text("1 of 1 pictures can be used, 1 have a caption")
+    expect(button).to_be_hidden()
 
 
 def test_compare_with_the_teacher(shown: Page) -> None:
@@ -321,6 +344,37 @@ def test_validation_pictures_are_large_and_a_slider_goes_through_the_steps(shown
     assert len(shown.context.pages) == 1
 
 
+def test_curves_are_read_at_the_pointer_and_smoothed_by_a_slider(shown: Page) -> None:
+    curves = shown.locator("#distil-curves")
+    expect(curves.locator(".lcm-chart")).to_have_count(2)
+    expect(curves.locator("figcaption").first).to_have_text("Loss")
+    expect(curves.locator(".lcm-plot").first).to_have_attribute(
+        "aria-label", "Loss. Tiny and finished: 1 at step 10, 3 at step 400"
+    )
+    slider, over = shown.get_by_label("Smoothing of the curves"), curves.locator(".u-over").first
+    tip = over.locator(".lcm-tip")
+
+    def at_the_end(smoothing: str) -> str:
+        slider.fill(smoothing)
+        box = over.bounding_box()
+        assert box
+        over.hover(position={"x": box["width"] / 2, "y": box["height"] / 2})
+        over.hover(position={"x": box["width"] - 2, "y": box["height"] / 2})
+        expect(tip).to_contain_text("step 400")
+        expect(tip).to_contain_text("Tiny and finished")
+        return str(tip.locator("b").inner_text())
+
+    assert at_the_end("0") == "3"
+    assert abs(float(at_the_end("0.98")) - 2) < 0.1  # of values that are 1 and 3 in turn
+    shown.mouse.move(0, 0)
+    expect(tip).to_be_hidden()
+
+
+def test_the_columns_of_the_sheets_have_their_prompts(shown: Page) -> None:
+    rows = shown.locator("#distil-strip .distil-prompts li")
+    expect(rows).to_have_text(["sunset lake", "a <b>red</b> house"])
+
+
 def test_duplicate_with_changes(shop: App, shown: Page) -> None:
     shown.locator("#distil-duplicate").click()
     expect(shown.locator("#distil-board-note")).to_contain_text(
@@ -328,6 +382,7 @@ def test_duplicate_with_changes(shop: App, shown: Page) -> None:
     )
     expect(field(shown, "steps")).to_have_value("5")
     expect(field(shown, "rate")).to_have_value("0.0001")
+    expect(field(shown, "prompts")).to_have_value("sunset lake\na <b>red</b> house")
     field(shown, "steps").fill("7")
     field(shown, "name").fill("Seven steps")
     field(shown, "name").blur()
@@ -335,7 +390,8 @@ def test_duplicate_with_changes(shop: App, shown: Page) -> None:
     expect(shown.locator("#distil-head .distil-head")).to_contain_text("Seven steps")
     shown.locator("#distil-beside input").click()
     shown.get_by_role("option", name="Tiny and finished").last.click()
-    expect(shown.locator("#distil-head .distil-legend")).to_contain_text("Tiny and finished")
+    key = shown.locator("#distil-curves .lcm-key").first
+    expect(key).to_contain_text("Tiny and finished")
     jobs = Jobs(shop.home / "jobs", awake=False)
     second = jobs.list()[-1]
     first = next(job for job in jobs.list() if job.name == "Tiny and finished")

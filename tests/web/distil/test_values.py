@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from lcm_studio.spec.errors import BadRequest
-from lcm_studio.web.distil.values import NAMES, confined, from_config, to_config
+from lcm_studio.web.distil.places import Places, confined
+from lcm_studio.web.distil.values import MOST_PROMPTS, NAMES, from_config, to_config
+from training.recipes import find
+from training.recipes.latents import SHEET_PROMPTS
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def test_further_settings_do_not_lead_outside(more: str, places: tuple[Path, Pat
     text = more.replace("PICTURES", str(pictures)).replace("CACHE", str(cache))
     config = config_with(text, pictures)
     with pytest.raises(BadRequest):
-        confined(config, (pictures,), cache)
+        confined(config, Places(named=(pictures,)), cache)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +62,7 @@ def test_further_settings_do_not_lead_outside(more: str, places: tuple[Path, Pat
 def test_what_lies_inside_passes(more: str, places: tuple[Path, Path]) -> None:
     pictures, cache = places
     text = more.replace("PICTURES", str(pictures)).replace("CACHE", str(cache))
-    confined(config_with(text, pictures), (pictures,), cache)
+    confined(config_with(text, pictures), Places(named=(pictures,)), cache)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +79,7 @@ def test_a_run_comes_back_from_its_form(data: dict[str, Any], tmp_path: Path) ->
     data = {k: v.replace("FOLDER", str(tmp_path)) if k == "path" else v for k, v in data.items()}
     config = {
         "data": data, "teacher": "a", "steps": 5, "batch_size": 2, "learning_rate": 1e-4,
-        "resolution": 64, "w_max": 3.0,
+        "resolution": 64, "validation_prompts": ["sunset, lake", "a red house"], "w_max": 3.0,
     }  # fmt: skip
     form = from_config("Again", "lcd", config)
     assert tuple(form) == NAMES
@@ -88,3 +91,18 @@ def test_pictures_are_asked_for_where_none_are_named() -> None:
     for more in ("", "data: {flip: true}", "data: 3", "data: {kind: folder}"):
         with pytest.raises(BadRequest, match="choose a folder"):
             to_config({"recipe": "lcd", "more": more}, teacher="a", folder="")
+
+
+def test_validation_prompts_are_lines_of_the_recipes_that_draw_from_prompts(tmp_path: Path) -> None:
+    text = "\n  sunset, lake \n\n a red house\n"
+    for recipe, wanted in (("teacher", ["sunset, lake", "a red house"]), ("edm", None)):
+        values = {"recipe": recipe, "prompts": text}
+        _, config = to_config(values, teacher="", folder=str(tmp_path))
+        assert config.get("validation_prompts") == wanted
+    assert find("lcd").Config(validation_prompts=["sunset, lake"]).validation_prompts  # type: ignore[attr-defined]
+    with pytest.raises(BadRequest, match="at most 8"):
+        to_config({"recipe": "lcd", "prompts": "a\n" * 9}, teacher="a", folder=str(tmp_path))
+    assert MOST_PROMPTS == SHEET_PROMPTS
+    odd = {"validation_prompts": ["two\nlines"], "data": {"kind": "scenes"}}
+    filled = from_config("Odd", "lcd", odd)
+    assert filled["prompts"] is None and "two" in filled["more"]
