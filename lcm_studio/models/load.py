@@ -107,7 +107,8 @@ def assemble(
 
     def load_adapter(files: tuple[str, str]) -> IPAdapter:
         path, encoder = files
-        return load_ip_adapter(Path(path), parts["unet"], lambda: encoders(encoder), placement)
+        with quiet():
+            return load_ip_adapter(Path(path), parts["unet"], lambda: encoders(encoder), placement)
 
     zero = info.kind == "sdxl" and bool((options or {}).get("force_zeros_for_empty_prompt", True))
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, cast
 
 from lcm_studio.spec.errors import StudioError
@@ -16,6 +17,7 @@ from lcm_studio.web.server.handouts import Handouts
 from lcm_studio.web.server.loras import LoraStore
 from lcm_studio.web.server.picture_store import PictureStore
 from lcm_studio.web.server.stops import Stops
+from lcm_studio.web.server.weights import ModelStore
 from lcm_studio.web.studio import Studio
 
 if TYPE_CHECKING:
@@ -36,13 +38,23 @@ def build_app(engine_factory: Callable[[Options], Engine], options: Options) -> 
     pictures = PictureStore(
         options.outputs or private / "pictures", keep=options.outputs is not None
     )
+    kept = options.models_dirs[0] if options.models_dirs else private / "models"
+    if not options.models_dirs:
+        options = replace(options, models_dirs=(kept,))
+    engine = engine_factory(options)
     studio = Studio(
-        engine=engine_factory(options),
+        engine=engine,
         options=options,
         pictures=pictures,
         stops=Stops(),
         handouts=Handouts(private / "uploads" / "api"),
         controls=ControlPictures(private / "controls", free_paths=options.free_paths),
+        models=ModelStore(
+            engine,
+            kept,
+            limit=options.model_limit,
+            allowed=options.free_paths and not options.engine and options.model_limit > 0,
+        ),
         loras=LoraStore(private / "loras", limit=options.lora_limit, free_paths=options.free_paths),
     )
     return assemble(studio, lock)

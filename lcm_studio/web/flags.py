@@ -88,6 +88,14 @@ def add_flags(p: argparse.ArgumentParser) -> None:
         help="requests that may wait (default: 32)",
     )
     p.add_argument(
+        "--model-limit",
+        type=float,
+        default=16.0,
+        metavar="GB",
+        help="size of a checkpoint that may be dropped on the page; it goes into the first --models-dir, or is kept for this "
+        "run (default: 16; 0: none)",
+    )
+    p.add_argument(
         "--outputs",
         type=Path,
         metavar="DIR",
@@ -155,6 +163,8 @@ def options_of(args: argparse.Namespace, error: Callable[[str], NoReturn]) -> Op
         error(f"--auth: {refused}")
     if not 0 <= args.queue_size <= 64:
         error(f"--queue-size {args.queue_size}: use 0 to 64")
+    if not 0 <= args.model_limit <= 1024:
+        error(f"--model-limit {args.model_limit:g}: use 0 to 1024 GB")
     if not 1 <= args.port <= 65535:
         error(f"--port {args.port}: use 1 to 65535")
     for origin in args.allow_origin:
@@ -184,7 +194,7 @@ def options_of(args: argparse.Namespace, error: Callable[[str], NoReturn]) -> Op
         engine=args.engine, model=args.model, device=args.device, dtype=args.dtype, backend=args.backend, host=args.host, port=args.port,
         users=users, allow_origins=tuple(args.allow_origin),
         trusted_proxies=tuple(args.trusted_proxy),
-        queue_size=args.queue_size, outputs=args.outputs and args.outputs.expanduser().resolve(),
+        queue_size=args.queue_size, model_limit=round(args.model_limit * 2**30), outputs=args.outputs and args.outputs.expanduser().resolve(),
         data_dirs=tuple(folder.expanduser().resolve() for folder in args.data_dir),
         models_dirs=tuple(folder.expanduser().resolve() for folder in args.models_dir),
         embeddings_dirs=tuple(folder.expanduser().resolve() for folder in args.embeddings_dir), offline=args.offline,

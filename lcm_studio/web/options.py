@@ -18,7 +18,7 @@ class Options:
     `outputs`: a folder that keeps every picture; None = a private folder, swept at the next start.
     `users`: names and password hashes (`spec.passwords`); none: nobody signs in. `allow_origins`: further origins the page may be served under,
     e.g. https://studio.example. `trusted_proxies`: addresses or networks of reverse proxies whose
-    X-Forwarded-For is believed. `body_limit`: bytes of one upload; `lora_limit`: of one LoRA file.
+    X-Forwarded-For is believed. `body_limit`: bytes of one upload; `lora_limit`: of one LoRA file; `model_limit`: of one checkpoint.
     `data_dirs`: folders that jobs may read. `models_dirs`, `embeddings_dirs`: of models and textual inversions, beside the engine's own. `mcp_token`: opens /mcp to other programs; None = there is no /mcp.
     """
 
@@ -40,6 +40,7 @@ class Options:
     offline: bool = True
     body_limit: int = 64 * 1024 * 1024
     lora_limit: int = 1024 * 1024 * 1024
+    model_limit: int = 16 * 1024 * 1024 * 1024
     preload: bool = True
     mcp_token: str | None = None
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lcm_studio.web.server.loras import LoraStore
     from lcm_studio.web.server.picture_store import Album, PictureStore
     from lcm_studio.web.server.stops import Stops
+    from lcm_studio.web.server.weights import ModelStore
 
 View = dict[str, Any]
 
@@ -37,6 +38,7 @@ class Studio:
     stops: Stops
     handouts: Handouts
     loras: LoraStore
+    models: ModelStore
     controls: ControlPictures
     running: Running = field(default_factory=Running)
     grants: Grants = field(default_factory=Grants)

@@ -207,6 +207,12 @@ def build_advanced(studio: Studio, info: ModelInfo, offer: Offer) -> Controls:
     return c
 
 
+def choices(info: ModelInfo, offer: Offer) -> dict[str, Any]:
+    """Those of the menu of models, where the studio has said what is there."""
+    names = {str(row["id"]) for row in offer.models}
+    return {"choices": sorted({*names, info.id})} if names else {}
+
+
 def size_range(info: ModelInfo) -> dict[str, int]:
     low, high = side_ends(info)
     return {"minimum": low, "maximum": high, "step": info.multiple}
@@ -267,7 +273,7 @@ def follow(
         "models": listed(info, offer),
         "kind": gr.update(choices=kind_choices(info), value=values.get("kind", "auto"), visible=len(info.kinds) > 1),
         "eta": gr.update(visible=info.eta is not None, placeholder=eta_default(info)),
-        "model": gr.update(value=info.id),
+        "model": gr.update(value=info.id, **choices(info, offer)),
     }  # fmt: skip
     for side in ("width", "height"):
         updates[side] = gr.update(

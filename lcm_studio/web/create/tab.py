@@ -188,14 +188,23 @@ def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
     def pick(event: gr.EventData, before: str) -> Iterator[Any]:
         yield from choose(str(event._data), before)
 
+    def added(name: Any, before: str) -> dict[Any, Any]:
+        """A checkpoint that has just come is opened."""
+        updates: dict[Any, Any] = {}
+        for update in choose(str(name), before):
+            updates |= update
+        return updates
+
+    followed = [*outputs, current, c["note"]]
     for listen, fn, inputs in (
         (c["model"].input, choose, [c["model"], current]),
         (c["models"].pick, pick, [current]),
     ):
         listen(
-            fn, inputs=inputs, outputs=[*outputs, current, c["note"]], concurrency_limit=None,
+            fn, inputs=inputs, outputs=followed, concurrency_limit=None,
             trigger_mode="always_last", **parts.PRIVATE,
         )  # fmt: skip
+    parts.on_channel(f"model-{TAB}", added, inputs=[current], outputs=followed)
 
 
 def info_of(studio: Studio, said: Mapping[str, Any]) -> ModelInfo:

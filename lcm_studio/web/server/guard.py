@@ -40,7 +40,7 @@ HEADERS = {
 }
 DEVELOPERS = re.compile(r"/gradio_api/(dev/|(undo-)?vibe-|deep_link|monitoring|run-history/|runs)")
 SAFE = ("GET", "HEAD", "OPTIONS")
-LORA_PATH = "/studio/lora"
+LORA_PATH, MODEL_PATH = "/studio/lora", "/studio/model"
 MCP_PATH = "/mcp"
 RATE, BURST = 60.0, 240.0  # changing requests per second and at once, per client address
 
@@ -60,7 +60,7 @@ class Guard:
         self.app = app
         self.hosts = Hosts(options)
         self.proxies = Proxies(options.trusted_proxies)
-        self.limits = {LORA_PATH: options.lora_limit}
+        self.limits = {LORA_PATH: options.lora_limit, MODEL_PATH: options.model_limit}
         self.limit = options.body_limit
         self.buckets = Buckets(rate=RATE, burst=BURST)
         self.login = Login(options.users) if options.users else None

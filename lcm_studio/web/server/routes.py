@@ -13,8 +13,9 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from lcm_studio.spec.errors import StudioError
+from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.web.server.gallery_routes import gallery_routes
+from lcm_studio.web.server.weights import HEAD
 from lcm_studio.web.studio import Studio
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def routes(studio: Studio, tabs: Iterable[BaseRoute] = ()) -> list[BaseRoute]:
         Route("/picture/{id}.{kind}", Pictures(studio).get),
         Route("/settings", settings, methods=["POST"]),
         Route("/lora", Loras(studio).post, methods=["POST"]),
+        Route("/weights", Weights(studio).tell, methods=["POST"]),
+        Route("/model", Weights(studio).model, methods=["POST"]),
         *gallery_routes(studio),
         *tabs,
         Mount("/static", Scripts(directory=STATIC)),
@@ -105,6 +108,42 @@ class Loras:
                 {"detail": f"The file could not be kept: {error.strerror}; free some space."}, 507
             )
         return JSONResponse(said)
+
+
+class Weights:
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+
+    async def tell(self, http: Http) -> Response:
+        """POST of a file's first bytes, ?name= and ?size=: what it is, before the rest is sent."""
+        head = await http.body()
+        if len(head) > HEAD:
+            return JSONResponse({"detail": "Send the file's header alone."}, 413)
+        try:
+            said = await asyncio.to_thread(self.studio.models.tell, *_named(http), head)
+        except StudioError as error:
+            return JSONResponse({"detail": str(error)}, 422)
+        except OSError as error:
+            return JSONResponse({"detail": f"The file cannot be kept: {error.strerror}."}, 507)
+        return JSONResponse(said)
+
+    async def model(self, http: Http) -> Response:
+        """POST of the bytes of a whole checkpoint, ?name= and ?size=: the model's id."""
+        try:
+            said = await self.studio.models.receive(*_named(http), http.stream())
+        except StudioError as error:
+            return JSONResponse({"detail": str(error)}, 422)
+        except OSError as error:
+            return JSONResponse({"detail": f"The file could not be kept: {error.strerror}."}, 507)
+        return JSONResponse(said)
+
+
+def _named(http: Http) -> tuple[str, int]:
+    """(name, size) of a file that is handed over. Raises BadRequest where the size is none."""
+    size = http.query_params.get("size", "")
+    if not size.isascii() or not size.isdigit() or len(size) > 18:
+        raise BadRequest("the size of the file is missing; send ?name= and ?size=")
+    return http.query_params.get("name", ""), int(size)
 
 
 async def settings(http: Http) -> Response:

@@ -1,5 +1,5 @@
 // A picture dropped on the page: on one half its settings are restored, on the other it opens in Edit. Or it is chosen here.
-// Weights that are dropped become a LoRA or a textual inversion of Create.
+// Weights that are dropped become a LoRA, a textual inversion or the model of Create.
 import { hand } from "./lora.js";
 import { h, hasTab, say, send, tabOf, url } from "./registry.js";
 

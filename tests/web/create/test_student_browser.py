@@ -17,6 +17,7 @@ from lcm_studio.images import read_image, read_settings, write_png
 from tests import tiny
 from tests.models.test_control import network, picture
 from tests.models.test_ip_adapter import image_encoder, weights
+from tests.models.test_single import checkpoint
 from tests.web.conftest import Server, opening
 from tests.web.create.test_browser import NOTE, drop, generate, number, sources
 from tests.web.edit.test_browser import run, stroke, tool
@@ -227,3 +228,27 @@ def test_an_edit_and_live_follow_what_is_on_the_canvas(open_student: Callable[..
     tool(page, "Morph", "interpolate")
     page.locator("#edit-control-block").wait_for(state="detached")
     assert page.locator("#edit-ip-adapter-block").is_visible()
+
+
+def test_a_whole_checkpoint_is_dropped_stopped_and_dropped_again(
+    open_student: Callable[..., Any], tmp_path: Path
+) -> None:
+    data = checkpoint("sd", tmp_path / "dropped.safetensors").read_bytes()
+    page = open_student()
+    page.route("**/studio/model?*", lambda route: None)  # it stays under way
+    drop(page, "dropped.safetensors", data)
+    panel = page.locator(".lcm-sending")
+    panel.wait_for()
+    assert "dropped.safetensors" in panel.inner_text() and panel.locator("progress").is_visible()
+    panel.get_by_role("button", name="Stop").click()
+    page.wait_for_selector(f"{NOTE} >> text=was not added")
+    panel.wait_for(state="detached")
+    page.unroute("**/studio/model?*")
+    drop(page, "dropped.safetensors", data)
+    page.wait_for_selector(f"{NOTE} >> text=dropped.safetensors is ready")
+    assert page.locator("#create-model input").input_value() == "dropped.safetensors"
+    generate(page, "sunset", steps=1, seed=3)
+    said = read_settings(urllib.request.urlopen(sources(page)[0]).read())
+    assert said is not None and said["model"] == "dropped.safetensors"
+    page.locator("#create-models-block").get_by_text("All models").click()
+    page.wait_for_selector(".lcm-model[aria-current=true] >> text=dropped.safetensors")
