@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lcm_studio.cli.flags import add_flag, typed
 from lcm_studio.spec.errors import BadRequest, StudioError
-from lcm_studio.spec.requests import BUNDLED_MODEL, EmbeddingSpec, LoraSpec
+from lcm_studio.spec.requests import BUNDLED_MODEL, EmbeddingSpec, LoraSpec, Sampling
 from lcm_studio.spec.samplers import NAMES
+from lcm_studio.spec.schema import settings_of
 
 if TYPE_CHECKING:
     from lcm_studio.engine import Engine
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from lcm_studio.spec.requests import Request
 
 
+OWN = ("prompt", "class_label", "eta")  # of new pictures: tasks have flags of their own
+SHARED = tuple(s for s in settings_of(Sampling) if s.name not in OWN)
 SWITCHED = {"yes": True, "true": True, "no": False, "false": False}  # how a shell writes a switch
 
 
@@ -26,25 +30,8 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default=BUNDLED_MODEL, metavar="NAME|PATH|ID", help="default: %(default)s"
     )
-    parser.add_argument(
-        "--steps", type=int, help="network evaluations per picture (default: the model's)"
-    )
-    parser.add_argument("--guidance", type=float, help="guidance scale (default: the model's)")
-    parser.add_argument(
-        "--guided-steps",
-        type=int,
-        metavar="K",
-        help="real guidance and the negative prompt in the first K steps only, for kinds without guidance too; each of them "
-        "takes two evaluations",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="picture i has seed + i (default: 0)")
-    parser.add_argument("--count", type=int, default=1, help="pictures, 1 to 16 (default: 1)")
-    parser.add_argument(
-        "--negative",
-        default="",
-        metavar="TEXT",
-        help="what to avoid (models with classifier-free guidance)",
-    )
+    for setting in SHARED:
+        add_flag(parser, setting)
     parser.add_argument(
         "--lora",
         action="append",
@@ -58,16 +45,6 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="[WORD=]FILE",
         help="a .safetensors textual inversion; write WORD in the prompt (default: the file's own word); may be repeated",
-    )
-    parser.add_argument(
-        "--clip-skip",
-        type=int,
-        default=0,
-        metavar="N",
-        help="leave out the last N layers of CLIP for the prompt, as diffusers counts: 1 is AUTOMATIC1111's 2 (default: 0)",
-    )
-    parser.add_argument(
-        "--decoder", default="default", metavar="NAME|PATH", help="another autoencoder for decoding"
     )
     parser.add_argument(
         "--timesteps", metavar="T,T,...", help="explicit falling levels instead of --steps"
@@ -168,19 +145,15 @@ def sampling(args: argparse.Namespace, engine: Engine | RemoteEngine) -> dict[st
         args.model, loras=loras, kind=args.model_kind, guided_steps=args.guided_steps
     )
     timesteps = parse_timesteps(args.timesteps)
-    steps = args.steps if args.steps is not None else min(info.steps_default, info.max_steps)
+    values = typed(args, SHARED)
+    values.setdefault("steps", min(info.steps_default, info.max_steps))
+    if timesteps is not None:
+        values["steps"] = len(timesteps)
     return {
+        **values,
         "model": args.model,
-        "steps": len(timesteps) if timesteps is not None else steps,
-        "guidance": args.guidance,
-        "guided_steps": args.guided_steps,
-        "seed": args.seed,
-        "count": args.count,
-        "negative": args.negative,
         "loras": loras,
-        "clip_skip": args.clip_skip,
         "embeddings": tuple(parse_embedding(text) for text in args.embedding),
-        "decoder": args.decoder,
         "timesteps": timesteps,
         "sampler": args.sampler,
         "kind": args.model_kind,

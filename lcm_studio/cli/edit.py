@@ -19,6 +19,7 @@ from lcm_studio.cli.flags import add_flags, typed
 from lcm_studio.cli.steering import add_steering_arguments, steering_of
 from lcm_studio.edits.tasks import TASKS, task_of
 from lcm_studio.spec.errors import BadImage, BadRequest, StudioError
+from lcm_studio.spec.schema import settings_of
 
 if TYPE_CHECKING:
     from lcm_studio.engine import Engine
@@ -72,7 +73,7 @@ def _many(args: argparse.Namespace, engine: Engine | RemoteEngine, folder: Path)
     for number, file in enumerate(files, start=1):
         print(f"{number}/{len(files)}  {file.name}", file=sys.stderr)
         target = Path(args.out) / (
-            file.stem if args.count > 1 or args.task == "interpolate" else f"{file.stem}.png"
+            file.stem if (args.count or 1) > 1 or args.task == "interpolate" else f"{file.stem}.png"
         )
         try:
             _one(args, engine, str(file), str(target))
@@ -119,7 +120,7 @@ def make_request(
     name = args.task
     if name == "inpaint" and args.borders is not None:
         name = "outpaint"
-    options = typed(args, task_of(name).settings)
+    options = typed(args, settings_of(task_of(name).settings))
     if image is None:
         if options.get("kind", "pictures") == "pictures":
             raise BadRequest("interpolate needs --image and --image-b, or --kind prompts or seeds")

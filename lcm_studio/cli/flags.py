@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from typing import Any
 
 from lcm_studio.spec.schema import Setting, Settings, settings_of
@@ -31,16 +32,18 @@ def about(setting: Setting) -> str:
     facts = [setting.span] if setting.kind != "text" else [setting.example]
     if setting.kind == "numbers" and setting.example:
         facts.append(f"as in {setting.example.replace(' ', '')}")
-    if setting.default not in (None, ""):
+    if setting.unset:
+        facts.append(f"default: {setting.unset}")
+    elif setting.default not in (None, ""):
         shown = setting.default
         facts.append(f"default: {shown:g}" if isinstance(shown, float) else f"default: {shown}")
     known = "; ".join(fact for fact in facts if fact)
     return (f"{setting.help} ({known})" if known else setting.help).replace("%", "%%")
 
 
-def typed(args: argparse.Namespace, cls: type[Settings]) -> dict[str, Any]:
+def typed(args: argparse.Namespace, settings: Iterable[Setting]) -> dict[str, Any]:
     """The settings that were typed."""
-    values = {s.name: getattr(args, s.name, None) for s in settings_of(cls)}
+    values = {s.name: getattr(args, s.name, None) for s in settings}
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from lcm_studio.cli.common import (
+    SHARED,
     add_sampling_arguments,
     engine_for,
     execute,
@@ -12,20 +13,20 @@ from lcm_studio.cli.common import (
     sampling,
     save_all,
 )
+from lcm_studio.cli.flags import add_flag, typed
 from lcm_studio.cli.steering import add_steering_arguments, steering_of
 from lcm_studio.spec.requests import Generate
+from lcm_studio.spec.schema import settings_of
+
+OWN_SETTINGS = tuple(s for s in settings_of(Generate) if s not in SHARED and s.name != "prompt")
 
 
 def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Registers the command."""
     parser = sub.add_parser("generate", help="make pictures from a prompt")
     parser.add_argument("prompt", nargs="?", default="", help="what to draw")
-    parser.add_argument("--width", type=int, help="pixels (default: the model's)")
-    parser.add_argument("--height", type=int, help="pixels (default: the model's)")
-    parser.add_argument("--class-label", type=int, help="of a class-conditional model")
-    parser.add_argument(
-        "--eta", type=float, help="share of fresh noise, 0 to 1, of kinds that have one (TCD)"
-    )
+    for setting in OWN_SETTINGS:
+        add_flag(parser, setting)
     add_steering_arguments(parser)
     add_sampling_arguments(parser)
     parser.set_defaults(run=run)
@@ -36,10 +37,7 @@ def run(args: argparse.Namespace) -> int:
     with engine_for(args) as engine:
         request = Generate(
             prompt=args.prompt,
-            width=args.width,
-            height=args.height,
-            class_label=args.class_label,
-            eta=args.eta,
+            **typed(args, OWN_SETTINGS),
             **steering_of(args),
             **sampling(args, engine),
         )

@@ -28,6 +28,7 @@ from lcm_studio.spec.requests import (
     Sampling,
 )
 from lcm_studio.spec.samplers import SAMPLERS, check_sampler, sampler_info
+from lcm_studio.spec.schema import Setting, settings_of
 
 
 def check_request(request: Sampling, info: ModelInfo, words: Iterable[str] = ()) -> tuple[str, ...]:
@@ -38,19 +39,13 @@ def check_request(request: Sampling, info: ModelInfo, words: Iterable[str] = ())
     check_texts(request)
     _named(request.sampler)
     _whole("steps", request.steps, 1, _most_steps(request, info))
-    _whole("count", request.count, 1, limits.MAX_COUNT)
-    _whole("seed", request.seed, 0, limits.MAX_SEED - limits.MAX_COUNT)
-    if request.guidance is not None:
-        _finite("guidance", request.guidance, 0.0, limits.MAX_GUIDANCE)
+    for setting in settings_of(type(request)):
+        _plain(setting, getattr(request, setting.name), info)
     if request.priority not in ("live", "normal"):
         raise BadRequest(f"priority={request.priority!r}: use live or normal")
     _sampler(request, info)
-    if request.eta is not None:
-        _finite("eta", request.eta, 0.0, 1.0)
-    _guided_steps(request, info)
-    _clip_skip(request, info)
+    _guided_steps(request)
     _timesteps(request, info)
-    _class_label(request, info)
     if isinstance(request, Generate):
         check_size(request.width, request.height, info)
     _steered(request)
@@ -91,6 +86,28 @@ def _texts(request: Sampling) -> None:
             raise BadRequest(f"{name} holds a NUL character; remove it")
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise BadRequest(f"{name} holds half a character (a lone surrogate); type it again")
+
+
+def _plain(setting: Setting, value: Any, info: ModelInfo) -> None:
+    """One setting by its schema: its range, and whether the model has it."""
+    if (value is None and setting.default is None) or setting.kind == "text":
+        return
+    if setting.kind == "whole":
+        _whole(setting.name, value, int(setting.low), int(setting.high))
+    elif setting.kind == "number":
+        _finite(setting.name, value, setting.low, setting.high)
+    else:
+        setting.read(value)
+    if value == setting.default:
+        return
+    why = getattr(info, setting.lacks) if setting.lacks else ""
+    if why and not setting.ignored:
+        raise BadRequest(f"{setting.name}={value}: {info.id} {why}; leave it out")
+    if setting.most and not why and value > (most := getattr(info, setting.most)):
+        unit = f" {setting.unit}" if setting.unit else ""
+        raise BadRequest(
+            f"{setting.name}={value} is out of range for {info.id}; use {setting.low:g} to {most:g}{unit}"
+        )
 
 
 def _whole(name: str, value: Any, low: int, high: int) -> None:
@@ -140,19 +157,10 @@ def _sampler(request: Sampling, info: ModelInfo) -> None:
     )
 
 
-def _guided_steps(request: Sampling, info: ModelInfo) -> None:
-    steps = request.guided_steps
-    if steps is None:
-        return
-    _whole("guided_steps", steps, 1, limits.MAX_STEPS)
-    if not info.takes_guided_steps:
-        why = (
-            "takes guidance as an input of its network" if info.takes_prompt else "takes no prompt"
-        )
-        raise BadRequest(f"guided_steps={steps}: {info.id} {why}; leave it out")
-    if request.sampler != "auto" and SAMPLERS[request.sampler].score:
+def _guided_steps(request: Sampling) -> None:
+    if request.guided_steps and request.sampler != "auto" and SAMPLERS[request.sampler].score:
         raise BadRequest(
-            f"guided_steps={steps}: {request.sampler} has one guidance for all its evaluations; leave it out"
+            f"guided_steps={request.guided_steps}: {request.sampler} has one guidance for all its evaluations; leave it out"
         )
 
 
@@ -222,19 +230,6 @@ def _picture(what: str, pixels: Any) -> None:
         )
 
 
-def _clip_skip(request: Sampling, info: ModelInfo) -> None:
-    _whole("clip_skip", request.clip_skip, 0, limits.MAX_CLIP_SKIP)
-    if request.clip_skip and not info.takes_weights:
-        raise BadRequest(
-            f"clip_skip={request.clip_skip}: {info.id} has no CLIP text encoder; leave it out"
-        )
-    if request.clip_skip > info.most_skipped:
-        raise BadRequest(
-            f"clip_skip={request.clip_skip}: of the text encoder of {info.id} at most {info.most_skipped} layers can be "
-            "left out"
-        )
-
-
 def _timesteps(request: Sampling, info: ModelInfo) -> None:
     values = request.timesteps
     if values is None:
@@ -251,16 +246,6 @@ def _timesteps(request: Sampling, info: ModelInfo) -> None:
         raise BadRequest(
             f"timesteps={','.join(map(str, values))} must fall; sort them from high to low"
         )
-
-
-def _class_label(request: Sampling, info: ModelInfo) -> None:
-    if request.class_label is None:
-        return
-    if not info.classes:
-        raise BadRequest(
-            f"class_label={request.class_label}: {info.id} has no classes; leave it out"
-        )
-    _whole("class_label", request.class_label, 0, info.classes - 1)
 
 
 def _loras(loras: tuple[LoraSpec, ...]) -> None:
@@ -304,8 +289,10 @@ def _warnings(request: Sampling, info: ModelInfo, known: re.Pattern[str] | None)
         warnings.append(
             f"guidance={request.guidance:g} is ignored: {info.title or info.id} has it built in"
         )
-    if request.eta is not None and info.eta is None:
-        warnings.append(f"eta={request.eta:g} is ignored: {info.title or info.id} has none")
+    for setting in settings_of(type(request)):
+        value = getattr(request, setting.name)
+        if setting.ignored and value != setting.default and (why := getattr(info, setting.lacks)):
+            warnings.append(f"{setting.name}={value} is ignored: {info.title or info.id} {why}")
     if request.negative and not info.takes_negative:
         warnings.append(f"{info.id} ignores negative prompts")
     if request.prompt and not info.takes_prompt:

@@ -91,6 +91,35 @@ class ModelInfo:
             return 0
         return max(0, self.text_layers - (2 if self.kind == "sdxl" else 1))
 
+    @property
+    def last_class(self) -> int:
+        """The largest `class_label`."""
+        return max(0, self.classes - 1)
+
+    # Why it has no such setting (`Setting.lacks`), "" where it has.
+
+    @property
+    def no_clip_skip(self) -> str:
+        if not self.takes_weights:
+            return "has no CLIP text encoder"
+        return "" if self.most_skipped else "has no layer of CLIP to spare"
+
+    @property
+    def no_guided_steps(self) -> str:
+        if self.takes_guided_steps:
+            return ""
+        return (
+            "takes guidance as an input of its network" if self.takes_prompt else "takes no prompt"
+        )
+
+    @property
+    def no_classes(self) -> str:
+        return "" if self.classes else "has no classes"
+
+    @property
+    def no_eta(self) -> str:
+        return "has none" if self.eta is None else ""
+
     def guidance_for(self, task: str = "") -> float:
         """The guidance scale of a request that names none: of an edit by its task, of a new picture by ""."""
         of_edits = self.guidance_default if self.guidance_edit is None else self.guidance_edit

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from lcm_studio.spec import limits
+from lcm_studio.spec.schema import number, text, whole
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -83,41 +86,110 @@ class IPAdapterSpec:
 class Sampling:
     """What generation and editing share.
 
-    `steps`: network evaluations per image. `guidance`: guidance scale, None = the model's default.
-    `seed`: image i of the request is the image of seed + i alone. `count`: images.
+    Fields made by `spec.schema` say for themselves what they are, and are written nowhere else: the shell's flags, the API's
+    parameters, the checks, the settings in a PNG and, of those that only some models have, the page's controls come from them.
+    The others:
     `timesteps`: an explicit falling list of the model's own levels; overrides `steps`.
     `sampler`: consistency = fresh noise at every step; ddim = plain diffusion models and teachers; others follow the
     score of a diffusion model (spec.samplers); auto = by the model and its LoRAs. `sampler_settings`: its own settings.
     `kind`: a row of `models.kinds`; auto = by the model and its LoRAs.
     `embeddings`: textual inversions by path. Those of the engine's `embeddings` folders, and those that a LoRA of the request
     bundles, need only their word in a prompt.
-    `clip_skip`: last layers of the CLIP text encoders that are left out for the prompt, as diffusers counts them: 0 = none,
-    1 = what AUTOMATIC1111 calls 2. The negative prompt keeps all layers, as in diffusers.
-    `guided_steps`: real guidance, by `guidance` and the negative prompt, in so many first steps only, each at two evaluations;
-    None = as the kind has it: in every step, or in none.
     `control`: a ControlNet and the picture that it follows. `ip_adapter`: an IP-Adapter and its picture.
-    `eta` in [0, 1]: share of fresh noise where the kind has one, None = its default.
     `priority`: "live" previews overtake "normal" requests. `previews`: send each step's clean estimate.
     """
 
-    prompt: str = ""
-    negative: str = ""
-    steps: int = 4
-    guidance: float | None = None
-    guided_steps: int | None = None
-    seed: int = 0
-    count: int = 1
+    prompt: str = text("", title="Prompt", help="what to draw", kept=True)
+    negative: str = text(
+        "",
+        title="Negative prompt",
+        help="what to keep out, of models with real guidance",
+        kept=True,
+    )
+    steps: int = whole(
+        4,
+        title="Steps",
+        low=1,
+        high=limits.MAX_EVALUATIONS,
+        help="network evaluations per picture",
+        unset="the model's",
+        kept=True,
+    )
+    guidance: float | None = number(
+        None,
+        title="Guidance",
+        low=0.0,
+        high=limits.MAX_GUIDANCE,
+        help="guidance scale: how closely the picture follows the words",
+        unset="the model's",
+        kept=True,
+    )
+    guided_steps: int | None = whole(
+        None,
+        title="Guided steps",
+        low=1,
+        high=limits.MAX_STEPS,
+        help="real guidance and the negative prompt in so many first steps only, each of them at two evaluations",
+        unset="as the model's kind has it",
+        lacks="no_guided_steps",
+        slider=(0, 8),
+        start=0,
+    )
+    seed: int = whole(
+        0,
+        title="Seed",
+        low=0,
+        high=limits.MAX_SEED - limits.MAX_COUNT,
+        help="picture i has seed + i, whatever the others are",
+        kept=True,
+    )
+    count: int = whole(1, title="Images", low=1, high=limits.MAX_COUNT, help="pictures", kept=True)
     model: str = BUNDLED_MODEL
     loras: tuple[LoraSpec, ...] = ()
     embeddings: tuple[EmbeddingSpec, ...] = ()
-    clip_skip: int = 0
-    decoder: str = "default"
+    clip_skip: int = whole(
+        0,
+        title="Clip skip",
+        unit="layers",
+        low=0,
+        high=limits.MAX_CLIP_SKIP,
+        help="last layers of CLIP that are left out for the prompt, not for the negative one, as diffusers counts them: "
+        "1 here is 2 in AUTOMATIC1111 and -2 in ComfyUI",
+        lacks="no_clip_skip",
+        most="most_skipped",
+    )
+    decoder: str = text(
+        "default",
+        title="Decoder",
+        help="another autoencoder for decoding, by name or path",
+        kept=True,
+    )
     timesteps: tuple[int, ...] | None = None
-    class_label: int | None = None
+    class_label: int | None = whole(
+        None,
+        title="Class",
+        low=0,
+        high=limits.MAX_CLASSES - 1,
+        help="what a model of classes draws",
+        unset="any",
+        lacks="no_classes",
+        most="last_class",
+        kept=True,
+    )
     sampler: Sampler = "auto"
     sampler_settings: Mapping[str, float | int | str | bool] = field(default_factory=dict)
     kind: str = "auto"
-    eta: float | None = None
+    eta: float | None = number(
+        None,
+        title="Eta",
+        low=0.0,
+        high=1.0,
+        help="share of fresh noise: less keeps detail, more corrects",
+        unset="the kind's own",
+        lacks="no_eta",
+        ignored=True,
+        native="eta",
+    )
     control: ControlSpec | None = None
     ip_adapter: IPAdapterSpec | None = None
     previews: bool = False
@@ -126,10 +198,26 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(Sampling):
-    """Text (or a class label, or nothing) to images of `width` x `height` pixels; None = the model's size."""
+    """Text (or a class label, or nothing) to images of `width` x `height` pixels."""
 
-    width: int | None = None
-    height: int | None = None
+    width: int | None = whole(
+        None,
+        title="Width",
+        low=limits.MIN_SIDE,
+        high=limits.MAX_SIDE,
+        help="pixels",
+        unset="the model's",
+        kept=True,
+    )
+    height: int | None = whole(
+        None,
+        title="Height",
+        low=limits.MIN_SIDE,
+        high=limits.MAX_SIDE,
+        help="pixels",
+        unset="the model's",
+        kept=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

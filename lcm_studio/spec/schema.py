@@ -11,6 +11,7 @@ API, the settings in a PNG and the table in the docs come from it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,10 @@ class Setting:
     words that stand beside it ("auto"). `example`: how several numbers are written.
     For the page: `slider` is the part of the range that a slider spans, in steps of `step`; `offers` are values to choose
     from; `parts` name the numbers of several, which get a slider each; `start` is what the control starts with.
+    Of a setting that goes by the model, `lacks`, `most` and `native` name attributes of `spec.models.ModelInfo`: the reason why
+    a model has no such setting ("" = it has), the largest value of a model, and a model's own value. `ignored`: where a model
+    lacks it, a value is left out with a warning; else it is refused. `unset`: whose value a request without it gets, for the user.
+    `kept`: the settings of a picture name it at its default too.
     """
 
     name: str = ""
@@ -50,16 +55,27 @@ class Setting:
     offers: tuple[Any, ...] = ()
     parts: tuple[str, ...] = ()
     start: Any = None
+    kept: bool = False
+    lacks: str = ""
+    ignored: bool = False
+    most: str = ""
+    native: str = ""
+    unset: str = ""
 
     def read(self, value: Any) -> Any:
         """`value` as the setting's own type. Raises BadRequest with one sentence."""
         return _READERS[self.kind](self, value)
 
+    def cast(self, value: Any) -> Any:
+        """`value` as the setting's own type, whatever its range. Raises TypeError, ValueError or OverflowError."""
+        return _TYPES[self.kind](value)
+
     @property
     def span(self) -> str:
         """What is allowed, for the user: `2 to 8 px`, `poisson, colour, none`."""
         unit = f" {self.unit}" if self.unit else ""
-        numbers = f"{self.low:g} to {self.high:g}{unit}" if self.low > -math.inf else ""
+        high = f"{self.high:.0f}" if self.kind == "whole" else f"{self.high:g}"
+        numbers = f"{self.low:g} to {high}{unit}" if self.low > -math.inf else ""
         return ", ".join(part for part in (numbers, *self.choices) if part)
 
 
@@ -104,6 +120,7 @@ def numbers(default: Any, *, title: str, help: str, low: float, high: float, **m
     return _field("numbers", default, title=title, help=help, low=low, high=high, **more)
 
 
+@functools.cache
 def settings_of(cls: type[Settings]) -> tuple[Setting, ...]:
     """The settings of a class, those of its bases after its own."""
     inherited = {
@@ -192,6 +209,15 @@ def _numbers(setting: Setting, value: Any) -> tuple[float, ...]:
         )
     return tuple(found)
 
+
+_TYPES: dict[Kind, Any] = {
+    "number": float,
+    "whole": int,
+    "choice": str,
+    "text": str,
+    "switch": bool,
+    "numbers": tuple,
+}
 
 _READERS: dict[Kind, Any] = {
     "number": _number,

@@ -1,4 +1,4 @@
-"""Sliders and number fields whose values always reach the listener, where they are checked and answered in a sentence.
+"""The control of a setting; and sliders and number fields whose values always reach the listener, where they are checked and answered in a sentence.
 
 Gradio's own refuse the whole event when a value is out of range: the listener never runs, and nothing that it draws
 can say so.
@@ -7,11 +7,14 @@ can say so.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 from gradio import component_meta
+
+from lcm_studio.web.fields import OWN, UNSET, Field
 
 
 @contextlib.contextmanager
@@ -42,3 +45,39 @@ with _no_stub_files():
 
         def preprocess(self, payload: Any) -> Any:
             return payload
+
+
+def control(tab: str, field: Field, *, visible: bool = True, **more: Any) -> Any:
+    """The component of one setting on a tab; `more` are properties of its own."""
+    setting = field.setting
+    title = setting.title
+    if setting.parts:
+        title = field.name.capitalize()
+    common: dict[str, Any] = {
+        "label": title, "value": field.start, "visible": visible, "interactive": True,
+        "elem_id": f"{tab}-{field.name.replace('_', '-')}",
+    } | more  # fmt: skip
+    if field.drawn == "switch":
+        return gr.Checkbox(**common, elem_classes="lcm-mini")
+    if field.drawn == "slider" and field.span:
+        low, high = field.span
+        step = setting.step
+        if not step:  # a power of ten, so that what is typed stays; 20 to 200 steps
+            step = (
+                1
+                if setting.kind in ("whole", "numbers")
+                else 10 ** math.floor(math.log10((high - low) / 20))
+            )
+        return Slider(**{"minimum": low, "maximum": high, "step": step, "min_width": 120, **common})
+    if field.drawn == "row":
+        return gr.Radio(
+            [(f"{value:g} {setting.unit}".strip(), value) for value in setting.offers], **common
+        )
+    common = {"info": field.about, **common}
+    if field.drawn == "offers":
+        return gr.Dropdown(list(setting.offers), allow_custom_value=True, **common)
+    if field.drawn == "menu":
+        own = [(OWN, UNSET)] if field.start == UNSET else []
+        return gr.Dropdown([*own, *((name, name) for name in setting.choices)], **common)
+    # texts, for an empty gr.Number turns into a 0 as soon as it is shown
+    return gr.Textbox(max_lines=1, **{**common, "value": str(field.empty)})

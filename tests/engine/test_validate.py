@@ -59,7 +59,7 @@ SD = replace(LCM, id="sd", kind="sd", guidance="cfg", takes_negative=True, vocab
         ({"negative": "x" * 5000}, "2000"),
         ({"clip_skip": -1}, "0 to 12"),
         ({"clip_skip": 1.5}, "whole number"),
-        ({"clip_skip": 12}, "at most 11"),
+        ({"clip_skip": 12}, "0 to 11 layers"),
         ({"timesteps": ()}, "empty"),
         ({"timesteps": (5, 5)}, "fall"),
         ({"timesteps": (1, 2)}, "fall"),

@@ -105,7 +105,7 @@ def test_bounds_go_by_the_model(models: Path) -> None:
         info = registry.info(kind)
         assert info.most_skipped == most
         check_request(Generate(model=kind, clip_skip=most), info)
-        with pytest.raises(BadRequest, match=f"at most {most} layers"):
+        with pytest.raises(BadRequest, match=f"0 to {most} layers"):
             check_request(Generate(model=kind, clip_skip=most + 1), info)
     with pytest.raises(BadRequest, match="no CLIP text encoder"):
         check_request(Generate(model="cm", clip_skip=1), registry.info("cm"))

@@ -9,7 +9,8 @@
 
 # No `from __future__ import annotations`: Gradio reads the endpoint's types from real annotations.
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lcm_studio.spec import events
 from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.spec.owners import API
 from lcm_studio.spec.requests import ControlSpec, EmbeddingSpec, Generate, IPAdapterSpec, LoraSpec
+from lcm_studio.spec.schema import Setting, settings_of
 from lcm_studio.web import views
 from lcm_studio.web.create import values as form
 from lcm_studio.web.server.stops import owner_of
@@ -49,7 +51,7 @@ def add_endpoints(studio: Studio) -> None:
         control_image: gr.FileData | None = None,  # type: ignore[name-defined]
         ip_adapter: dict | None = None,
         ip_adapter_image: gr.FileData | None = None,  # type: ignore[name-defined]
-        request: gr.Request = None,  # type: ignore[assignment]
+        *rest: Any,
     ) -> tuple[list[dict], dict]:
         """Pictures of a prompt as PNG files, and the settings that make them again.
 
@@ -59,8 +61,10 @@ def add_endpoints(studio: Studio) -> None:
         ip_adapter: {"path": "NAME", "strength": 0.6, "start": 0, "end": 1}, an IP-Adapter that takes ip_adapter_image beside the prompt.
         embeddings: textual inversions, [{"path": "file.safetensors", "word": "mine"}].
         """
+        *values, request = rest
         try:
             wanted = Generate(
+                **given(further, values),
                 prompt=prompt,
                 negative=negative,
                 steps=steps,
@@ -84,7 +88,57 @@ def add_endpoints(studio: Studio) -> None:
             raise gr.Error(str(error), print_exception=False) from error
         return files(studio, done, request), plain(done.settings)
 
+    further = settings_beside(generate, settings_of(Generate))
+    describe(generate, types_of(further))
     gr.api(generate, api_name="generate", concurrency_limit=None)
+
+
+def settings_beside(
+    function: Callable[..., Any], settings: Iterable[Setting]
+) -> tuple[Setting, ...]:
+    """The settings that are no parameters of a function by name."""
+    names = inspect.signature(function).parameters
+    return tuple(setting for setting in settings if setting.name not in names)
+
+
+def given(settings: Sequence[Setting], values: Sequence[Any]) -> dict[str, Any]:
+    """The settings that a caller gave, read by their schema. Raises BadRequest."""
+    pairs = zip(settings, values, strict=True)
+    return {s.name: s.read(value) for s, value in pairs if value is not None}
+
+
+TYPES: dict[str, Any] = {
+    "number": float | None,
+    "whole": int | None,
+    "choice": str | None,
+    "text": str | None,
+    "switch": bool | None,
+    "numbers": list | None,
+}
+
+
+def types_of(settings: Iterable[Setting]) -> dict[str, Any]:
+    """What the API takes for each setting; None = not given."""
+    return {
+        s.name: float | str | None if s.kind == "number" and s.choices else TYPES[s.kind]
+        for s in settings
+    }
+
+
+def describe(function: Callable[..., Any], types: Mapping[str, Any]) -> None:
+    """Gives a function whose last parameter is `*rest` the signature that Gradio reads: `types`, then its request."""
+    *own, _ = inspect.signature(function).parameters.values()
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    types = {**types, "request": gr.Request}
+    more = [inspect.Parameter(n, kind, default=None, annotation=t) for n, t in types.items()]
+    whole = inspect.signature(function).replace(parameters=[*own, *more])
+    function.__signature__ = whole  # type: ignore[attr-defined]
+    hints = {n: t for n, t in function.__annotations__.items() if n != "rest"}
+    function.__annotations__ = {
+        **{n: t for n, t in hints.items() if n != "return"},
+        **types,
+        "return": hints["return"],
+    }
 
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from lcm_studio.spec import limits
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.web import inputs, parts
-from lcm_studio.web.create import samplers, steering
+from lcm_studio.web.create import own, samplers, steering
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.fit import (
     FEW_STEPS,
@@ -24,11 +24,17 @@ from lcm_studio.web.create.fit import (
     top_of_steps,
 )
 from lcm_studio.web.create.offer import FAMILIES, NOTHING, Offer, chips, listed
+from lcm_studio.web.fields import Field
 from lcm_studio.web.studio import Studio
 
 TAB = "create"
 
 Controls = dict[str, Any]
+
+BESIDE_GUIDANCE = (
+    "guided_steps",
+    "class_label",
+)  # the other settings of some models lie under More
 
 GUIDANCE = {
     "embedded": (
@@ -47,21 +53,11 @@ INVERSIONS = (
     "One file a line, or WORD = FILE; then write its word in the prompt. "
     "Of those in the studio's folder, under the prompt, the word is enough."
 )
-GUIDED_STEPS = (
-    "Real guidance and the negative prompt in so many first steps only; each of them takes two evaluations. "
-    "0: as the model's kind has it."
-)
-CLIP_SKIP = "Last layers of the text encoder that are left out for the prompt: 1 here is 2 in AUTOMATIC1111 and -2 in ComfyUI."
-ETA = "Share of fresh noise, 0 to 1: less keeps detail, more corrects. Empty = the kind's own."
 
 
 def kind_choices(info: ModelInfo) -> list[tuple[str, str]]:
     """(title, name) of the kinds that this model may be."""
     return [("auto", "auto"), *((kind_of(name).title, name) for name in info.kinds)]
-
-
-def eta_default(info: ModelInfo) -> str:
-    return "" if info.eta is None else f"{info.eta:g}"
 
 
 def fallback(model: str) -> ModelInfo:
@@ -122,15 +118,8 @@ def build_main(info: ModelInfo) -> Controls:
             *guidance_ends(info), value=start["guidance"], step=0.1, label=title, info=hint,
             visible=info.guidance != "none", elem_id=f"{TAB}-guidance",
         )  # fmt: skip
-        c["guided_steps"] = inputs.Slider(
-            0, FEW_STEPS, value=0, step=1, label="Guided steps", info=GUIDED_STEPS, visible=info.takes_guided_steps,
-            elem_id=f"{TAB}-guided-steps",
-        )  # fmt: skip
-        # a text, for an empty gr.Number turns into a 0 as soon as it is shown
-        c["class_label"] = gr.Textbox(
-            label="Class", info=f"0 to {max(0, info.classes - 1)}; empty = any.", max_lines=1,
-            visible=info.classes > 0, elem_id=f"{TAB}-class",
-        )  # fmt: skip
+        for name in BESIDE_GUIDANCE:
+            c[name] = own_control(own.FIELDS[name], info)
     with gr.Group(elem_classes="lcm-card"):
         c |= parts.seed_row(TAB)
         with gr.Row():
@@ -186,19 +175,14 @@ def build_advanced(studio: Studio, info: ModelInfo, offer: Offer) -> Controls:
             label="Textual inversions", info=INVERSIONS, lines=1, max_lines=4, visible=info.takes_weights,
             placeholder=hint, elem_id=f"{TAB}-embeddings",
         )  # fmt: skip
-        c["clip_skip"] = inputs.Slider(
-            0, max(1, info.most_skipped), value=0, step=1, label="Clip skip", info=CLIP_SKIP, visible=info.most_skipped > 0,
-            elem_id=f"{TAB}-clip-skip",
-        )  # fmt: skip
         c["kind"] = gr.Dropdown(
             choices=kind_choices(info), value="auto", label="Kind", visible=len(info.kinds) > 1,
             info="How it is sampled. auto goes by the model and its LoRAs; a choice for a file that does not say is remembered.",
             elem_id=f"{TAB}-kind",
         )  # fmt: skip
-        c["eta"] = gr.Textbox(
-            label="Eta", info=ETA, placeholder=eta_default(info), max_lines=1, visible=info.eta is not None,
-            elem_id=f"{TAB}-eta",
-        )  # fmt: skip
+        for name, field in own.FIELDS.items():
+            if name not in BESIDE_GUIDANCE:
+                c[name] = own_control(field, info)
         c |= samplers.build(TAB)
         c["timesteps"] = gr.Textbox(
             label="Timesteps", info="A falling list of the model's levels instead of a number of steps.",
@@ -211,6 +195,25 @@ def choices(info: ModelInfo, offer: Offer) -> dict[str, Any]:
     """Those of the menu of models, where the studio has said what is there."""
     names = {str(row["id"]) for row in offer.models}
     return {"choices": sorted({*names, info.id})} if names else {}
+
+
+def own_control(field: Field, info: ModelInfo) -> Any:
+    """The control of a setting that only some models have."""
+    more = {name: value for name, value in own_update(field, info).items() if name != "__type__"}
+    return inputs.control(TAB, field, **more)
+
+
+def own_update(field: Field, info: ModelInfo, value: Any = None) -> dict[str, Any]:
+    """How it goes by the model."""
+    made: dict[str, Any] = {
+        "visible": own.there(field.setting, info),
+        "info": own.hint(field, info),
+    }
+    if field.span:
+        made["maximum"] = own.ends(field, info, value)[1]
+    elif field.drawn == "text":
+        made["placeholder"] = own.native(field.setting, info)
+    return gr.update(**made)
 
 
 def size_range(info: ModelInfo) -> dict[str, int]:
@@ -262,37 +265,30 @@ def follow(
             minimum=low, maximum=high, value=values["guidance"], label=title, info=hint,
             visible=info.guidance != "none",
         ),
-        "guided_steps": gr.update(
-            maximum=max(FEW_STEPS, int(values.get("guided_steps") or 0)), visible=info.takes_guided_steps
-        ),
-        "class_label": gr.update(visible=info.classes > 0, info=f"0 to {max(0, info.classes - 1)}; empty = any."),
         "chips": chips(info, offer),
         "embeddings": gr.update(visible=info.takes_weights),
-        "clip_skip": gr.update(maximum=max(1, info.most_skipped), visible=info.most_skipped > 0),
         "about": about(info),
         "models": listed(info, offer),
         "kind": gr.update(choices=kind_choices(info), value=values.get("kind", "auto"), visible=len(info.kinds) > 1),
-        "eta": gr.update(visible=info.eta is not None, placeholder=eta_default(info)),
         "model": gr.update(value=info.id, **choices(info, offer)),
     }  # fmt: skip
     for side in ("width", "height"):
         updates[side] = gr.update(
             value=values[side], info=made_for(native[side]), **size_range(info)
         )
+    for name, field in own.FIELDS.items():
+        updates[name] = own_update(field, info, values.get(name))
     for name in (
         "prompt",
         "negative",
-        "guided_steps",
         "seed",
         "randomize",
         "live",
         "count",
         "decoder",
         "embeddings",
-        "clip_skip",
-        "eta",
         "timesteps",
-        "class_label",
+        *own.FIELDS,
     ):
         if name in values:
             updates[name] = {**updates.get(name, gr.update()), "value": values[name]}

@@ -12,6 +12,7 @@ from typing import Any
 
 from lcm_studio.spec import limits, samplers
 from lcm_studio.spec.models import ModelInfo
+from lcm_studio.web.create import own
 from lcm_studio.web.create.samplers import fitted
 
 FEW_STEPS = 8
@@ -63,9 +64,9 @@ def fit(values: Mapping[str, Any], info: ModelInfo) -> tuple[dict[str, Any], lis
     bound("steps", 1, most_steps(info, out.get("sampler")), "steps")
     if info.guidance != "none":
         bound("guidance", *guidance_ends(info), "guidance")
-    bound("guided_steps", 0, limits.MAX_STEPS, "guided steps")
-    if info.most_skipped:
-        bound("clip_skip", 0, info.most_skipped, "clip skip")
+    for name, field in own.FIELDS.items():
+        if field.span and own.there(field.setting, info):
+            bound(name, *own.ends(field, info, field.setting.high), field.setting.title.lower())
     bound("count", 1, limits.MAX_COUNT, "images")
     seed = out.get("seed")
     if isinstance(seed, int) and not 0 <= seed <= limits.MAX_SEED:

@@ -15,16 +15,15 @@ from lcm_studio.spec import limits
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import EmbeddingSpec, Generate, LoraSpec, Priority
-from lcm_studio.web.create import samplers
+from lcm_studio.web.create import own, samplers
 
 if TYPE_CHECKING:
     from lcm_studio.web.server.loras import LoraStore
 
 LORA_ROWS = 3
 NAMES = (
-    "prompt", "negative", "model", "steps", "guidance", "guided_steps", "seed", "randomize", "count", "width", "height",
-    "embeddings", "clip_skip", "decoder", "kind", "eta", "sampler", "timesteps", "class_label", "live", "more",
-    *samplers.FIELDS, "control", "control_picture", "control_kind", "control_strength", "control_start", "control_end",
+    "prompt", "negative", "model", "steps", "guidance", "seed", "randomize", "count", "width", "height",
+    "embeddings", "decoder", "kind", "sampler", "timesteps", "live", "more", *own.FIELDS, *samplers.FIELDS, "control", "control_picture", "control_kind", "control_strength", "control_start", "control_end",
     "ip_adapter", "ip_adapter_picture", "ip_adapter_strength", "ip_adapter_start", "ip_adapter_end",
     *(f"{kind}{i}" for i in range(LORA_ROWS) for kind in ("lora", "weight")),
 )  # fmt: skip
@@ -51,28 +50,19 @@ def to_request(
         negative=text(form, "negative") if info.takes_negative else "",
         steps=whole(form, "steps"),
         guidance=None if info.guidance == "none" else number(form, "guidance", "Guidance"),
-        guided_steps=guided_steps(form) if info.takes_guided_steps else None,
         seed=whole(form, "seed"),
         count=whole(form, "count"),
         model=text(form, "model") or info.id,
         decoder=text(form, "decoder") or "default",
         kind=text(form, "kind") or "auto",
-        eta=None
-        if info.eta is None or not filled(form.get("eta"))
-        else number({"eta": typed(form["eta"])}, "eta", "Eta"),
         sampler=form.get("sampler") or "auto",
         sampler_settings=samplers.settings_of_form(form),
         loras=chosen,
         embeddings=inversions,
-        clip_skip=whole(form, "clip_skip")
-        if info.most_skipped and filled(form.get("clip_skip"))
-        else 0,
         timesteps=timesteps(text(form, "timesteps")),
-        class_label=whole({"class_label": typed(form.get("class_label"))}, "class_label")
-        if info.classes and filled(form.get("class_label"))
-        else None,
         width=whole(form, "width"),
         height=whole(form, "height"),
+        **own.values_of(form, info),
         **(steering or {}),
         previews=previews,
         priority=priority,
@@ -185,7 +175,6 @@ def from_settings(said: Mapping[str, Any], info: ModelInfo) -> dict[str, Any]:
         "steps": steps,
         "more": steps > 8,
         "guidance": info.guidance_default if guidance is None else float(guidance),
-        "guided_steps": int(said.get("guided_steps") or 0),
         "seed": int(said.get("seed") or 0),
         "randomize": False,
         "count": int(said.get("count") or 1),
@@ -193,13 +182,11 @@ def from_settings(said: Mapping[str, Any], info: ModelInfo) -> dict[str, Any]:
         "height": int(said.get("height") or info.height),
         "decoder": str(said.get("decoder") or "default"),
         "embeddings": embedding_lines(said.get("embeddings")),
-        "clip_skip": int(said.get("clip_skip") or 0),
         "kind": str(said.get("kind") or "auto"),
-        "eta": "" if said.get("eta") is None else str(said["eta"]),
         "sampler": sampler,
         **samplers.form_of_settings(sampler, dict(said.get("sampler_settings") or {})),
         "timesteps": ",".join(str(t) for t in said.get("timesteps") or ()),
-        "class_label": said.get("class_label"),
+        **own.of_settings(said),
     }
     for i in range(LORA_ROWS):
         row = rows[i] if i < len(rows) else {}

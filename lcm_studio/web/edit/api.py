@@ -8,7 +8,6 @@ follows the edited picture. A task's settings are parameters of their own (scale
 
 # No `from __future__ import annotations`: Gradio reads the endpoint's types from real annotations.
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +16,8 @@ import gradio as gr
 from lcm_studio.edits import TASKS
 from lcm_studio.images import read_image
 from lcm_studio.spec.errors import BadImage, StudioError
-from lcm_studio.spec.requests import Edit
-from lcm_studio.spec.schema import Setting, settings_of
+from lcm_studio.spec.requests import Edit, Sampling
+from lcm_studio.spec.schema import settings_of
 from lcm_studio.web.create import api
 from lcm_studio.web.create import values as form
 from lcm_studio.web.studio import Studio
@@ -32,7 +31,7 @@ def add_endpoints(studio: Studio) -> None:
 
 def endpoint(studio: Studio, task: str) -> Callable[..., Any]:
     """`/edit_TASK`: the request's own parameters, then one per setting of the task."""
-    settings = settings_of(TASKS[task].settings)
+    own = settings_of(TASKS[task].settings)
 
     def edit(
         image: gr.FileData,  # type: ignore[name-defined]
@@ -48,11 +47,14 @@ def endpoint(studio: Studio, task: str) -> Callable[..., Any]:
         *rest: Any,
     ) -> tuple[list[dict], dict, dict]:
         """Edited pictures as PNG files, how exactly the known part was kept, and the settings."""
-        *values, control, control_image, ip_adapter, ip_adapter_image, request = rest
-        named = {s.name: v for s, v in zip(settings, values, strict=True) if v is not None}
+        *values, request = rest
+        mine, steered, shared = (values[part] for part in parts)
+        control, control_image, ip_adapter, ip_adapter_image = steered
+        named = {s.name: v for s, v in zip(own, mine, strict=True) if v is not None}
         try:
             grey = None if mask is None else opened(mask)[..., :3].max(axis=2)
             wanted = Edit(
+                **api.given(further, shared),
                 task=task,
                 image=opened(image),
                 image_b=None if image_b is None else opened(image_b),
@@ -73,18 +75,13 @@ def endpoint(studio: Studio, task: str) -> Callable[..., Any]:
         return api.files(studio, done, request), dict(done.fidelity), api.plain(done.settings)
 
     edit.__name__ = f"edit_{task}"
-    describe(edit, settings)
+    names = {setting.name for setting in own}
+    beside = [setting for setting in settings_of(Sampling) if setting.name not in names]
+    further = api.settings_beside(edit, beside)
+    last = len(own) + len(STEERING)
+    parts = slice(len(own)), slice(len(own), last), slice(last, None)
+    api.describe(edit, api.types_of(own) | STEERING | api.types_of(further))
     return edit
-
-
-TYPES: dict[str, Any] = {
-    "number": float | None,
-    "whole": int | None,
-    "choice": str | None,
-    "text": str | None,
-    "switch": bool | None,
-    "numbers": list | None,
-}
 
 
 STEERING: dict[str, Any] = {
@@ -93,27 +90,6 @@ STEERING: dict[str, Any] = {
     "ip_adapter": dict | None,
     "ip_adapter_image": gr.FileData | None,  # type: ignore[attr-defined]
 }
-
-
-def describe(function: Callable[..., Any], settings: tuple[Setting, ...]) -> None:
-    """Gives a function whose last parameter is `*rest` the signature that Gradio reads: settings, what steers, then its request."""
-    *own, _ = inspect.signature(function).parameters.values()
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    types = {
-        s.name: float | str | None if s.kind == "number" and s.choices else TYPES[s.kind]
-        for s in settings
-    }
-    types |= STEERING
-    types["request"] = gr.Request
-    more = [inspect.Parameter(n, kind, default=None, annotation=t) for n, t in types.items()]
-    whole = inspect.signature(function).replace(parameters=[*own, *more])
-    function.__signature__ = whole  # type: ignore[attr-defined]
-    hints = {n: t for n, t in function.__annotations__.items() if n != "rest"}
-    function.__annotations__ = {
-        **{n: t for n, t in hints.items() if n != "return"},
-        **types,
-        "return": hints["return"],
-    }
 
 
 def opened(file: Any) -> Any:

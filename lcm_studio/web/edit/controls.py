@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,11 @@ from lcm_studio.web.create.fit import FEW_STEPS, guidance_ends
 from lcm_studio.web.create.fit import fit as fit_values
 from lcm_studio.web.create.offer import NOTHING, Offer
 from lcm_studio.web.edit import fields
-from lcm_studio.web.edit.fields import Field
 
 TAB = "edit"
 Controls = dict[str, Any]
 
 EDIT_STEPS = 16
-ADVANCED = "Empty: the tool's own."
 
 
 def shown_for(task: EditTask) -> dict[str, bool]:
@@ -180,7 +177,7 @@ def build_options(info: ModelInfo, catalog: Iterable[str], offer: Offer = NOTHIN
     ):
         for field in fields.fields():
             if not field.setting.advanced:
-                c[field.name] = control(field, visible=there[field.name])
+                c[field.name] = inputs.control(TAB, field, visible=there[field.name])
         for name, label in (
             ("only_strokes", "Only my strokes"),
             ("live", "Live: follow my strokes"),
@@ -195,48 +192,6 @@ def build_options(info: ModelInfo, catalog: Iterable[str], offer: Offer = NOTHIN
     c |= _sampling(info, catalog)
     c |= steering.build(TAB, info, offer, edits=True)
     return c
-
-
-def control(field: Field, *, visible: bool) -> Any:
-    """The component of one setting."""
-    setting = field.setting
-    title = setting.title
-    if setting.parts:
-        title = field.name.capitalize()
-    about = setting.help[:1].upper() + setting.help[1:] + "."
-    if setting.example:
-        about += f" As in {setting.example}."
-    if setting.default is None and not setting.parts:
-        about += f" {ADVANCED}"
-    common: dict[str, Any] = {
-        "label": title, "value": field.start, "visible": visible, "interactive": True,
-        "elem_id": f"{TAB}-{field.name.replace('_', '-')}",
-    }  # fmt: skip
-    if field.drawn == "switch":
-        return gr.Checkbox(**common, elem_classes="lcm-mini")
-    if field.drawn == "slider" and field.span:
-        low, high = field.span
-        step = setting.step
-        if not step:  # a power of ten, so that what is typed stays; 20 to 200 steps
-            step = (
-                1
-                if setting.kind in ("whole", "numbers")
-                else 10 ** math.floor(math.log10((high - low) / 20))
-            )
-        return inputs.Slider(low, high, step=step, min_width=120, **common)
-    if field.drawn == "row":
-        return gr.Radio(
-            [(f"{value:g} {setting.unit}".strip(), value) for value in setting.offers], **common
-        )
-    if field.drawn == "offers":
-        return gr.Dropdown(list(setting.offers), allow_custom_value=True, info=about, **common)
-    if field.drawn == "menu":
-        own = [(fields.OWN, fields.UNSET)] if field.start == fields.UNSET else []
-        return gr.Dropdown(
-            [*own, *((name, name) for name in setting.choices)], info=about, **common
-        )
-    # texts, for an empty gr.Number turns into a 0 as soon as it is shown
-    return gr.Textbox(info=about, max_lines=1, **{**common, "value": str(field.empty)})
 
 
 def _sampling(info: ModelInfo, catalog: Iterable[str]) -> Controls:
@@ -269,5 +224,5 @@ def _sampling(info: ModelInfo, catalog: Iterable[str]) -> Controls:
     with gr.Accordion("Schedule", open=False, elem_id=f"{TAB}-schedule"):
         for field in fields.fields():
             if field.setting.advanced:
-                c[field.name] = control(field, visible="inpaint" in field.tools)
+                c[field.name] = inputs.control(TAB, field, visible="inpaint" in field.tools)
     return c

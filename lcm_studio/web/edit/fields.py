@@ -7,54 +7,12 @@ field for each. What a field sends is read by the schema; here it is only brough
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from lcm_studio.edits import TASKS, task_of
 from lcm_studio.spec.schema import Setting, settings_of
 from lcm_studio.web.create import values as form
-
-UNSET = "default"  # of a choice: what the task takes by itself
-OWN = "The tool's own"  # how the page calls it
-
-
-@dataclass(frozen=True, kw_only=True)
-class Field:
-    """One control. `name` is that of the setting, or of one of its parts; `tools` are the tasks that it belongs to."""
-
-    name: str
-    setting: Setting
-    tools: tuple[str, ...]
-    start: Any
-
-    @property
-    def empty(self) -> Any:
-        """What it holds where nothing is asked of the task."""
-        return "" if self.start is None else self.start
-
-    @property
-    def span(self) -> tuple[float, float] | None:
-        """The range of the page's control; None where it is text or choices, which the schema checks."""
-        setting = self.setting
-        if self.drawn != "slider":
-            return None
-        return setting.slider or (setting.low, setting.high)
-
-    @property
-    def drawn(self) -> str:
-        """slider, text, switch, menu (one of a few), offers (a menu that takes other text too) or row (buttons)."""
-        setting = self.setting
-        if setting.kind == "switch":
-            return "switch"
-        if setting.kind == "choice":
-            return "menu"
-        if setting.offers:
-            return "offers" if setting.kind == "text" else "row"
-        if setting.parts or (
-            setting.kind in ("number", "whole") and setting.default is not None and not setting.choices
-        ):  # fmt: skip
-            return "slider"
-        return "text"
+from lcm_studio.web.fields import OWN, UNSET, Field
 
 
 def fields() -> tuple[Field, ...]:

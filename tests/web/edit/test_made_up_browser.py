@@ -1,4 +1,5 @@
-"""A task is one file: one that the page has never heard of is used on it, by the API, and restored from its picture."""
+"""A task is one file, and a setting of a picture one field: those that the page has never heard of are used on it, by the
+API, and restored from their pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import pytest
 
 from lcm_studio.images import read_settings
 from tests.web.conftest import Server, opening
-from tests.web.create.test_browser import drop
+from tests.web.create.test_browser import drop, generate, number
 from tests.web.edit.test_browser import EXAMPLES, put, run
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -85,3 +86,32 @@ def test_it_is_an_endpoint_of_its_own(server: Server) -> None:
         handle_file(EXAMPLES[0]), rings=5, steps=1, seed=3, api_name="/edit_ripples"
     )
     assert len(files) == 1 and settings["options"] == {"rings": 5}
+
+
+def test_a_made_up_setting_is_on_the_page_and_in_its_picture(page: Any) -> None:
+    page.get_by_role("tab", name="Create").click()
+    page.get_by_text("More: decoder").click()
+    assert "Stars on the water." in page.locator("#create-sparkle").inner_text()
+    number(page, "sparkle", 7)
+    generate(page, "", steps=1, count=1)
+    picture = page.request.get(
+        page.locator("#create-stage a[download]").first.get_attribute("href")
+    ).body()
+    assert (read_settings(picture) or {})["sparkle"] == 7
+    number(page, "sparkle", 1)
+    drop(page, "sparkle.png", picture)
+    page.wait_for_function(
+        "() => document.querySelector('#create-sparkle input[type=number]').value === '7'"
+    )
+
+
+def test_a_made_up_setting_is_a_parameter(server: Server) -> None:
+    from gradio_client import Client
+
+    client = Client(server.url, verbose=False)
+    endpoint = client.view_api(return_format="dict")["named_endpoints"]["/generate"]
+    assert {"sparkle", "eta", "clip_skip"} <= {p["parameter_name"] for p in endpoint["parameters"]}
+    _, settings = client.predict("", steps=1, seed=3, sparkle=5, api_name="/generate")
+    assert settings["sparkle"] == 5
+    with pytest.raises(Exception, match="sparkle=12 is not usable; use a whole number from 0 to 9"):
+        client.predict("", steps=1, seed=3, sparkle=12, api_name="/generate")
