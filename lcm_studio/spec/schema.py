@@ -120,9 +120,14 @@ def numbers(default: Any, *, title: str, help: str, low: float, high: float, **m
     return _field("numbers", default, title=title, help=help, low=low, high=high, **more)
 
 
-@functools.cache
 def settings_of(cls: type[Settings]) -> tuple[Setting, ...]:
     """The settings of a class, those of its bases after its own."""
+    made: tuple[Setting, ...] = _settings_of(cls)  # type: ignore[arg-type]  # a class is hashable
+    return made
+
+
+@functools.cache
+def _settings_of(cls: Any) -> tuple[Setting, ...]:
     inherited = {
         f.name
         for base in cls.__mro__[1:]
