@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lcm_studio.images.animation import box_of, text_of
 from lcm_studio.spec.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -14,12 +15,20 @@ if TYPE_CHECKING:
 FPS = 8
 
 
-def write_video(path: Path, frames: Sequence[Pixels], fps: int = FPS) -> Path:
-    """Writes `.gif` or `.mp4` by the file's ending. Raises BadRequest for another one or where it cannot."""
+def write_video(
+    path: Path, frames: Sequence[Pixels], fps: int = FPS, settings: Mapping[str, Any] | None = None
+) -> Path:
+    """Writes `.gif` or `.mp4` by the file's ending, with the settings that made it. Raises BadRequest for another one or where it cannot."""
     check_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        (_write_gif if path.suffix.lower() == ".gif" else _write_mp4)(path, frames, fps)
+        if path.suffix.lower() == ".gif":
+            _write_gif(path, frames, fps, b"" if settings is None else text_of(settings))
+            return path
+        _write_mp4(path, frames, fps)
+        if settings is not None:
+            with path.open("ab") as file:
+                file.write(box_of(settings))
     except OSError as error:
         raise BadRequest(f"video {path}: cannot be written ({error.strerror or error})") from error
     return path
@@ -31,11 +40,12 @@ def check_name(path: Path) -> None:
         raise BadRequest(f"video {path.name}: use a name that ends in .gif or .mp4")
 
 
-def _write_gif(path: Path, frames: Sequence[Pixels], fps: int) -> None:
+def _write_gif(path: Path, frames: Sequence[Pixels], fps: int, comment: bytes) -> None:
     from PIL import Image
 
     first, *rest = [Image.fromarray(f[..., :3]) for f in frames]
-    first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+    more: dict[str, Any] = {"comment": comment} if comment else {}
+    first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, **more)
 
 
 def _write_mp4(path: Path, frames: Sequence[Pixels], fps: int) -> None:

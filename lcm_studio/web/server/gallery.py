@@ -1,4 +1,4 @@
-"""The pictures in the output folder, of all days: found by what their files say, starred, deleted, downloaded. No Gradio here.
+"""The pictures and animations in the output folder, of all days: found by what their files say, starred, deleted, downloaded. No Gradio here.
 
 Who signs in sees a folder of one's own. Where nobody does, only this machine's user sees pictures (`allowed`).
 """
@@ -19,16 +19,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from lcm_studio.images.animation import SUFFIXES, first_frame, read_animation
 from lcm_studio.images.png import read_settings
 from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.spec.regular import open_regular
 from lcm_studio.web.server.picture_store import folder_of
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from lcm_studio.web.options import Options
 
-ID = re.compile(r"(\d{4}-\d{2}-\d{2}/)?\w[\w.-]{0,120}\.png")
+ID = re.compile(r"(\d{4}-\d{2}-\d{2}/)?\w[\w.-]{0,120}\.(png|gif|mp4)")
 HEAD = 512 * 1024  # of a file, where its settings are
+KINDS = (".png", *SUFFIXES)
 STARS = ".stars.json"
 MOST = 500  # pictures of one download or deletion
 PAGE = 120
@@ -67,7 +71,8 @@ class Gallery:
     def entries(self, user: str, search: str = "", *, stars: bool = False) -> list[Entry]:
         """The newest first; of those with all words of `search`, or with a star, where that is asked for."""
         folder = folder_of(self.root, user)
-        files = [*folder.glob("*.png"), *folder.glob("[0-9]*/*.png")]
+        files = [file for kind in KINDS for file in folder.glob(f"*{kind}")]
+        files += [file for kind in KINDS for file in folder.glob(f"[0-9]*/*{kind}")]
         found = [entry for file in files if (entry := self._entry(folder, file)) is not None]
         words = search.lower().split()
         starred = self.stars(user) if stars else set()
@@ -88,7 +93,10 @@ class Gallery:
             return known
         try:
             with open_regular(file) as opened:
-                settings = read_settings(opened.read(HEAD)) or {}
+                if file.suffix == ".png":
+                    settings = read_settings(opened.read(HEAD)) or {}
+                else:
+                    settings = read_animation(opened, file.suffix)
         except (OSError, ValueError, StudioError):
             return None
         day = name[:10] if "/" in name else f"{datetime.fromtimestamp(info.st_mtime):%Y-%m-%d}"
@@ -139,6 +147,15 @@ class Gallery:
             self._change_stars(user, lambda stars: stars - names)
         return gone
 
+    @staticmethod
+    def _opened(file: Path, opened: IO[bytes]) -> Image.Image:
+        """A picture, or the first frame of an animation."""
+        from PIL import Image
+
+        if file.suffix == ".png":
+            return Image.open(opened, formats=("PNG",))
+        return Image.fromarray(first_frame(str(file), file.suffix))
+
     def thumb(self, user: str, id_: object) -> bytes:
         """A small JPEG of a picture. Raises BadRequest where it cannot be read."""
         from PIL import Image
@@ -150,7 +167,7 @@ class Gallery:
                 self._thumbs.move_to_end(key)
                 return self._thumbs[key]
         try:
-            with open_regular(file) as opened, Image.open(opened, formats=("PNG",)) as image:
+            with open_regular(file) as opened, self._opened(file, opened) as image:
                 image.thumbnail((THUMB, THUMB), Image.Resampling.BILINEAR)
                 buffer = io.BytesIO()
                 image.convert("RGB").save(buffer, "JPEG", quality=85)

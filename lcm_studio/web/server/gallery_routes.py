@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.web.server.gallery import PAGE, Gallery, allowed
+from lcm_studio.web.server.picture_store import MEDIA
 from lcm_studio.web.server.stops import user_of
 from lcm_studio.web.studio import Studio
 
@@ -82,7 +83,9 @@ class Shown:
             file = self.gallery.path(self.user(http), http.path_params["id"])
         except StudioError as error:
             return JSONResponse({"detail": str(error)}, 404)
-        return FileResponse(file, media_type="image/png", headers={"Cache-Control": "private"})
+        return FileResponse(
+            file, media_type=MEDIA[file.suffix], headers={"Cache-Control": "private"}
+        )
 
     async def act(self, http: Http) -> Response:
         """POST {ids} to star, unstar, delete, download, or open (the id by which a tab takes the picture)."""
@@ -98,6 +101,10 @@ class Shown:
                 )
             if act == "open":
                 file = self.gallery.path(user, ids[0])
+                if file.suffix != ".png":
+                    raise BadRequest(
+                        "an animation cannot be edited; open one of its pictures, which lie beside it"
+                    )
                 return JSONResponse({"id": self.studio.pictures.adopt(file).id})
             if act == "download":
                 bundle = await asyncio.to_thread(self.gallery.bundle, user, ids)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PREVIEW_QUALITY = 85
 FINAL_QUALITY = 93
 THUMB = 112
+MEDIA = {".png": "image/png", ".gif": "image/gif", ".mp4": "video/mp4"}
 
 
 def jpeg(pixels: Pixels, *, quality: int = PREVIEW_QUALITY, largest: int | None = None) -> str:
@@ -107,7 +108,10 @@ class PictureStore:
         """Register frames as an animation, `kind` gif or mp4, and start writing it."""
         from lcm_studio.edits.video import write_video
 
-        return self._keep_as(f".{kind}", settings, lambda path: write_video(path, frames), user)
+        def write(path: Path) -> None:
+            write_video(path, frames, settings=settings)
+
+        return self._keep_as(f".{kind}", settings, write, user)
 
     def adopt(self, path: Path) -> Picture:
         """A file that lies here already, found by an id again."""

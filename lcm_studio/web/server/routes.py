@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.web.server.gallery_routes import gallery_routes
+from lcm_studio.web.server.picture_store import MEDIA
 from lcm_studio.web.server.weights import HEAD
 from lcm_studio.web.studio import Studio
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
 STATIC = Path(__file__).parents[1] / "static"
-MEDIA = {".png": "image/png", ".gif": "image/gif", ".mp4": "video/mp4"}
 MAX_SETTINGS_FILE = 32 * 1024 * 1024
 
 

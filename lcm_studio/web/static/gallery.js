@@ -1,9 +1,10 @@
-// The gallery: all pictures of the output folder, by day; search, stars, large view with arrow keys, many at once.
+// The gallery: all pictures and animations of the output folder, by day; search, stars, large view with arrow keys, many at once.
 import { h, registry, send, showTab, tabOf, url } from "./registry.js";
 
 const REST = 250; // after the last key of a search
 const post = (act, ids) => fetch(url(`studio/gallery/${act}`), { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ids }) });
 const place = (kind, entry) => url(`studio/gallery/${kind}/${entry.id}?v=${entry.version}`);
+const kindOf = (entry) => entry.id.split(".").pop().toUpperCase(); // PNG, or an animation: GIF, MP4
 const until = (there) => new Promise((done) => { const look = () => (there() ? done() : setTimeout(look, 50)); look(); });
 
 class Gallery {
@@ -22,10 +23,11 @@ class Gallery {
     this.remove = act("Delete", "Remove the files for good", () => this.delete());
     this.target = h("select", { ariaLabel: "Open in a tool", onchange: () => this.openIn(this.target.value) }, h("option", { value: "" }, "Open in ..."), ...tools.map(([title, name]) => h("option", { value: name }, title)));
     this.one = h("span", { className: "lcm-pens" }, act("Use settings", "Put this picture's settings into the form", () => this.use()), this.target);
-    this.actions = h("div", { className: "lcm-bar", hidden: true }, act("Star", "Star, or take the star away", () => this.star()), act("Download", "One as a PNG, many as a zip", () => this.download()), this.remove, this.one, act("Choose none", "", () => { this.chosen.clear(); this.draw(); }));
+    this.actions = h("div", { className: "lcm-bar", hidden: true }, act("Star", "Star, or take the star away", () => this.star()), act("Download", "One as it is, many as a zip", () => this.download()), this.remove, this.one, act("Choose none", "", () => { this.chosen.clear(); this.draw(); }));
     this.image = h("img", { alt: "" });
+    this.video = h("video", { controls: true, loop: true, muted: true, autoplay: true, playsInline: true, hidden: true });
     this.words = h("p", {});
-    this.large = h("figure", { className: "lcm-large", hidden: true }, this.image, h("figcaption", {}, this.words, h("small", {}, "Arrow keys: the next one. Esc: back to all.")));
+    this.large = h("figure", { className: "lcm-large", hidden: true }, this.image, this.video, h("figcaption", {}, this.words, h("small", {}, "Arrow keys: the next one. Esc: back to all.")));
     this.dialog = h(
       "dialog",
       { className: "lcm-gallery", tabIndex: -1, ariaLabel: "Gallery", onkeydown: (e) => this.key(e), oncancel: (e) => { if (this.at >= 0) { e.preventDefault(); this.show(-1); } }, onclose: () => this.closed() },
@@ -92,7 +94,7 @@ class Gallery {
   tile(entry, i) {
     const words = entry.settings.prompt || "no prompt";
     const tick = h("input", { type: "checkbox", checked: this.chosen.has(entry.id), ariaLabel: `Choose: ${words}`, onchange: () => { this.chosen[tick.checked ? "add" : "delete"](entry.id); this.follow(); } });
-    return h("div", { className: "lcm-tile", "data-id": entry.id }, h("button", { type: "button", className: "lcm-thumb", title: words, ariaLabel: `Look at it large: ${words}`, onclick: () => this.show(i) }, h("img", { src: place("thumb", entry), alt: "", loading: "lazy" }), entry.star ? h("small", { title: "starred" }, "★") : null), tick);
+    return h("div", { className: "lcm-tile", "data-id": entry.id }, h("button", { type: "button", className: "lcm-thumb", title: words, ariaLabel: `Look at it large: ${words}`, onclick: () => this.show(i) }, h("img", { src: place("thumb", entry), alt: "", loading: "lazy" }), entry.star ? h("small", { title: "starred" }, "★") : null, kindOf(entry) === "PNG" ? null : h("small", { className: "lcm-kind" }, kindOf(entry))), tick);
   }
 
   // What the buttons are about: the large picture, else those that are chosen.
@@ -106,13 +108,20 @@ class Gallery {
     this.actions.hidden = !about.length;
     this.actions.lastChild.hidden = large;
     this.one.hidden = about.length !== 1;
+    this.target.hidden = about.some((e) => kindOf(e) !== "PNG"); // the tools take pictures
     this.remove.textContent = "Delete";
     this.large.hidden = !large;
+    const film = large && kindOf(about[0]) === "MP4";
+    this.image.hidden = film;
+    this.video.hidden = !film;
+    if (!film) this.video.removeAttribute("src");
     this.grid.hidden = large;
     if (large) {
       const [entry] = about;
-      this.image.src = place("picture", entry);
+      const shown = film ? this.video : this.image;
+      if (shown.src !== place("picture", entry)) shown.src = place("picture", entry);
       this.image.alt = entry.settings.prompt || "Picture";
+      this.video.ariaLabel = `Animation: ${entry.settings.prompt || "no prompt"}`;
       const { prompt, seed, steps, model } = entry.settings;
       this.words.textContent = [entry.star ? "★" : "", prompt, seed === undefined ? "" : `seed ${seed}`, steps ? `${steps} steps` : "", model].filter(Boolean).join(" · ");
     }
@@ -182,7 +191,7 @@ class Gallery {
 
   use() {
     const [{ settings }] = this.about;
-    if (!Object.keys(settings).length) return this.say("This picture carries no settings.");
+    if (!Object.keys(settings).length) return this.say("This file carries no settings.");
     this.dialog.close();
     send(tabOf(settings), `restore-${tabOf(settings)}`, settings);
   }

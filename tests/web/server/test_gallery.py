@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from lcm_studio.images import write_png
@@ -103,6 +104,36 @@ def test_users_have_folders_of_their_own(tmp_path: Path) -> None:
     for user in ("ada", "bob/../ada", ""):
         (only,) = gallery.entries(user)
         assert only.settings["prompt"] == f"of {user}"
+
+
+def test_animations_are_pictures_of_the_gallery(tmp_path: Path) -> None:
+    store, settings = PictureStore(tmp_path, keep=True), {"prompt": "dawn \u2192 night", "seed": 4}
+    frames = [np.full((20, 40, 3), grey, np.uint8) for grey in (40, 120, 200)]
+    for kind in ("gif", "mp4"):
+        store.album("").add_video(frames, settings, kind).written.result(60)
+    day = next(tmp_path.glob("[0-9]*"))
+    Image.new("L", (8, 8), 90).save(day / "foreign.gif", comment=b'["no settings"]')
+    (day / "broken.gif").write_bytes(b"GIF89a")
+    (day / "broken.mp4").write_bytes(b"no film")
+    (day / "cut.mp4").write_bytes(b"\0\0\0\x10ftypisom" + b"\0" * 4 + b"\0\0\1\0moov")
+    gallery = Gallery(tmp_path)
+    entries = {entry.id.rpartition("/")[2]: entry for entry in gallery.entries("")}
+    made = {name: entry for name, entry in entries.items() if "-4-" in name}
+    assert sorted(name[-4:] for name in made) == [".gif", ".mp4"]
+    assert all(entry.settings == settings for entry in made.values())
+    assert entries.keys() - made.keys() == {"foreign.gif", "cut.mp4"}
+    assert not entries["foreign.gif"].settings and not entries["cut.mp4"].settings
+    with pytest.raises(BadRequest, match="damaged"):
+        gallery.thumb("", entries["cut.mp4"].id)
+    with app(tmp_path) as client:
+        for entry in made.values():
+            with Image.open(io.BytesIO(gallery.thumb("", entry.id))) as thumb:
+                assert thumb.size == (40, 20) and abs(np.asarray(thumb).mean() - 40) < 8
+            answer = client.get(f"/studio/gallery/picture/{entry.id}")
+            assert answer.headers["content-type"] in ("image/gif", "video/mp4")
+            said = client.post("/studio/gallery/open", content=json.dumps({"ids": [entry.id]}))
+            assert said.status_code == 422 and "cannot be edited" in said.json()["detail"]
+    assert gallery.delete("", [entry.id for entry in made.values()]) == 2
 
 
 def app(folder: Path, **options: Any) -> TestClient:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from lcm_studio.edits.video import write_video
 from lcm_studio.images import write_png
 from tests.web.conftest import Server, opening
 
@@ -127,3 +128,26 @@ def test_a_picture_of_another_day_goes_on_in_any_tool_and_lends_its_settings(vis
     page.wait_for_selector("#create-stage .lcm-stage[data-phase=done]")
     open_gallery(page)
     shown(page, 4)
+
+
+def test_animations_play_and_open_in_no_tool(visit: Any, kept: tuple[Server, Path]) -> None:
+    frames = [np.full((48, 64, 3), grey, np.uint8) for grey in (40, 120, 200)]
+    for kind in ("gif", "mp4"):
+        made = kept[1] / f"2026-02-01/090000-4-{kind}aaa.{kind}"
+        write_video(
+            made, frames, settings={"prompt": f"a {kind}", "seed": 4, "task": "interpolate"}
+        )
+    page = visit()
+    open_gallery(page)
+    shown(page, 5)
+    expect(page.locator(".lcm-tile .lcm-kind")).to_have_text(["MP4", "GIF"], ignore_case=True)
+    page.locator(".lcm-tile", has_text="MP4").locator(".lcm-thumb").click()
+    page.wait_for_function("document.querySelector('.lcm-gallery video').videoWidth === 64")
+    expect(page.locator(".lcm-large p")).to_contain_text("a mp4 · seed 4")
+    expect(page.get_by_label("Open in a tool")).to_be_hidden()
+    expect(button(page, "Use settings")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('.lcm-large img').naturalWidth === 64")
+    expect(page.locator(".lcm-gallery video")).to_be_hidden()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_label("Open in a tool")).to_be_visible()
