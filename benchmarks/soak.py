@@ -22,6 +22,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "docs" / "results" / "soak.md"
 JSON = {"Content-Type": "application/json"}
 SHARES = {"single": 18, "fresh": 4, "large": 3, "leaving": 3, "rubbish": 2}  # of 30 clients
+PATIENCE = 20.0  # seconds for all clients to end, once the time is up
+SETTLING = 5.0  # seconds after which the studio has let go of them
 TOLERANCE = 2.0  # mean difference of 255 between one seed's pictures in calls of different company
 
 
@@ -41,7 +45,7 @@ def main(argv: list[str]) -> int:
         print(f"{name:44s} {value}")
     if args.write:
         write_report(figures, args)
-    bad = ("errors", "pictures of another seed", "raw errors")
+    bad = ("errors", "pictures of another seed", "raw errors", "clients that did not end")
     return 1 if any(figures[name] for name in bad) else 0
 
 
@@ -88,7 +92,12 @@ class Studio:
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
-        self.process.wait(30)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            print("soak: app.py did not end in 30 s and was killed", file=sys.stderr)
+            self.process.kill()
+            self.process.wait()
 
     def get(self, path: str) -> bytes:
         link = self.link()
@@ -112,7 +121,7 @@ class Studio:
 
 @dataclass
 class Tally:
-    """What a client saw. `served` pictures after `waits` seconds each."""
+    """What a client saw. `served` pictures after `waits` seconds each; `cut`: how long its last request had waited at the end."""
 
     served: int = 0
     busy: int = 0
@@ -120,7 +129,12 @@ class Tally:
     errors: list[str] = field(default_factory=list)
     strange: int = 0
     raw: int = 0
+    cut: float = 0.0
     first: Any = None
+
+
+class Over(Exception):
+    """The time is up."""
 
 
 class Client(threading.Thread):
@@ -129,14 +143,46 @@ class Client(threading.Thread):
         self.kind, self.number, self.studio, self.args, self.end = kind, number, studio, args, end
         self.dice = random.Random(number)
         self.tally = Tally()
+        self.sock: socket.socket | None = None
+        self.asked = 0.0
 
     def run(self) -> None:
         while time.monotonic() < self.end:
+            self.asked = time.monotonic()
             try:
                 getattr(self, self.kind)()
+            except Over:
+                pass
             except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+                if time.monotonic() >= self.end:  # hung up
+                    break
                 self.tally.errors.append(f"{type(error).__name__}: {error}"[:120])
                 time.sleep(0.5)
+        self.tally.cut = time.monotonic() - self.asked
+
+    def call(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+        """(status, answer) of one request; raises Over once the time is up."""
+        if time.monotonic() >= self.end:
+            raise Over
+        link = self.studio.link()
+        try:
+            link.connect()
+            self.sock = link.sock
+            text = None if body is None else json.dumps(body)
+            link.request(method, path, text, {} if body is None else JSON)
+            answer = link.getresponse()
+            status, read = answer.status, answer.read()
+        finally:
+            link.close()
+        if time.monotonic() >= self.end:  # it may be cut short
+            raise Over
+        return status, read
+
+    def hang_up(self) -> None:
+        """Ends a request that is being waited for, as a closed window does."""
+        if self.sock is not None:
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
 
     def single(self) -> None:
         self.picture(session=f"soak-{self.number}")
@@ -161,14 +207,12 @@ class Client(threading.Thread):
         odd = self.dice.choice(
             [None, True, 1e308, -1, "\ud800", [], {"path": "/etc/passwd"}, "x" * 3000]
         )
-        link = self.studio.link()
         data = [odd if self.dice.random() < 0.3 else self.dice.randint(0, 9) for _ in range(8)]
         path = self.dice.choice(
             ["/gradio_api/call/generate", "/studio/live", "/studio/check", "/gradio_api/queue/join"]
         )
-        link.request("POST", path, json.dumps({"data": data, "form": odd, "fn_index": odd}), JSON)
-        text = link.getresponse().read().decode("utf-8", "replace")
-        link.close()
+        body = {"data": data, "form": odd, "fn_index": odd}
+        text = self.call("POST", path, body)[1].decode("utf-8", "replace")
         self.tally.raw += "Traceback" in text or "Internal Server Error" in text
         time.sleep(0.3)
 
@@ -176,34 +220,16 @@ class Client(threading.Thread):
         """The event of a request; an empty text where the studio is busy."""
         size, steps = self.args.size, steps or self.args.steps
         data = [
-            "sunset, lake",
-            "",
-            steps,
-            None,
-            1000 * self.number,
-            count,
-            size,
-            size,
-            "",
-            None,
-            "default",
-            None,
-        ]
-        link = self.studio.link()
-        link.request(
-            "POST",
-            "/gradio_api/call/generate",
-            json.dumps({"data": data, "session_hash": session}),
-            JSON,
+            "sunset, lake", "", steps, None, 1000 * self.number, count, size, size, "", None, "default", None,
+        ]  # fmt: skip
+        status, answer = self.call(
+            "POST", "/gradio_api/call/generate", {"data": data, "session_hash": session}
         )
-        answer = link.getresponse()
-        value = json.loads(answer.read())
-        link.close()
-        if answer.status in (429, 503):
+        if status in (429, 503):
             self.tally.busy += 1
             time.sleep(0.5)
             return ""
-        return str(value["event_id"])
+        return str(json.loads(answer)["event_id"])
 
     def picture(self, **how: Any) -> None:
         import numpy as np
@@ -213,7 +239,7 @@ class Client(threading.Thread):
         event = self.ask(**how)
         if not event:
             return
-        text = self.studio.get(f"/gradio_api/call/generate/{event}").decode()
+        text = self.call("GET", f"/gradio_api/call/generate/{event}")[1].decode()
         kind, _, rest = text.rpartition("event: ")[2].partition("\n")
         value = json.loads(rest.removeprefix("data: ").strip() or "null")
         if kind != "complete":
@@ -226,11 +252,35 @@ class Client(threading.Thread):
             return
         self.tally.waits.append(time.monotonic() - started)
         self.tally.served += len(value[0])
-        raw = self.studio.get("/gradio_api/file=" + value[0][0]["path"])
+        raw = self.call("GET", "/gradio_api/file=" + value[0][0]["path"])[1]
         pixels = np.asarray(Image.open(io.BytesIO(raw)).convert("RGB")).astype(float)
         if self.tally.first is None:
             self.tally.first = pixels
         self.tally.strange += float(np.abs(pixels - self.tally.first).mean()) > TOLERANCE
+
+
+def hang_up(clients: Sequence[Client]) -> int:
+    """Ends what all clients wait for, at once; returns how many are still there after `PATIENCE` seconds."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        alive = [client for client in clients if client.is_alive()]
+        if not alive:
+            return 0
+        for client in alive:  # again: one may have been connecting
+            client.hang_up()
+        alive[0].join(0.2)
+    return sum(client.is_alive() for client in clients)
+
+
+def progress(sample: tuple[float, float, int, int], clients: Sequence[Client]) -> str:
+    """One line on the way."""
+    seconds, memory, descriptors, files = sample
+    pictures = sum(client.tally.served for client in clients)
+    errors = sum(len(client.tally.errors) for client in clients)
+    return (
+        f"{seconds:4.0f} s: {pictures} pictures, {errors} errors, {memory:.0f} MB, {descriptors} descriptors, "
+        f"{files} files"
+    )
 
 
 def soak(studio: Studio, args: argparse.Namespace) -> dict[str, Any]:
@@ -244,13 +294,15 @@ def soak(studio: Studio, args: argparse.Namespace) -> dict[str, Any]:
     for client in clients:
         client.start()
     samples: list[tuple[float, float, int, int]] = []
-    started = time.monotonic()
+    started = told = time.monotonic()
     while time.monotonic() < end:
-        time.sleep(min(5.0, 6 * args.minutes))
+        time.sleep(max(0.0, min(5.0, 6 * args.minutes, end - time.monotonic())))
         samples.append((time.monotonic() - started, *studio.measures()))
-    for client in clients:
-        client.join(300)
-    time.sleep(3)
+        if time.monotonic() - told > 30:
+            told = time.monotonic()
+            print(progress(samples[-1], clients), file=sys.stderr, flush=True)
+    left = hang_up(clients)
+    time.sleep(SETTLING)
     after = studio.measures()
     settled = samples[len(samples) // 3 :]  # the first third fills pools and caches
     slope = statistics.linear_regression([s[0] for s in settled], [s[1] for s in settled]).slope
@@ -259,7 +311,7 @@ def soak(studio: Studio, args: argparse.Namespace) -> dict[str, Any]:
         by_kind.setdefault(client.kind, []).append(client.tally)
     every = [client.tally for client in clients]
     singles = by_kind["single"]
-    waits = sorted(wait for tally in singles for wait in tally.waits)
+    waits = sorted(wait for tally in singles for wait in tally.waits) or [float("nan")]
     served = [tally.served for tally in singles]
     reasons = Counter(text for tally in every for text in tally.errors)
     return {
@@ -270,6 +322,7 @@ def soak(studio: Studio, args: argparse.Namespace) -> dict[str, Any]:
         "errors": sum(reasons.values()),
         "errors by text": dict(reasons.most_common(3)),
         "raw errors": sum(tally.raw for tally in every),
+        "clients that did not end": left,
         "pictures of another seed": sum(tally.strange for tally in every),
         "memory at the start, MB": round(samples[0][1]),
         "memory at the end, MB": round(after[0]),
@@ -280,6 +333,9 @@ def soak(studio: Studio, args: argparse.Namespace) -> dict[str, Any]:
             round(statistics.median(waits), 2), round(waits[int(0.95 * (len(waits) - 1))], 2)
         ),
         "single clients: pictures, fewest and most": (min(served), max(served)),
+        "cut off at the end: longest wait s of single and of all": (
+            round(max(t.cut for t in singles), 1), round(max(t.cut for t in every), 1)
+        ),
         "fresh sessions: pictures of each": [t.served for t in by_kind.get("fresh", [])],
         "large requests: pictures of each": [t.served for t in by_kind.get("large", [])],
         "machine": f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}, Python {platform.python_version()}",
