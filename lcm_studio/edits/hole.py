@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lcm_studio.edits import masks
 from lcm_studio.edits.finish import keep_pixels, to_bytes
@@ -13,7 +14,7 @@ from lcm_studio.edits.geometry import PART_PIXELS, Box, around, resize
 from lcm_studio.edits.harmonic import ROUGH, harmonic, near
 from lcm_studio.edits.membrane import Membrane
 from lcm_studio.edits.methods import method_of
-from lcm_studio.edits.pixels import errors_outside, fitting, frame_for, join, tensor
+from lcm_studio.edits.pixels import errors_outside, fitting, frame_for, join, picture, tensor
 from lcm_studio.edits.problem import PIXELS, Known, Method, Problem, one_by_one
 from lcm_studio.edits.schedule import schedule_for, top_of_extent
 from lcm_studio.edits.seams import feathered, match_colour, poisson, seam_score
@@ -115,10 +116,21 @@ def hole_problem(
             f"the part to paint was sampled at {width} x {height} and enlarged",
         )
 
-    def finish(x: Floats, report: Report) -> Pixels:
-        made = resize(frame.cut(x), box.height, box.width)
+    def placed(x: Floats) -> tuple[Floats, Pixels, Pixels]:
+        """The part that was made, at its size; a copy of the whole picture; and where it lies in that."""
         out = rgb.copy()
-        patch = out[box.top : box.bottom, box.left : box.right]
+        return resize(frame.cut(x), box.height, box.width), out, box.of(out)
+
+    def unfinished(estimates: Tensor) -> tuple[Pixels, ...]:
+        pictures = []
+        for x in estimates:
+            made, out, patch = placed(picture(x))
+            patch[crop_hole] = to_bytes(made)[crop_hole]
+            pictures.append(join(out, alpha))
+        return tuple(pictures)
+
+    def finish(x: Floats, report: Report) -> Pixels:
+        made, out, patch = placed(x)
         if crop_hole.all():
             patch[:] = to_bytes(made)
         else:
@@ -138,6 +150,7 @@ def hole_problem(
         size=full_hole.shape,
         start=tensor(full),
         finish=one_by_one(finish, measure),
+        unfinished=unfinished,
         known=known,
         keep=keep,
         method=method,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import cv2
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lcm_studio.edits.geometry import Frame, align
+from lcm_studio.maths.pixels import to_pixels
 from lcm_studio.models.protocol import Model
 from lcm_studio.spec.errors import BadRequest
 
@@ -58,6 +60,15 @@ def frame_for(height: int, width: int, model: Model, multiple: int | None = None
     """A frame that the model can sample: its multiple, and at least its own size."""
     step = multiple or model.info.multiple
     return align(height, width, step, (model.info.height, model.info.width))
+
+
+def unframed(frame: Frame, alpha: Pixels | None = None) -> Callable[[Tensor], tuple[Pixels, ...]]:
+    """`Problem.unfinished` of a picture that is sampled inside a frame: estimates without what surrounds it."""
+
+    def cut(estimates: Tensor) -> tuple[Pixels, ...]:
+        return tuple(join(frame.cut(x).copy(), alpha) for x in to_pixels(estimates))
+
+    return cut
 
 
 def room(model: Model) -> float:

@@ -83,6 +83,7 @@ class Problem:
     `window`: the latent cells that the last estimate is decoded from, where `finish` needs no others; None = all.
     `finish`: pictures `(B, 3, H, W)` nominally in [-1, 1] -> (the picture of the size that went in, fidelity figures)
     of each; tells its progress. `together`: it wants the pictures of all batches at once.
+    `unfinished`: of clean estimates on the way the pictures of that size, quickly; None = estimates are shown as they are.
     `tile`: side in pixels of overlapping tiles, or None.
     `view`: which part of the result is sampled, for control pictures; None where there is no single one.
     """
@@ -98,6 +99,7 @@ class Problem:
     way: Way | None = None
     project_last: bool = True
     together: bool = False
+    unfinished: Callable[[Tensor], tuple[Pixels, ...]] | None = None
     window: Box | None = None
     tile: tuple[int, int] | None = None
     view: View | None = None

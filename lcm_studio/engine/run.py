@@ -20,6 +20,8 @@ from lcm_studio.spec.requests import Edit, Request
 from lcm_studio.spec.settings import to_settings
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lcm_studio.edits.problem import Outcome
     from lcm_studio.engine.running import Preview
     from lcm_studio.sampling import Estimate
@@ -133,11 +135,17 @@ class _Run:
             return Stopped(
                 images=tuple(self.finished),
                 seeds=self.seeds[: len(self.finished)],
-                previews=() if value is None else to_pixels(value.images),
+                previews=() if value is None else self._unfinished(value.images),
                 flagged=tuple(self.flagged),
                 previews_flagged=() if value is None else value.flagged,
             )
         return Failed(message=sentence(value))
+
+    def _unfinished(self, images: Tensor) -> tuple[Pixels, ...]:
+        """The last clean estimates, in the pictures that they are of."""
+        estimate = self.session.estimate
+        whole = None if estimate is None else estimate.whole
+        return to_pixels(images) if whole is None else whole(images)
 
     def _step(self, estimate: Estimate, preview: Preview | None) -> Step:
         seconds = time.perf_counter() - self.started

@@ -70,7 +70,7 @@ def session(
     figures: list[Mapping[str, Any]] = []
     waiting: list[Tensor] = []
     for number, part in enumerate(parts):
-        decoded = yield from counted(pictures.sample(part), number, len(parts))
+        decoded = yield from counted(pictures.sample(part), problem, number, len(parts))
         flags = yield Check(decoded)
         flagged += flags
         waiting.append(decoded)
@@ -117,15 +117,17 @@ def build(request: Edit, model: Model) -> Problem:
     return task.build(request, read(task.settings, request.options, task.name), model)
 
 
-def counted(steps: Asks, part: int, parts: int) -> Asks:
-    """`steps` whose estimates say which part of how many they are of."""
+def counted(steps: Asks, problem: Problem, part: int, parts: int) -> Asks:
+    """`steps` whose estimates say which part of how many they are of, and how they lie in the whole picture."""
     value = None
     while True:
         try:
             ask = steps.send(value)
         except StopIteration as end:
             return end.value
-        value = yield replace(ask, part=part, parts=parts) if isinstance(ask, Estimate) else ask
+        if isinstance(ask, Estimate):
+            ask = replace(ask, part=part, parts=parts, whole=problem.unfinished)
+        value = yield ask
 
 
 class Pictures(Protocol):

@@ -70,7 +70,8 @@ class Compute:
 class Estimate:
     """Tells that `done` of `total` steps are over, with the clean estimate so far. -> None.
 
-    `part` of `parts`: of a request whose pictures are made some at a time.
+    `part` of `parts`: of a request whose pictures are made some at a time. `whole`: of decoded estimates `(B, 3, H, W)` the
+    pictures that they are of, where a part of each is sampled, or at another size.
     """
 
     done: int
@@ -78,6 +79,7 @@ class Estimate:
     x0_hat: Tensor
     part: int = 0
     parts: int = 1
+    whole: Callable[[Tensor], tuple[Pixels, ...]] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from lcm_studio.engine import Engine, EngineConfig
 from lcm_studio.engine.session import build, session
 from lcm_studio.operators import LUMA
 from lcm_studio.sampling import Decode, Encode, Predict, drive
-from lcm_studio.spec.events import Done, Failed
+from lcm_studio.spec.events import Done, Failed, Step, Stopped
 from lcm_studio.spec.requests import Edit, Generate
 from lcm_studio.spec.settings import to_settings
 from lcm_studio.web.edit.values import read_out
@@ -61,6 +62,32 @@ def reread(pixels):
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return np.asarray(Image.open(buffer))
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "size"),
+    [
+        ("inpaint", {}, (150, 200)), ("outpaint", {"borders": [30, 0, 9, 0]}, (150, 239)), ("colorize", {}, (150, 200)),
+        ("denoise", {}, (150, 200)), ("deblur", {}, (150, 200)), ("superres", {"scale": 2}, (300, 400)),
+    ],
+)  # fmt: skip
+def test_what_stop_leaves_is_the_whole_picture(engine, task, options, size):
+    image, mask = scene(150, 200), square(150, 200)
+    request = Edit(
+        task=task, options=options, steps=50, model="lcm", image=image, mask=mask if task == "inpaint" else None
+    )  # fmt: skip
+    begun = threading.Event()
+    for event in engine.run(request, cancelled=begun.is_set):
+        if isinstance(event, Step):
+            begun.set()
+    assert isinstance(event, Stopped)
+    (picture,) = event.previews
+    assert picture.shape == (*size, 3)
+    if task == "inpaint":
+        assert np.array_equal(picture[mask == 0], image[mask == 0])
+        assert not np.array_equal(picture[mask > 0], image[mask > 0])
+    if task == "outpaint":
+        assert np.array_equal(picture[:, 30:230], image)
 
 
 @pytest.mark.parametrize("method", ["once", "plain", "latent"])

@@ -34,7 +34,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     from lcm_studio.edits.finish import luma_of, meet_luma, strips
     from lcm_studio.edits.geometry import check_size, resize
     from lcm_studio.edits.methods import method_of
-    from lcm_studio.edits.pixels import errors, fitting, frame_for, join, split, tensor
+    from lcm_studio.edits.pixels import errors, fitting, frame_for, join, picture, split, tensor
     from lcm_studio.edits.problem import Known, Problem, one_by_one
     from lcm_studio.edits.schedule import schedule_for
     from lcm_studio.edits.view import View
@@ -60,6 +60,9 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
             report(rows.stop / height)
         return join(coloured, alpha)
 
+    def unfinished(estimates: torch.Tensor) -> tuple[Pixels, ...]:
+        return tuple(finish(picture(x), lambda share: None) for x in estimates)
+
     def measure(result: Pixels) -> dict[str, Any]:
         largest, squares = 0.0, 0.0
         for rows in strips(height, width):
@@ -74,6 +77,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
         size=(frame.full_height, frame.full_width),
         start=tensor(np.repeat(full, 3, axis=2)),
         finish=one_by_one(finish, measure),
+        unfinished=unfinished,
         known=Known(op=Luma(), y=known, inverse=Neutral()),
         method=method_of(settings, schedule),
         view=View(size=(height, width), frame=frame),

@@ -64,7 +64,16 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     from lcm_studio.edits.finish import meet_operator, to_bytes
     from lcm_studio.edits.geometry import check_size
     from lcm_studio.edits.methods import method_of
-    from lcm_studio.edits.pixels import errors, frame_for, join, picture, split, tensor, tile_for
+    from lcm_studio.edits.pixels import (
+        errors,
+        frame_for,
+        join,
+        picture,
+        split,
+        tensor,
+        tile_for,
+        unframed,
+    )
     from lcm_studio.edits.problem import Known, Problem, one_by_one
     from lcm_studio.edits.schedule import schedule_for, top_of_extent
     from lcm_studio.edits.view import View
@@ -118,6 +127,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
         size=whole,
         start=op.pinv(y, DAMPING).clamp(-1, 1),
         finish=one_by_one(finish, measure),
+        unfinished=unframed(frame, alpha),
         known=Known(op=op, y=y, damping=(damping,)),
         method=method_of(settings, schedule),
         tile=tile_for(frame, model),

@@ -41,7 +41,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     from lcm_studio.edits.geometry import check_size
     from lcm_studio.edits.methods import method_of
     from lcm_studio.edits.noise_level import estimate_sigma, smoothed
-    from lcm_studio.edits.pixels import frame_for, join, split, tensor, tile_for
+    from lcm_studio.edits.pixels import frame_for, join, split, tensor, tile_for, unframed
     from lcm_studio.edits.problem import Problem, one_by_one
     from lcm_studio.edits.schedule import BOTTOM, PIXEL_SPREAD, schedule_for
     from lcm_studio.edits.view import View
@@ -75,6 +75,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
         size=(frame.full_height, frame.full_width),
         start=known.project(tensor(smoothed(noisy, sigma)), 0).clamp(-1, 1),
         finish=one_by_one(finish, measure),
+        unfinished=unframed(frame, alpha),
         known=known,
         project_last=known.inverse is not None,
         method=method_of(settings, schedule),

@@ -47,7 +47,16 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     from lcm_studio.edits.finish import meet_block_means, meet_operator
     from lcm_studio.edits.geometry import Frame, check_size
     from lcm_studio.edits.methods import method_of
-    from lcm_studio.edits.pixels import errors, frame_for, join, picture, split, tensor, tile_for
+    from lcm_studio.edits.pixels import (
+        errors,
+        frame_for,
+        join,
+        picture,
+        split,
+        tensor,
+        tile_for,
+        unframed,
+    )
     from lcm_studio.edits.problem import Known, Problem, one_by_one
     from lcm_studio.edits.schedule import schedule_for, top_of_extent
     from lcm_studio.edits.seams import block_seam_score
@@ -104,6 +113,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
         size=(frame.full_height, frame.full_width),
         start=tensor(start),
         finish=one_by_one(finish, measure),
+        unfinished=unframed(frame),
         known=Known(op=known_op, y=y, damping=(damping,), inverse=inverse),
         method=method_of(settings, schedule),
         tile=tile_for(frame, model),
