@@ -89,7 +89,7 @@ def _one(
     args: argparse.Namespace, engine: Engine | RemoteEngine, image: str | None, out: str
 ) -> None:
     from lcm_studio.edits.video import check_name, write_video
-    from lcm_studio.engine.likeness import remark
+    from lcm_studio.engine.likeness import words_on
 
     videos = [Path(video) for video in getattr(args, "video", [])]
     for video in videos:
@@ -97,16 +97,14 @@ def _one(
     request = make_request(args, engine, image)
     done = execute(engine, request, progress=not args.json)
     paths = save_all(done, out)
-    paths += [write_video(video, done.images) for video in videos]
+    paths += [write_video(video, done.images, settings=done.settings) for video in videos]
     fidelity = {k: round(v, 4) if isinstance(v, float) else v for k, v in done.fidelity.items()}
-    report(args, done, paths, fidelity=fidelity)
+    note = words_on(engine, done.images[0], request.model)
+    report(args, done, paths, fidelity=fidelity | ({"note": note} if note else {}))
     if not args.json:
         print("  ".join(f"{k} {v}" for k, v in fidelity.items()), file=sys.stderr)
-        look = getattr(engine, "likeness", None)  # an engine elsewhere shows no model's inside
-        if look and (
-            words := remark(look(done.images[0], request.model), engine.info(request.model))
-        ):
-            print(f"note: {words}", file=sys.stderr)
+        if note:
+            print(f"note: {note}", file=sys.stderr)
 
 
 def make_request(

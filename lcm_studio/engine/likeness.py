@@ -7,7 +7,9 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lcm_studio.engine import Engine
     from lcm_studio.engine.lane import Lane
+    from lcm_studio.engine.remote.client import RemoteEngine
     from lcm_studio.models.protocol import Model
     from lcm_studio.sampling import Ask
     from lcm_studio.spec.models import ModelInfo
@@ -24,6 +26,16 @@ def remark(ratio: float | None, info: ModelInfo) -> str:
         f"this picture is unlike those that {info.id} was made from: what it has added is a guess, however well the rest was kept. "
         "Take a model of such pictures (Model on the page, --model in a shell; README, Use real models)."
     )
+
+
+def words_on(engine: Engine | RemoteEngine, picture: Pixels, model: str) -> str:
+    """`remark` on a finished picture; empty where the engine cannot say."""
+    from lcm_studio.spec.errors import StudioError
+
+    try:
+        return remark(engine.likeness(picture, model), engine.info(model))
+    except StudioError:
+        return ""
 
 
 def asks(pixels: Pixels, model: Model) -> Generator[Ask, Any, float]:

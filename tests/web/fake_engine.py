@@ -93,6 +93,11 @@ class FakeEngine:
             raise ModelError(text)
         self.status = LoadState(status="ready", model=model_id, loaded=(model_id,))
 
+    def likeness(self, pixels: np.ndarray, model_id: str) -> float | None:
+        """By its colour: red is foreign."""
+        self.info(model_id)
+        return 2.0 if pixels[..., 0].mean() > 200 else None
+
     def state(self) -> LoadState:
         return self.status
 

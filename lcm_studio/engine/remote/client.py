@@ -24,6 +24,7 @@ from lcm_studio.spec.requests import Edit, Generate, LoraSpec, Request
 
 if TYPE_CHECKING:
     from lcm_studio.engine.lane import Lane
+    from lcm_studio.spec.requests import Pixels
 
 TOKEN = "LCM_STUDIO_ENGINE_TOKEN"  # names the environment's variable
 PORT = 8500
@@ -31,6 +32,7 @@ POLL = 0.05  # seconds between looks whether somebody cancelled
 SILENCE = (
     60.0  # seconds without a byte after which a connection is given up; the front speaks every five
 )
+LOOKED_AT = 1024  # pixels of the longer side of a picture whose likeness is asked for
 GRACE = 60.0  # seconds that a stopped request may take to end
 HERE = "This looks into a model, which an engine elsewhere does not show; start the studio without --engine for it."
 
@@ -113,6 +115,17 @@ class RemoteEngine:
     def load(self, model_id: str) -> None:
         """Loads a model on one replica at least. Raises ModelError."""
         self._ask("load", model_id)
+
+    def likeness(self, pixels: Pixels, model_id: str) -> float | None:
+        """As `Engine.likeness`, of a replica that has the model. Raises ModelError."""
+        from lcm_studio.edits.geometry import resize
+
+        share = LOOKED_AT / max(pixels.shape[:2])
+        if share < 1:  # it is looked at in the model's size; a photo need not travel
+            height, width = (max(1, round(side * share)) for side in pixels.shape[:2])
+            pixels = resize(pixels, height, width).round().clip(0, 255).astype(pixels.dtype)
+        value = self._ask("likeness", model_id, pixels)
+        return value if isinstance(value, float) else None
 
     def state(self) -> LoadState:
         """The last load's state at one replica; failed where the deployment does not answer."""

@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 
 from lcm_studio.engine.remote import present, wire
 from lcm_studio.engine.remote.directed import Directed
-from lcm_studio.engine.remote.front import Front, ReplicaLost
+from lcm_studio.engine.remote.front import Front, ReplicaLost, asked
 from lcm_studio.engine.remote.settings import Settings
 from lcm_studio.engine.remote.stream import streamed
 from lcm_studio.spec.errors import StudioError
@@ -64,15 +64,12 @@ class Replica:
             flag.set()
         return replica == self.name
 
-    async def ask(self, replica: str, what: str, name: str) -> bytes:
-        """`load` or `state`, or what went wrong."""
+    async def ask(self, replica: str, what: str, frame: bytes) -> bytes:
+        """What `load`, `state` or `likeness` came to, or what went wrong."""
         if replica != self.name:
             return OTHER.encode()
         try:
-            if what == "load":
-                await asyncio.to_thread(self.engine.load, name)
-                return wire.pack(None)
-            return wire.pack(self.engine.state())
+            return wire.pack(await asyncio.to_thread(asked, self.engine, what, wire.unpack(frame)))
         except StudioError as error:
             return wire.pack(wire.failure(error))
 
@@ -114,9 +111,9 @@ class Handles:
         except RayError as error:
             raise ReplicaLost(replica) from error
 
-    async def ask(self, replica: str, what: str, name: str) -> Any:
+    async def ask(self, replica: str, what: str, given: tuple[Any, ...]) -> Any:
         try:
-            answer = await self.handle.ask.remote(replica, what, name)
+            answer = await self.handle.ask.remote(replica, what, wire.pack(given))
         except RayError as error:
             raise ReplicaLost(replica) from error
         if answer == OTHER.encode():

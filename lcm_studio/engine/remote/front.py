@@ -8,6 +8,8 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from lcm_studio.engine.remote import wire
 from lcm_studio.engine.remote.dispatch import Dispatcher, Ticket
 from lcm_studio.spec.errors import BadRequest, Busy, ModelError, StudioError
@@ -44,8 +46,8 @@ class Replicas(Protocol):
     async def stop(self, replica: str, ticket: str) -> None:
         """Asks a running request to stop; its events go on to Stopped."""
 
-    async def ask(self, replica: str, what: str, name: str) -> Any:
-        """`load` a model, or the `state` of the last load."""
+    async def ask(self, replica: str, what: str, given: tuple[Any, ...]) -> Any:
+        """`load` a model, the `state` of the last load, or the `likeness` of a picture; `given`: a model and what else it takes."""
 
 
 class Visit:
@@ -120,8 +122,10 @@ class Front:
     async def ask(self, value: Any) -> Any:
         """(what, arguments) -> what the engine tells of its models."""
         match value:
-            case (("load" | "state") as what, (str(name),)):
-                return await self._ask_one(what, name)
+            case (("load" | "state") as what, (str(),) as given):
+                return await self._ask_one(what, given)
+            case ("likeness" as what, (str(), np.ndarray()) as given):
+                return await self._ask_one(what, given)
             case (
                 (
                     "catalog"
@@ -137,10 +141,12 @@ class Front:
             ):
                 return await asyncio.to_thread(getattr(self.engine, what), *given)
         raise BadRequest(
-            "/ask wants (catalog, controls, decoders, embeddings, info, ip_adapters, resolved, validate, load or state)"
+            "/ask wants (catalog, controls, decoders, embeddings, info, ip_adapters, resolved, validate, likeness, load or state)"
         )
 
-    async def _ask_one(self, what: str, name: str) -> Any:
+    async def _ask_one(self, what: str, given: tuple[Any, ...]) -> Any:
+        """Of one replica; of one that has the model, if there is any."""
+        name = given[0]
         self.dispatcher.present(self.present())
         have = self.dispatcher.replicas
         if not have:
@@ -149,7 +155,7 @@ class Front:
             )
         chosen = min(have, key=lambda r: (name not in have[r].models, have[r].rows))
         try:
-            return await self.replicas.ask(chosen, what, name)
+            return await self.replicas.ask(chosen, what, given)
         except ReplicaLost as error:
             raise ModelError("The engine was lost; try again.") from error
 
@@ -259,6 +265,16 @@ class Front:
                 self.dispatcher.present(names)
                 self.deal()
             await asyncio.sleep(LOOK)
+
+
+def asked(engine: Engine, what: str, given: tuple[Any, ...]) -> Any:
+    """One question of the front: of a model's name and what else it takes. Raises StudioError."""
+    if what == "load":
+        engine.load(given[0])
+        return None
+    if what == "likeness":
+        return engine.likeness(given[1], given[0])
+    return engine.state()
 
 
 async def body(http: Http) -> bytes:

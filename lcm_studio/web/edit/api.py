@@ -2,8 +2,8 @@
 
     client.predict(handle_file("a.png"), mask=handle_file("m.png"), prompt="...", api_name="/edit_inpaint")
 
-They return (files, fidelity, settings). control, ip_adapter and their pictures are as in `/generate`; without control_image a ControlNet
-follows the edited picture. A task's settings are parameters of their own (scale=4), or `options`, e.g. {"scale": 4}.
+They return (files, fidelity, settings); fidelity has a `note` where the model knows no such pictures. control, ip_adapter and their
+pictures are as in `/generate`; without control_image a ControlNet follows the edited picture. A task's settings are parameters of their own (scale=4), or `options`, e.g. {"scale": 4}.
 """
 
 # No `from __future__ import annotations`: Gradio reads the endpoint's types from real annotations.
@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 
 from lcm_studio.edits import TASKS
+from lcm_studio.engine.likeness import words_on
 from lcm_studio.images import read_image
 from lcm_studio.spec.errors import BadImage, StudioError
 from lcm_studio.spec.requests import Edit, Sampling
@@ -72,7 +73,9 @@ def endpoint(studio: Studio, task: str) -> Callable[..., Any]:
             done = api.finish(studio, wanted, request)
         except StudioError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        return api.files(studio, done, request), dict(done.fidelity), api.plain(done.settings)
+        note = words_on(studio.engine, done.images[0], wanted.model)
+        fidelity = dict(done.fidelity) | ({"note": note} if note else {})
+        return api.files(studio, done, request), fidelity, api.plain(done.settings)
 
     edit.__name__ = f"edit_{task}"
     names = {setting.name for setting in own}

@@ -6,8 +6,7 @@ import html
 from typing import Any
 
 from lcm_studio.edits import TASKS
-from lcm_studio.engine.likeness import remark
-from lcm_studio.spec.errors import StudioError
+from lcm_studio.engine.likeness import words_on
 from lcm_studio.spec.events import Done
 from lcm_studio.web import views
 from lcm_studio.web.edit import values as edit_form
@@ -23,13 +22,7 @@ def read_out(task: str, done: Done) -> str:
 
 def unlike(studio: Studio, request: Any, done: Done) -> str:
     """A line where the model knows no such pictures, so that what it added is a guess; empty elsewhere."""
-    look = getattr(studio.engine, "likeness", None)  # an engine elsewhere shows no model's inside
-    if look is None:
-        return ""
-    try:
-        words = remark(look(done.images[0], request.model), studio.engine.info(request.model))
-    except StudioError:
-        return ""
+    words = words_on(studio.engine, done.images[0], request.model)
     return (
         f'<p class="lcm-note lcm-warning" role="status">{html.escape(views.in_page_words(words))}</p>'
         if words

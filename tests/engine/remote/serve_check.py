@@ -124,6 +124,8 @@ def equal_to_the_embedded(remote: RemoteEngine) -> None:
             for a, b in zip(*steps, strict=True):
                 assert all(map(np.array_equal, a.previews, b.previews))
                 assert len(a.previews) == len(b.previews)
+        ratios = [engine.likeness(photo, requests[0].model) for engine in (here, remote)]
+        assert ratios[0] and ratios[1] and abs(ratios[0] - ratios[1]) < 1e-3, ratios
         for bad in (Generate(steps=0), Generate(model="nothing"), Generate(width=-8)):
             a, b = last(here, bad), last(remote, bad)
             assert isinstance(a, Failed) and a == b, (a, b)

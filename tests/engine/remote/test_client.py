@@ -13,9 +13,10 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from lcm_studio.engine.likeness import words_on
 from lcm_studio.engine.remote import wire
 from lcm_studio.engine.remote.client import RemoteEngine, parse
-from lcm_studio.engine.remote.front import Front, ReplicaLost
+from lcm_studio.engine.remote.front import Front, ReplicaLost, asked
 from lcm_studio.engine.remote.stream import streamed
 from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.spec.events import Done, Failed, Loading, Queued, Step, Stopped
@@ -47,9 +48,8 @@ class Here:
     async def stop(self, replica: str, ticket: str) -> None:
         self.flags[ticket].set()
 
-    async def ask(self, replica: str, what: str, name: str) -> Any:
-        engine = self.engines[replica]
-        return engine.load(name) if what == "load" else engine.state()
+    async def ask(self, replica: str, what: str, given: tuple[Any, ...]) -> Any:
+        return asked(self.engines[replica], what, given)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -118,6 +118,17 @@ def test_errors_are_those_of_the_engine(house: Any) -> None:
     for address in ("", "ftp://x", "ray://", "ray://h:99999999", "ray://h/path"):
         with pytest.raises(BadRequest):
             parse(address)
+
+
+def test_a_picture_unlike_the_models_own_is_told_from_afar(house: Any) -> None:
+    remote, _, _ = house
+    red = np.zeros((1500, 3000, 3), np.uint8)
+    red[..., 0] = 255
+    words = words_on(remote, red, "scenery-lcm")
+    assert words == words_on(FakeEngine(), red, "scenery-lcm")  # type: ignore[arg-type]
+    assert "unlike those that scenery-lcm was made from" in words
+    assert words_on(remote, red[..., ::-1], "scenery-lcm") == ""
+    assert words_on(remote, red, "nothing") == ""
 
 
 def test_stop_and_hanging_up_reach_the_replica(house: Any) -> None:

@@ -12,6 +12,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from lcm_studio.edits import TASKS
+from lcm_studio.engine import Engine
 from lcm_studio.images import read_image, read_settings, write_png
 from lcm_studio.spec.schema import settings_of
 from tests.web.api_client import api_client
@@ -59,6 +60,16 @@ def call(api: Client, files: dict[str, str], task: str, image: str, **given: Any
     return api.predict(
         handle_file(files[image]), steps=2, seed=3, api_name=f"/edit_{task}", **given
     )
+
+
+def test_a_picture_unlike_the_models_own_is_noted(
+    api: Client, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "likeness", lambda self, picture, model: 2.0)
+    _, fidelity, _ = call(api, files, "colorize", "image")
+    assert fidelity["note"].startswith("this picture is unlike those")
+    monkeypatch.setattr(Engine, "likeness", lambda self, picture, model: 1.0)
+    assert "note" not in call(api, files, "colorize", "image")[1]
 
 
 def test_every_task_has_a_call_here() -> None:
