@@ -166,7 +166,7 @@ export function mountStage(tab, root, { props, watch }) {
     stage.draw({ phase: "running", progress: { text: "Sent" } });
     bring(registry.get("desk", tab)?.box || stage.root);
   });
-  if (underWay(tab)) takeUp(tab, stage);
+  underWay(tab).then((yes) => yes && takeUp(tab, stage));
   document.addEventListener("lcm-lost", (e) => stage.lose(e.detail));
   // Gradio's listeners are plain strings; those of failed events call this.
   window.lcm = window.lcm || {};

@@ -68,9 +68,11 @@ window.fetch = (input, init) => {
   const { pathname } = new URL(input.url || input, document.baseURI);
   const fetched = () => plain.call(window, input, init);
   if (pathname.endsWith("/queue/join")) {
-    const headers = new Headers(init?.headers || input.headers);
-    headers.set("X-LCM-Page", page()); // so that the same browser tab can take its request up again
-    return send(() => plain.call(window, input, { ...init, headers }));
+    return send(async () => {
+      const headers = new Headers(init?.headers || input.headers);
+      headers.set("X-LCM-Page", await page()); // so that the same browser tab can take its request up again
+      return plain.call(window, input, { ...init, headers });
+    });
   }
   if (pathname.endsWith("/queue/data")) return listen(fetched);
   return fetched();

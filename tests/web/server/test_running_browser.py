@@ -101,6 +101,33 @@ def test_an_edit_is_taken_up_over_its_picture(visit: Any, held: Any) -> None:
     page.wait_for_selector(".lcm-view[data-look=picture]")
 
 
+def test_a_duplicated_tab_has_a_key_of_its_own(visit: Any, held: Any) -> None:
+    """A browser duplicates a tab with what it keeps, as for a window that a page opens."""
+    page = visit()
+    page.fill("#create-prompt textarea", "night")
+    page.locator("#create-go").click()
+    under_way(page, "create")
+    with page.expect_popup() as opening_:
+        page.evaluate("open(location.href)")
+    copy = opening_.value
+    copy.wait_for_selector("html[data-studio=ready]")
+    name = page.evaluate("sessionStorage.getItem('lcm-tab')")
+    copy.wait_for_function("name => sessionStorage.getItem('lcm-tab') !== name", arg=name)
+    assert copy.evaluate("sessionStorage.getItem('lcm-under-way')") is None
+    assert copy.input_value("#create-prompt textarea") == "night"
+    again(copy)  # a reload keeps the key
+    mine = copy.evaluate("sessionStorage.getItem('lcm-tab')")
+    again(copy)
+    assert mine == copy.evaluate("sessionStorage.getItem('lcm-tab')") != name
+    expect(copy.locator("#create-stage .lcm-progress")).to_be_hidden()
+    again(page)
+    assert name == page.evaluate("sessionStorage.getItem('lcm-tab')")
+    under_way(page, "create")
+    held[1].touch()
+    phase(page, "create", "done")
+    assert copy.locator("#create-stage a[download]").count() == 0
+
+
 def test_a_request_that_is_lost_is_said_to_be(visit: Any) -> None:
     page = visit()
     page.evaluate("sessionStorage.setItem('lcm-under-way', 'create')")

@@ -1,9 +1,8 @@
 // The canvas of this browser tab, kept in the browser so that a reload loses nothing.
-import { page } from "../again.js";
+import { page, pages } from "../again.js";
 
 const STORE = "canvas";
 const MOST = 8; // browser tabs whose canvas is kept
-
 
 function database() {
   return new Promise((resolve, reject) => {
@@ -24,8 +23,9 @@ function done(asked) {
 // A browser that keeps nothing (a private window, a full disk) works as before.
 export async function keep(state) {
   try {
+    const name = await page();
     const store = (await database()).transaction(STORE, "readwrite").objectStore(STORE);
-    await done(store.put({ ...state, at: Date.now() }, page()));
+    await done(store.put({ ...state, at: Date.now() }, name));
     const keys = await done(store.getAllKeys());
     if (keys.length <= MOST) return;
     const all = await done(store.getAll());
@@ -38,7 +38,8 @@ export async function keep(state) {
 
 export async function forget() {
   try {
-    await done((await database()).transaction(STORE, "readwrite").objectStore(STORE).delete(page()));
+    const name = await page();
+    await done((await database()).transaction(STORE, "readwrite").objectStore(STORE).delete(name));
   } catch (error) {
     console.info("The canvas is not forgotten:", error);
   }
@@ -46,7 +47,13 @@ export async function forget() {
 
 export async function kept() {
   try {
-    return (await done((await database()).transaction(STORE).objectStore(STORE).get(page()))) || null;
+    const [mine, origin] = await pages();
+    const read = async (name) => done((await database()).transaction(STORE).objectStore(STORE).get(name));
+    const state = await read(mine);
+    if (state || !origin) return state || null;
+    const copy = await read(origin);
+    if (copy) keep(copy);
+    return copy || null;
   } catch {
     return null;
   }
