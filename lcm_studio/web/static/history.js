@@ -52,12 +52,14 @@ function drawStrip(tab, strip) {
   strip.replaceChildren(
     ...mine.map((entry) => {
       const words = entry.settings.prompt || "no prompt";
-      return h(
+      const drop = () => remove(tab, entry);
+      const button = h(
         "button",
-        { type: "button", className: "lcm-thumb", title: `${words} (seed ${entry.settings.seed}, ${entry.settings.steps} steps)`, ariaLabel: `Restore: ${words}`, onclick: () => show(entry) },
+        { type: "button", className: "lcm-thumb", title: `${words} (seed ${entry.settings.seed}, ${entry.settings.steps} steps)`, ariaLabel: `Restore: ${words}`, onclick: () => show(entry), onkeydown: (e) => e.key === "Delete" && drop() },
         h("img", { src: entry.frames[0].thumb, alt: "", loading: "lazy" }),
         entry.frames.length > 1 ? h("small", {}, `${entry.frames.length}`) : null,
       );
+      return h("div", { className: "lcm-entry" }, button, h("button", { type: "button", className: "lcm-drop", title: "Take it out of the history (Delete); its file stays", ariaLabel: `Take out of the history: ${words}`, onclick: drop }, "×"));
     }),
   );
 }
@@ -76,8 +78,17 @@ export function mountHistory(tab, root) {
   drawStrip(tab, strip);
 }
 
-function forget(tab) {
-  entries = entries.filter((e) => e.tab !== tab);
+// The focus goes on to the next entry.
+function remove(tab, entry) {
+  const strip = strips.get(tab);
+  const at = entries.filter((e) => e.tab === tab).indexOf(entry);
+  forget(tab, (e) => e !== entry);
+  const thumbs = strip.querySelectorAll(".lcm-thumb");
+  thumbs[Math.min(at, thumbs.length - 1)]?.focus();
+}
+
+function forget(tab, kept = (e) => e.tab !== tab) {
+  entries = entries.filter(kept);
   if (entries.length) write();
   else sessionStorage.removeItem(KEY);
   drawStrip(tab, strips.get(tab));
