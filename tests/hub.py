@@ -1,7 +1,8 @@
 """A Hugging Face hub on the loopback: folders as repositories, spoken as far as `huggingface_hub` asks.
 
 Small text is served by the hub itself, anything else by a redirect to a content address, as the real one does.
-Faults are set by a part of the path: an HTTP status, or DROP to break the connection off in the middle.
+Faults are set by a part of the path: an HTTP status, or DROP to break the connection off in the middle. An answer that is `held`
+waits for its event.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Hub:
         self.blobs: dict[str, bytes] = {}
         self.log: list[tuple[str, str]] = []
         self.faults: dict[str, int] = {}
+        self.held: dict[str, threading.Event] = {}
         self._server = ThreadingHTTPServer(
             ("127.0.0.1", 0), type("Bound", (_Answer,), {"hub": self})
         )
@@ -97,6 +99,9 @@ class _Answer(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.log.append((self.command, path))
+        for part, released in self.hub.held.copy().items():
+            if part in path:
+                released.wait(120)
         fault = next((f for part, f in self.hub.faults.items() if part in path), None)
         if fault:
             self._send(fault, b"out of order")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lcm_studio import bundled
+from lcm_studio.engine.downloads import Downloads
 from lcm_studio.engine.embeddings import FOLDER, Embeddings
 from lcm_studio.engine.line import Places
 from lcm_studio.engine.registry import Registry
@@ -72,21 +73,23 @@ class Engine:
 
     def __init__(self, config: EngineConfig | None = None) -> None:
         self.config = config or EngineConfig()
+        self._lock = threading.Lock()
+        self._state = LoadState()
+        self._downloads = Downloads(self._change)
         self.registry = Registry(
             tuple(Path(d) for d in self.config.models_dirs) or default_folders(),
             offline=self.config.offline,
+            fetch=self._downloads.fetch,
         )
         self._embeddings = Embeddings(
             (*self.config.embeddings_dirs, *(root / FOLDER for root in self.registry.folders))
         )
         self._lanes: OrderedDict[str, Lane] = OrderedDict()
-        self._lock = threading.Lock()
         self._load_lock = threading.Lock()
         self._device_lock = threading.Lock()
         self._workers = Workers()
         self._places = Places(self.config.queue_size)
         self._placement: Placement | None = None
-        self._state = LoadState()
 
     def catalog(self) -> tuple[ModelInfo, ...]:
         """The models in the known folders, without torch."""
@@ -155,6 +158,10 @@ class Engine:
         """The last load's state, for the page."""
         with self._lock:
             return replace(self._state, loaded=tuple(self._lanes))
+
+    def stop_download(self) -> None:
+        """Ends what is being fetched from the hub; the next try goes on where it stopped."""
+        self._downloads.stop()
 
     @property
     def placement(self) -> Placement:
@@ -265,8 +272,11 @@ class Engine:
             return model_id in self._lanes
 
     def _set(self, **changes: Any) -> None:
+        self._change(lambda now: replace(now, **changes))
+
+    def _change(self, change: Callable[[LoadState], LoadState]) -> None:
         with self._lock:
-            self._state = replace(self._state, **changes)
+            self._state = change(self._state)
 
     def _lane(self, model_id: str) -> Lane:
         with self._lock:

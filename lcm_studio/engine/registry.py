@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,20 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
 class Registry:
-    """Names to model folders. Results are kept until a folder's model_index.json changes."""
+    """Names to model folders. Results are kept until a folder's model_index.json changes.
 
-    def __init__(self, folders: tuple[Path, ...], *, offline: bool = True) -> None:
+    `fetch`: in place of `hub.fetch_model`, one that tells how far it is.
+    """
+
+    def __init__(
+        self,
+        folders: tuple[Path, ...],
+        *,
+        offline: bool = True,
+        fetch: Callable[..., Path] | None = None,
+    ) -> None:
         self.folders = folders
+        self._fetch = fetch
         self.offline = offline
         self.memory = KindMemory()
         self._kept: dict[str, tuple[int, ModelInfo]] = {}
@@ -262,7 +273,7 @@ class Registry:
             if self._still_there(model_id):
                 return self._fetched[model_id]
             try:
-                folder = fetch_model(model_id, offline=self.offline)
+                folder = (self._fetch or fetch_model)(model_id, offline=self.offline)
             except HubError as error:
                 raise ModelError(f"model {model_id!r} is not available: {error}") from error
             self._fetched[model_id] = folder

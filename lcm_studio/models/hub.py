@@ -6,9 +6,10 @@ No torch. Nothing of a repository runs: scripts and pickles are not among the fi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from lcm_studio.models.catalog import COMPONENTS, WEIGHTLESS, check_index, component_config
 from lcm_studio.models.files import (
@@ -37,15 +38,27 @@ class HubError(StudioError):
     """Something is not to be had from the hub; the text says why and what to do, without the name."""
 
 
+STOPPED = "the download was stopped; choose it again, and it goes on where it stopped"
+
+
+class Stopped(Exception):
+    """Raised by `Tell` where nobody waits for the download any more."""
+
+
+Tell: TypeAlias = Callable[[int, int], None]
+"""tell(bytes that are here, bytes of all): called as they come, from several threads."""
+
+
 def told_offline() -> bool:
     """Whether the environment forbids the hub's library to use the network."""
     names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     return any(os.environ.get(name, "").upper() in ("1", "TRUE", "YES", "ON") for name in names)
 
 
-def fetch_model(name: str, *, offline: bool) -> Path:
+def fetch_model(name: str, *, offline: bool, tell: Tell | None = None) -> Path:
     """The folder of the pipeline `owner/name`: what was downloaded before, or is now unless `offline`.
 
+    `tell`: of the weights. What came before a break, or before it raised Stopped, is not fetched again.
     Configs come first: a repository that the studio would not load costs no download of weights. Raises
     ModelError for such a one, HubError where the hub does not give it.
     """
@@ -64,9 +77,12 @@ def fetch_model(name: str, *, offline: bool) -> Path:
         raise HubError(
             "it was downloaded only in part and the studio is offline; start it with --online once"
         )
-    there = _listing(name, folder.name)
-    wanted = [file for part in parts for file in _weights(name, folder, part, there)]
-    return snapshot(name, wanted, offline=False, revision=folder.name)
+    sizes = _listing(name, folder.name)
+    wanted = [file for part in parts for file in _weights(name, folder, part, frozenset(sizes))]
+    total = sum(sizes[file] for file in wanted if file in sizes)
+    here = sum(sizes[file] for file in wanted if file in sizes and (folder / file).is_file())
+    counter = None if tell is None else Counter(tell, here, total)
+    return snapshot(name, wanted, offline=False, revision=folder.name, more=counter)
 
 
 def snapshot(
@@ -77,8 +93,12 @@ def snapshot(
     kind: str = "model",
     revision: str | None = None,
     folder: Path | None = None,
+    more: Counter | None = None,
 ) -> Path:
-    """The files of a repository that match `patterns`, in `folder` or in the hub's own cache. Raises HubError."""
+    """The files of a repository that match `patterns`, in `folder` or in the hub's own cache. Raises HubError.
+
+    `more`: is told of bytes as they come.
+    """
     import huggingface_hub
     from huggingface_hub.utils import logging
 
@@ -92,31 +112,62 @@ def snapshot(
             allow_patterns=list(patterns),
             local_dir=folder,
             local_files_only=offline,
-            tqdm_class=_bar(),
+            tqdm_class=_bar(more),
         )
     except Exception as error:  # its transport's errors have no base of their own
-        raise HubError(_reason(error, offline)) from error
+        # of several files that are under way the library raises any one's error
+        stopped = more is not None and more.stopped
+        raise HubError(STOPPED if stopped else _reason(error, offline)) from error
     finally:
         logging.set_verbosity(level)
     return Path(found)
 
 
-def _listing(name: str, revision: str) -> frozenset[str]:
+def _listing(name: str, revision: str) -> dict[str, int]:
+    """{file: its bytes} of a repository."""
     import huggingface_hub
+    from huggingface_hub.hf_api import RepoFile
 
     try:
-        return frozenset(huggingface_hub.HfApi().list_repo_files(name, revision=revision))
+        tree = huggingface_hub.HfApi().list_repo_tree(name, revision=revision, recursive=True)
+        return {one.path: one.size for one in tree if isinstance(one, RepoFile)}
     except Exception as error:  # as above
         raise HubError(_reason(error, False)) from error
 
 
-def _bar() -> Any:
-    """The library's progress bar, shown only in a terminal."""
+class Counter:
+    """Bytes that come on several threads, added up."""
+
+    def __init__(self, tell: Tell, here: int, total: int) -> None:
+        self._tell, self._here, self._total = tell, here, total
+        self._lock = threading.Lock()
+        self.stopped = False
+
+    def __call__(self, count: int) -> None:
+        with self._lock:
+            self._here += count
+            try:
+                self._tell(min(self._here, self._total), self._total)
+            except Stopped:
+                self.stopped = True
+                raise
+
+
+def _bar(more: Counter | None) -> Any:
+    """The library's progress bar, shown only in a terminal. Of its bars that of the bytes in files counts for `more`."""
     from huggingface_hub.utils import tqdm
 
     class Bar(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
+            name = str(kwargs.get("name"))
+            self._counts = kwargs.get("unit") == "B" and not name.endswith(".transfer")
             super().__init__(*args, **{**kwargs, "disable": kwargs.get("disable") or None})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            if self._counts and more is not None:  # a bar that is not shown counts nothing itself
+                more(int(n or 0))
+            shown: bool | None = super().update(n)
+            return shown
 
     return Bar
 

@@ -134,10 +134,12 @@ class ModelInfo:
 class LoadState:
     """What the page shows of the models: `status` is of the last one asked for.
 
-    `model`: its id. `message`: for the user. `loaded`: ids that are ready.
+    `model`: its id. `message`: for the user. `loaded`: ids that are ready. `done`, `total`: bytes of its download; 0 where there is none.
     """
 
     status: Literal["idle", "loading", "ready", "failed"] = "idle"
     model: str = ""
     message: str = ""
     loaded: tuple[str, ...] = ()
+    done: int = 0
+    total: int = 0

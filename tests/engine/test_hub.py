@@ -13,6 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lcm_studio.engine import Engine, EngineConfig
+from lcm_studio.models.hub import HubError, Stopped, Tell, fetch_model
+from lcm_studio.spec.errors import ModelError
+from lcm_studio.spec.models import LoadState
 from tests import tiny
 from tests.hub import DROP, Hub, run
 
@@ -168,3 +172,70 @@ def test_a_hub_in_trouble(
     hub.faults.clear()
     assert look(hub, tmp_path, "ann/lcm", "--online").returncode == 0
     assert look(hub, tmp_path, "ann/lcm").returncode == 0
+
+
+@pytest.fixture
+def reached(hub: Hub, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """The hub with ann/lcm, for this very process."""
+    from huggingface_hub import constants
+
+    hub.publish("ann/lcm", repository)
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    files = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return hub
+
+
+def test_what_comes_is_told_and_what_is_stopped_goes_on(reached: Hub, repository: Path) -> None:
+    sizes = {path.parent.name: path.stat().st_size for path in repository.glob("*/*.safetensors")}
+    told: list[tuple[int, int]] = []
+
+    def stopping(done: int, total: int) -> None:
+        told.append((done, total))
+        if len(told) == 2:
+            raise Stopped
+
+    with pytest.raises(HubError, match="goes on where it stopped"):
+        fetch_model("ann/lcm", offline=False, tell=stopping)
+    assert {total for _, total in told} == {sum(sizes.values())}
+    again: list[tuple[int, int]] = []
+    folder = fetch_model("ann/lcm", offline=False, tell=lambda *said: again.append(said))
+    assert again[-1] == (sum(sizes.values()), sum(sizes.values()))
+    assert [done for done, _ in again] == sorted(done for done, _ in again)
+    # what was whole is not fetched again
+    blobs = [path for kind, path in reached.log if path.startswith("/blobs/") and kind == "GET"]
+    assert len(blobs) < 2 * len(sizes)
+    assert fetch_model("ann/lcm", offline=False) == folder
+
+
+def test_the_engine_tells_of_it_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lcm_studio.models import hub as hubs
+
+    engine = Engine(EngineConfig(device="cpu", offline=False))
+    seen: list[LoadState] = [engine.state()]
+
+    def fake(name: str, *, offline: bool, tell: Tell) -> Path:
+        seen.append(engine.state())
+        tell(2**20, 3 * 2**30)
+        seen.append(engine.state())
+        engine.stop_download()
+        try:
+            tell(2**21, 3 * 2**30)
+        except Stopped as error:
+            raise HubError("it was stopped") from error
+        raise AssertionError("it was not stopped")
+
+    monkeypatch.setattr(hubs, "fetch_model", fake)
+    with pytest.raises(ModelError, match="it was stopped"):
+        engine.info("ann/lcm")
+    idle, looking, loading = seen
+    assert (idle.status, looking.status, loading.status) == ("idle", "loading", "loading")
+    assert loading.message == "Downloading ann/lcm: 1 MB of 3.0 GB"
+    assert (loading.model, loading.done, loading.total) == ("ann/lcm", 2**20, 3 * 2**30)
+    failed = engine.state()
+    assert (failed.status, failed.total) == ("failed", 0) and "it was stopped" in failed.message
+    engine.close()

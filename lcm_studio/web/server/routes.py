@@ -30,6 +30,7 @@ def routes(studio: Studio, tabs: Iterable[BaseRoute] = ()) -> list[BaseRoute]:
     """Mounted in front of Gradio under /studio, with the routes of the tabs."""
     own = [
         Route("/state", State(studio).get),
+        Route("/stop-download", State(studio).stop, methods=["POST"]),
         Route("/picture/{id}.{kind}", Pictures(studio).get),
         Route("/settings", settings, methods=["POST"]),
         Route("/lora", Loras(studio).post, methods=["POST"]),
@@ -65,8 +66,18 @@ class State:
             "message": state.message,
             "start": self.start,
             "loaded": list(state.loaded),
+            "done": state.done,
+            "total": state.total,
         }
         return JSONResponse(said, headers={"Cache-Control": "no-store"})
+
+    async def stop(self, _: Http) -> Response:
+        """POST: ends the download that `get` tells of."""
+        stop = getattr(self.studio.engine, "stop_download", None)  # engines elsewhere have none
+        if stop is None or not self.studio.options.free_paths:
+            return JSONResponse({"detail": "It is not for this page to stop."}, 403)
+        stop()
+        return JSONResponse({})
 
 
 class Pictures:

@@ -14,6 +14,26 @@ function theme(next) {
   document.documentElement.style.colorScheme = dark ? "dark" : "light";
 }
 
+// What comes from the hub, at the edge of the page, whichever tab is shown.
+let panel = null;
+function progress({ status, done, total, message }) {
+  if (status !== "loading" || !total) {
+    panel?.remove();
+    panel = null;
+    return;
+  }
+  if (!panel) {
+    const stop = (e) => {
+      e.target.disabled = true;
+      fetch(url("studio/stop-download"), { method: "POST" }).catch(() => (e.target.disabled = false));
+    };
+    panel = h("div", { className: "lcm-sending lcm-download", role: "status" }, h("span"), h("progress", { max: 1, "aria-label": "Download" }), h("button", { type: "button", onclick: stop }, "Stop"));
+    document.body.append(panel);
+  }
+  if (panel.firstChild.textContent !== message) panel.firstChild.textContent = message;
+  panel.children[1].value = done / total;
+}
+
 export function mountHeader(_tab, root, { props }) {
   const pill = h("span", { className: "lcm-pill", role: "status", "data-state": "idle" }, h("i"), h("span", {}, "starting"));
   const saved = localStorage.getItem("lcm-theme");
@@ -45,6 +65,7 @@ export function mountHeader(_tab, root, { props }) {
       pill.lastChild.textContent = `${title(mine)} ${words[status] || status}`.trim();
       pill.title = mine === state.model ? state.message || mine : mine;
       document.documentElement.dataset.model = state.status;
+      progress(state);
       if (state.status === "ready") wait = 5000;
     } catch {
       pill.dataset.state = "failed";
