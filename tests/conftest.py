@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 
+if "LCM_STUDIO_HOME" not in os.environ:  # what the studio remembers is not the user's here
+    os.environ["LCM_STUDIO_HOME"] = tempfile.mkdtemp(prefix="lcm-studio-home-")
+    atexit.register(shutil.rmtree, os.environ["LCM_STUDIO_HOME"], ignore_errors=True)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")

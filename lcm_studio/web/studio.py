@@ -12,6 +12,7 @@ from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.spec.owners import Owner
 from lcm_studio.web import views
 from lcm_studio.web.server.grants import Grants
+from lcm_studio.web.server.model_list import ModelUse
 from lcm_studio.web.server.running import Running
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Studio:
     models: ModelStore
     controls: ControlPictures
     running: Running = field(default_factory=Running)
+    used: ModelUse = field(default_factory=ModelUse)
     grants: Grants = field(default_factory=Grants)
     preloaded: threading.Event = field(default_factory=threading.Event)
 
@@ -119,6 +121,7 @@ class Studio:
             case events.Working():
                 return views.working(event)
             case events.Done():
+                self.used.note(request.model)
                 return views.done(self.published(event), self.album(owner))
             case events.Stopped():
                 return views.stopped(event, self.named(brief(request)), self.album(owner))

@@ -242,6 +242,7 @@ def finish(studio: Studio, request: Any, http: gr.Request | None) -> events.Done
             if isinstance(event, events.Failed):
                 raise StudioError(event.message)
             if isinstance(event, events.Done):
+                studio.used.note(request.model)
                 return studio.published(event)
     raise StudioError("The request was stopped.")
 

@@ -147,7 +147,9 @@ def build_advanced(studio: Studio, info: ModelInfo, offer: Offer) -> Controls:
         allow_custom_value=True, elem_id=f"{TAB}-model",
     )  # fmt: skip
     c["about"] = parts.mount("about", TAB, value=about(info))
-    with gr.Accordion("All models: kind, size, licence", open=False, elem_id=f"{TAB}-models-block"):
+    with gr.Accordion(
+        "All models: kind, size, licence, last used", open=False, elem_id=f"{TAB}-models-block"
+    ):
         c["models"] = parts.mount("models", TAB, value=listed(info, offer), events=["pick"])
     c |= steering.build(TAB, info, offer)
     with gr.Accordion(

@@ -58,7 +58,7 @@ class Block:
 
 
 CONTROL = Block(
-    name="control", title="ControlNet", kinds=True, where="controlnets/", path="its diffusers folder",
+    name="control", title="ControlNet", kinds=True, where="controlnets/", path="its diffusers folder or .safetensors file",
     picture="Open the picture that it follows", cost="Each step that it holds takes half an evaluation more.",
 )  # fmt: skip
 IP_ADAPTER = Block(
@@ -164,8 +164,13 @@ def build(tab: str, info: ModelInfo, offer: Offer, *, edits: bool = False) -> di
     """
     import gradio as gr
 
+    # outside of what is hidden and shown: Gradio would show them with it
+    c: dict[str, Any] = {
+        f"{block.name}_picture": gr.Textbox(visible="hidden", elem_id=f"{tab}-{block.id}-picture")
+        for block in BLOCKS
+    }
     with gr.Column(elem_classes="lcm-place") as place:
-        c = _build(CONTROL, tab, info, offer, edits)
+        c |= _build(CONTROL, tab, info, offer, edits)
     c["control_place"] = place
     return c | _build(IP_ADAPTER, tab, info, offer, edits)
 
@@ -197,7 +202,6 @@ def _build(block: Block, tab: str, info: ModelInfo, offer: Offer, edits: bool) -
             c[f"{name}_own"] = gr.Button(
                 OWN, size="sm", visible=False, elem_id=f"{id_}-own", elem_classes="lcm-quiet"
             )
-        c[f"{name}_picture"] = gr.Textbox(visible="hidden", elem_id=f"{id_}-picture")
         if block.kinds:
             c[f"{name}_kind"] = gr.Radio(
                 [(TITLES[kind], kind) for kind in get_args(ControlKind)], value=NONE, label="What is made of it",

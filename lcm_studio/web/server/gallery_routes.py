@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.web.server.gallery import PAGE, Gallery, allowed
+from lcm_studio.web.server.model_list import ModelList
 from lcm_studio.web.server.picture_store import MEDIA
 from lcm_studio.web.server.stops import user_of
 from lcm_studio.web.studio import Studio
@@ -22,11 +23,12 @@ CHUNK = 1024 * 1024
 
 
 def gallery_routes(studio: Studio) -> list[BaseRoute]:
-    """Under /studio; none where strangers could come without signing in."""
+    """Under /studio, and those of the list of models; no gallery where strangers could come without signing in."""
     if not allowed(studio.options):
-        return []
+        return ModelList(studio=studio, gallery=None).routes()
     shown = Shown(studio)
     return [
+        *ModelList(studio=studio, gallery=shown.gallery).routes(),
         Route("/gallery", shown.entries),
         Route("/gallery/thumb/{id:path}", shown.thumb),
         Route("/gallery/picture/{id:path}", shown.picture),

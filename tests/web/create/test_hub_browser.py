@@ -35,7 +35,9 @@ def online(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve
     root = tmp_path_factory.mktemp("models")
     own = tiny.save("cm", root / "own")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in hub.environment(root / "home").items():
+        for name, value in hub.environment(
+            root / "home", LCM_STUDIO_HOME=str(root / "kept")
+        ).items():
             patch.setenv(name, value)
         for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
             patch.delenv(name, raising=False)

@@ -31,6 +31,8 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("models")
     folder = tiny.save("sd-15", root / "student")
     (folder / "studio.json").write_text(json.dumps({"kind": "turbo"}))
+    tiny.save("cm", root / "beside")
+    write_png(root / "beside.preview.png", picture(), {})
     network("sd").save_pretrained(root / "controlnets" / "tiny-canny")
     (root / "ip_adapters").mkdir()
     save_file(weights("sd"), root / "ip_adapters" / "tiny-ip.safetensors")
@@ -163,12 +165,18 @@ def test_weights_dropped_anywhere_are_listed_with_their_words(
 
 def test_a_model_is_chosen_from_the_list(open_student: Callable[..., Any]) -> None:
     page = open_student()
-    page.get_by_text("All models: kind, size, licence").click()
+    page.get_by_text("All models: kind, size, licence, last used").click()
     rows = page.locator("#create-models .lcm-model")
     rows.filter(has_text="scenery-cm").wait_for()
     student = rows.filter(has_text="student").inner_text()
     assert "Turbo" in student and "64 x 64" in student and "no commercial use" in student
     assert page.locator("#create-models [aria-current]").inner_text().startswith("student")
+    # what has a picture beside it, and has made none yet, shows that
+    shown = rows.filter(has_text="beside").locator("img")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('#create-models img')].some(i => i.naturalWidth > 0)"
+    )
+    assert "/studio/model-preview?id=beside" in str(shown.get_attribute("src"))
     rows.filter(has_text="scenery-cm").click()
     page.wait_for_selector(f"{NOTE} >> text=scenery-cm is ready")
     page.wait_for_function(
@@ -215,6 +223,7 @@ def test_an_edit_and_live_follow_what_is_on_the_canvas(open_student: Callable[..
     page.locator("#edit-control input").click()
     page.get_by_role("option", name="tiny-canny").click()
     page.wait_for_selector("#edit-control-kind label.selected >> text=Edges")
+    assert not page.locator("#edit-control-picture").is_visible()
     said = read_settings(run(page)[0])
     assert said is not None and said["control"]["path"] == "tiny-canny"
     assert "picture" not in said["control"]  # it followed the canvas
@@ -251,4 +260,8 @@ def test_a_whole_checkpoint_is_dropped_stopped_and_dropped_again(
     said = read_settings(urllib.request.urlopen(sources(page)[0]).read())
     assert said is not None and said["model"] == "dropped.safetensors"
     page.locator("#create-models-block").get_by_text("All models").click()
-    page.wait_for_selector(".lcm-model[aria-current=true] >> text=dropped.safetensors")
+    chosen = page.locator(".lcm-model[aria-current=true]").filter(has_text="dropped.safetensors")
+    chosen.get_by_text("Last used just now").wait_for()
+    assert "/studio/gallery/thumb/" in str(chosen.locator("img").get_attribute("src"))
+    first = page.locator("#create-models .lcm-model").first
+    assert "dropped.safetensors" in first.inner_text()  # what was used last comes first
