@@ -16,6 +16,7 @@ NAMES = (
     "page",
     "photo",
     "likeness",
+    "motion",
     "device",
     "soak",
     "card",

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import scipy.fft
 from PIL import Image, ImageFilter
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import convolve, gaussian_filter
 from skimage import data
 
 from lcm_studio.edits.blur_level import Blur, estimate_blur
 from lcm_studio.edits.finish import to_bytes
+from lcm_studio.edits.motion_level import estimate_motion
 from lcm_studio.edits.quilt import tiling_of
 from lcm_studio.edits.tasks import deblur
 from lcm_studio.engine import Engine, EngineConfig
+from lcm_studio.operators import motion_kernel
 from lcm_studio.spec.events import Done
 from lcm_studio.spec.requests import Edit
 from lcm_studio.web import views
@@ -30,6 +32,12 @@ def engine():
 
 def blurred(photo, sigma, noise=0.0):
     x = gaussian_filter(photo.astype(np.float64), (sigma, sigma, 0))
+    return to_bytes(x + np.random.default_rng(0).normal(0, 1, x.shape) * noise)
+
+
+def moved(photo, length, angle, noise=0.0):
+    kernel = motion_kernel(length, angle).numpy()
+    x = convolve(photo.astype(np.float64), kernel[..., None], mode="reflect")
     return to_bytes(x + np.random.default_rng(0).normal(0, 1, x.shape) * noise)
 
 
@@ -69,7 +77,7 @@ def test_the_blur_of_a_photo_is_found(name, sigma):
 @pytest.mark.parametrize("name", PHOTOS)
 def test_a_sharp_photo_has_none(name):
     assert estimate_blur(PHOTOS[name]).sigma < deblur.SHARP
-    kernel, words = deblur.kernel_of("auto", estimate_blur(PHOTOS[name]))
+    kernel, words = deblur.kernel_of("auto", estimate_blur(PHOTOS[name]), None)
     assert kernel == "gaussian:0.5" and "no blur was found" in words[0]
 
 
@@ -81,9 +89,9 @@ def test_what_says_nothing_of_its_blur_is_not_guessed_at():
         PHOTOS["coffee"][:20, :20],
     ):
         assert estimate_blur(picture) is None
-    kernel, words = deblur.kernel_of("auto", None)
+    kernel, words = deblur.kernel_of("auto", None, None)
     assert kernel == "gaussian:1" and "too little" in words[0]
-    assert deblur.kernel_of("motion:9,0", None) == ("motion:9,0", ())
+    assert deblur.kernel_of("motion:9,0", None, None) == ("motion:9,0", ())
 
 
 def test_too_little_is_undone_rather_than_too_much():
@@ -137,6 +145,21 @@ def test_a_blur_that_the_picture_denies_is_said_in_red_with_a_proposal(engine, k
     assert words in done.fidelity["denied"] and better in done.fidelity["denied"]
     message = views.done(done, Kept())["message"]
     assert message["kind"] == "error" and better in message["text"]
+
+
+def test_auto_undoes_a_motion_and_a_wrong_blur_is_denied(engine):
+    from tests.conftest import ROOT
+
+    with Image.open(ROOT / "assets/examples/edit-lake-in-autumn.png") as picture:
+        photo = np.asarray(picture.convert("RGB"))
+    soft = moved(photo, 9, 30)
+    kernel = estimate_motion(soft).kernel
+    done = run(engine, soft)
+    assert done.fidelity["kernel"] == kernel and done.fidelity["kernel_estimated"]
+    assert f"blur found: {kernel}" in read_out(done.fidelity, done.timing, None)
+    assert psnr(done.images[0], photo) > psnr(soft, photo) + 6
+    wrong = run(engine, soft, kernel="gaussian:5")
+    assert wrong.fidelity["denied"].endswith(f"it fits {kernel}")
 
 
 class Kept:

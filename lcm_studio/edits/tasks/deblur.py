@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lcm_studio.edits.blur_level import Blur
+    from lcm_studio.edits.motion_level import Motion
     from lcm_studio.edits.problem import Problem
     from lcm_studio.models.protocol import Model
     from lcm_studio.sampling import Report
@@ -64,6 +65,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     from lcm_studio.edits.finish import meet_operator, to_bytes
     from lcm_studio.edits.geometry import check_size
     from lcm_studio.edits.methods import method_of
+    from lcm_studio.edits.motion_level import estimate_motion
     from lcm_studio.edits.pixels import (
         errors,
         frame_for,
@@ -80,8 +82,8 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
 
     rgb, alpha = split(request.image)
     check_size(*rgb.shape[:2])
-    found = estimate_blur(rgb)
-    kernel, warnings = kernel_of(settings.kernel, found)
+    found, motion = estimate_blur(rgb), estimate_motion(rgb)
+    kernel, warnings = kernel_of(settings.kernel, found, motion)
     given = settings.kernel != "auto"
     noise = found.noise if found is not None and found.sigma > SHARP else ROUNDING
     tries = settings.exact == "always" or (
@@ -117,7 +119,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
         left = gap(result[..., :3])
         figures = {"known": f"{kernel} blur", "kernel": kernel, "kernel_estimated": not given}
         figures |= left | {"noise": noise}
-        if given and (words := denied(kernel, found, left["rms_error"], noise)):
+        if given and (words := denied(kernel, found, motion, left["rms_error"], noise)):
             figures["denied"] = words
         return figures
 
@@ -136,10 +138,14 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     )
 
 
-def kernel_of(kernel: str, found: Blur | None) -> tuple[str, tuple[str, ...]]:
+def kernel_of(
+    kernel: str, found: Blur | None, motion: Motion | None
+) -> tuple[str, tuple[str, ...]]:
     """The blur to undo, and what is to be said of the one that was found."""
     if kernel != "auto":
         return kernel, ()
+    if motion is not None:
+        return motion.kernel, ()
     if found is None:
         return "gaussian:1", (
             "the picture says too little of its blur, so gaussian:1 is undone; give the blur if you know it",
@@ -155,10 +161,14 @@ def proposal(found: Blur) -> str:
     return f"gaussian:{math.floor(10 * sigma) / 10:g}"
 
 
-def denied(kernel: str, found: Blur | None, misfit: float, noise: float) -> str:
+def denied(
+    kernel: str, found: Blur | None, motion: Motion | None, misfit: float, noise: float
+) -> str:
     """One sentence where the picture cannot come from this blur; empty elsewhere. `misfit`: of the result, blurred, in RMS of 255."""
     name, _, size = kernel.partition(":")
     better = f"; it fits {proposal(found)}" if found and found.sigma >= SHARP else ""
+    if motion is not None:
+        better = f"; it fits {motion.kernel}"
     if found and name == "gaussian" and float(size) > 1.25 * found.sigma + 0.3:
         what = better or ", and no blur was found in it"
         return f"the picture is sharper than a blur of {kernel} leaves one{what}"
@@ -171,14 +181,16 @@ def by_tiles(request: Edit, settings: Settings) -> Whole:
     """One blur for all tiles, which share as much as it reaches, and what is made of it by undoing it."""
     from lcm_studio.edits.blur_level import estimate_blur
     from lcm_studio.edits.blurs import reach_of
+    from lcm_studio.edits.motion_level import estimate_motion
     from lcm_studio.edits.pixels import split
 
-    found = estimate_blur(split(request.image)[0])
-    kernel, _ = kernel_of(settings.kernel, found)
+    rgb = split(request.image)[0]
+    found, motion = estimate_blur(rgb), estimate_motion(rgb)
+    kernel, _ = kernel_of(settings.kernel, found, motion)
     reach = math.ceil(3 * reach_of(kernel))
     if settings.kernel != "auto":
         # what a single tile shows of its blur may be little
-        return Whole(reach=reach, figures={"denied": denied(kernel, found, 0.0, 0.0)})
+        return Whole(reach=reach, figures={"denied": denied(kernel, found, motion, 0.0, 0.0)})
     exact = "never" if settings.exact == "auto" else settings.exact
     figures = {"kernel_estimated": True, "denied": ""}
     return Whole(reach=reach, options={"kernel": kernel, "exact": exact}, figures=figures)
