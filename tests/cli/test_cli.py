@@ -178,3 +178,21 @@ def test_generate_with_everything_that_conditions_a_picture(
     )
     assert (said["control"]["kind"], said["control"]["strength"]) == ("canny", 0.5)
     assert (said["ip_adapter"]["strength"], said["ip_adapter"]["end"]) == (1.0, 0.5)
+    # an edit follows its own picture
+    edit = [
+        "edit",
+        "sketch",
+        "--image",
+        str(image),
+        "--prompt",
+        "lake",
+        "--model",
+        "sd",
+        "--steps",
+        "1",
+    ]
+    edit += ["--control", str(tmp_path / "tiny-canny"), "--out", str(tmp_path / "y.png")]
+    assert main(edit) == 0
+    said = read_settings(tmp_path / "y.png")
+    assert said is not None and said["control"]["kind"] == "canny"
+    assert "picture" not in said["control"]
