@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ORIGINAL = "model.diffusion_model."
 PREFIXES = (ORIGINAL, "diffusion_model.", "model.", "unet.", "")
 OTHER_PARTS = ("first_stage_model.", "cond_stage_model.", "conditioner.")
+CONTROL = ("controlnet_cond_embedding.", "input_hint_block.")
 OTHERS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("double_blocks.0.img_attn.qkv.weight",), "FLUX"),
     (("joint_blocks.0.x_block.attn.qkv.weight",), "Stable Diffusion 3"),
@@ -146,6 +147,10 @@ def _text_width(shapes: dict[str, tuple[int, ...]]) -> int | None:
 
 def _refuse_others(path: Path, header: Header) -> None:
     """Raises ModelError, by the name of what it is, for networks that the studio does not load from one file."""
+    if any(mark in name for name in header.shapes for mark in CONTROL):
+        raise ModelError(
+            f"{path.name} is a ControlNet, no whole network; put it into controlnets/ beside the models, or give it as --control"
+        )
     shapes = _shapes(header)
     entry = shapes.get("conv_in.weight") or shapes.get("input_blocks.0.0.weight")
     if entry is not None and len(entry) == 4 and entry[1] == 9:

@@ -222,3 +222,16 @@ def test_single_files_of_a_folder_of_models_are_in_the_list(tmp_path: Path) -> N
         assert np.abs(alone - single).max() <= 1
         (tmp_path / "mine.safetensors").unlink()
         assert [info.id for info in engine.catalog()] == ["sd"]
+
+
+@pytest.mark.parametrize("prefix", ["", "control_model."])
+def test_a_controlnet_is_no_model(tmp_path: Path, prefix: str) -> None:
+    """In diffusers' names its layers are those of half a UNet."""
+    from tests.models.test_control import network, original
+
+    tiny.save("sd", tmp_path / "sd")
+    state = original("sd") if prefix else network("sd").state_dict()
+    save_file({prefix + k: v.clone() for k, v in state.items()}, tmp_path / "c.safetensors")
+    with Engine(EngineConfig(models_dirs=(tmp_path,), device="cpu")) as engine:
+        assert [info.id for info in engine.catalog()] == ["sd"]
+        assert "c.safetensors is a ControlNet" in engine.registry.broken()["c.safetensors"]
