@@ -18,9 +18,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from lcm_studio.jobs import keeper
-from lcm_studio.jobs.backends.ray import token
 from lcm_studio.jobs.records import FINAL, State
 from lcm_studio.jobs.service import Jobs
+from lcm_studio.spec.ray import ray_token
 from tests.jobs.conftest import Bench, fake_command
 
 PORT = 8265
@@ -77,7 +77,7 @@ def answering(process: subprocess.Popen[bytes], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while True:
         try:
-            headers = {"Authorization": f"Bearer {token()}"}
+            headers = {"Authorization": f"Bearer {ray_token()}"}
             asked = urllib.request.Request(f"http://127.0.0.1:{PORT}/api/jobs/", headers=headers)
             urllib.request.urlopen(asked, timeout=5).read()
             return

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lcm_studio.spec.ray import ray_token
+
 if TYPE_CHECKING:
     from lcm_studio.engine import Engine
 
@@ -127,9 +129,7 @@ class Settings:
 def send_token(address: str) -> None:
     """Before Ray is imported: a cluster of a given address gets the token of this machine, where there is one.
 
-    Ray looks for it by itself only where no address is given; it writes ~/.ray/auth_token when it first starts a cluster
-    from Python, and every head that is started on that machine later wants it.
+    Ray looks for it by itself only where no address is given.
     """
-    there = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if address and (there or Path("~/.ray/auth_token").expanduser().is_file()):
+    if address and ray_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")

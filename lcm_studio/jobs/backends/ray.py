@@ -7,14 +7,12 @@ Python. Ray runs an entry point once and forgets it with the cluster: retry and 
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lcm_studio.jobs.backends import BackendError, Exit
@@ -23,13 +21,12 @@ from lcm_studio.jobs.layout import JobFolder
 from lcm_studio.jobs.records import Job
 from lcm_studio.jobs.store import JobStore
 from lcm_studio.spec.errors import BadRequest
-from lcm_studio.spec.regular import read_regular
+from lcm_studio.spec.ray import ray_token
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _STOP_SECONDS = 30
 _TIMEOUT = 15.0
 _SUBMITS = 20
-_MOST_TOKEN = 4096
 _LEAVE_OUT = {"PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "CUDA_VISIBLE_DEVICES"}
 
 
@@ -39,20 +36,6 @@ def check_address(address: str) -> str:
     if found.scheme not in ("http", "https") or not found.hostname or found.path.strip("/"):
         raise BadRequest(f"--address {address[:80]!r} is not like {DEFAULT_ADDRESS}")
     return f"{found.scheme}://{found.netloc}"
-
-
-def token() -> str:
-    """The token that Ray's own tools would send: of RAY_AUTH_TOKEN, of the file that RAY_AUTH_TOKEN_PATH names, or of
-    ~/.ray/auth_token; empty where there is none. Ray makes the last by itself when it starts a cluster from Python, and
-    clusters that are started later want it.
-    """
-    if given := os.environ.get("RAY_AUTH_TOKEN", "").strip():
-        return given
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    try:
-        return read_regular(path, _MOST_TOKEN).decode("ascii").strip()
-    except (OSError, ValueError, RuntimeError):  # RuntimeError: there is no home
-        return ""
 
 
 @dataclass
@@ -119,7 +102,7 @@ class RayBackend:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data=data, method=method)
         request.add_header("Content-Type", "application/json")
-        if secret := token():
+        if secret := ray_token():
             request.add_unredirected_header("Authorization", f"Bearer {secret}")
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
