@@ -82,7 +82,10 @@ def allowed(place: str, there: Places) -> str:
         words = f"{text[:80]} is outside the folders that jobs may read ({names}); "
         why = grants.refusal(folder) if there.can_click else "no"
         if not why:
-            raise Outside(f"{words}allow it above, or start the studio with --data-dir", folder)
+            raise Outside(
+                f"{words}let runs read it, under Pictures, or start the studio with --data-dir",
+                folder,
+            )
         click = f"a click cannot allow {folder}, since {why}; " if there.can_click else ""
         raise BadRequest(f"{words}{click}start the studio with --data-dir FOLDER to allow another")
     return text if shards else str(resolved[0])

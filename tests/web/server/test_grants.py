@@ -68,7 +68,7 @@ def test_what_no_click_opens(name: str, why: str, home: Path) -> None:
 
 def test_a_place_that_is_allowed_holds_nothing_hidden_and_nothing_beside_it(home: Path) -> None:
     asked = Places(named=(), can_click=True)
-    with pytest.raises(Outside, match="allow it above") as caught:
+    with pytest.raises(Outside, match="let runs read it, under Pictures") as caught:
         allowed(str(home / "pictures"), asked)
     grants = Grants()
     place = grants.allow(caught.value.folder, Options())
