@@ -80,11 +80,11 @@ def build_prompt(info: ModelInfo, offer: Offer) -> Controls:
     c: Controls = {}
     c["prompt"] = gr.Textbox(
         label="Prompt", lines=2, max_lines=6, autofocus=True, elem_id=f"{TAB}-prompt", elem_classes="lcm-prompt",
-        placeholder="sunset, snowy mountains, lake", max_length=limits.MAX_PROMPT,
+        placeholder="sunset, snowy mountains, lake",
     )  # fmt: skip
     c["negative"] = gr.Textbox(
         label="Negative prompt", info="What to keep out.", lines=1, visible=info.takes_negative,
-        elem_id=f"{TAB}-negative", max_length=limits.MAX_PROMPT,
+        elem_id=f"{TAB}-negative",
     )  # fmt: skip
     c["actions"] = parts.action_row(TAB)
     with gr.Row(elem_classes="lcm-modes"):

@@ -98,7 +98,7 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
         yield from parts.followed(studio, show(plays, said), request, TAB)
 
     def show(plays: Iterator[views.View], said: Mapping[str, Any]) -> Iterator[Any]:
-        seed = {c["seed"]: said["seed"]}
+        seed = {c["seed"]: said["seed"]} if said["randomize"] else {}
         for view in plays:
             yield seed | {stage: view}  # one message: the browser takes each through every control
             seed = {}

@@ -10,7 +10,6 @@ import gradio as gr
 
 from lcm_studio.edits import TASKS
 from lcm_studio.edits.task import EditTask
-from lcm_studio.spec import limits
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.web import inputs, parts
 from lcm_studio.web.create import steering
@@ -150,7 +149,7 @@ def build_tool(info: ModelInfo) -> Controls:
     parts.mount("tools", TAB, value=hints, visible="hidden")
     c["prompt"] = gr.Textbox(
         label="Prompt", lines=2, max_lines=4, elem_id=f"{TAB}-prompt", visible=info.takes_prompt,
-        max_length=limits.MAX_PROMPT, placeholder="What the picture should show",
+        placeholder="What the picture should show",
     )  # fmt: skip
     c["actions"] = parts.action_row(TAB, "Apply")
     with gr.Row(elem_classes="lcm-modes"):

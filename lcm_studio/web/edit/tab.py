@@ -108,7 +108,7 @@ def wire_go(studio: Studio, c: Controls, board: Board) -> None:
 
     def read(given: tuple[Any, ...]) -> tuple[dict[str, Any], Desk, str]:
         *values, randomize, model, desk, drawn = given
-        said = dict(zip(names, values, strict=True)) | {"model": model}
+        said = dict(zip(names, values, strict=True)) | {"model": model, "randomize": randomize}
         if randomize:
             said["seed"] = form.new_seed()
         return said, desk, drawn
@@ -141,7 +141,7 @@ def wire_go(studio: Studio, c: Controls, board: Board) -> None:
             facts = views.facts(done.timing, {})  # the read-out below says the rest
             return {"facts": facts, "origin": results.origin(asked[0], done)}
 
-        seed = {c["seed"]: said["seed"]}
+        seed = {c["seed"]: said["seed"]} if said["randomize"] else {}
         plays = studio.play(
             make, owner=owner_of(request), tab=TAB, page=page_of(request), on_done=on_done
         )
@@ -162,7 +162,8 @@ def wire_go(studio: Studio, c: Controls, board: Board) -> None:
 
     def columns(request: gr.Request, given: tuple[Any, ...]) -> Iterator[Any]:
         said, desk, drawn = read(given)
-        yield {c["seed"]: said["seed"], board.kept: "", board.film: ""}
+        seed = {c["seed"]: said["seed"]} if said["randomize"] else {}
+        yield seed | {board.kept: "", board.film: ""}
         make = lambda: request_of(said, desk, drawn, 1)  # noqa: E731
         plays = compare(studio, make, owner=owner_of(request), tab=TAB, page=page_of(request))
         for view in plays:

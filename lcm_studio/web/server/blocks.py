@@ -27,9 +27,10 @@ class Page(gr.Blocks):
     ) -> Any:
         function = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
         try:
-            return await super().process_api(
+            answer: dict[str, Any] = await super().process_api(
                 function, [*inputs, *defaults(function, len(inputs))], *args, **options
             )
+            return answer | {"data": sendable(answer.get("data"))}
         except gr.Error as error:
             # ours are raised without a traceback; of Gradio's own the one about choices names Python's classes
             if error.print_exception and "list of choices" in str(error):
@@ -40,6 +41,17 @@ class Page(gr.Blocks):
             raise gr.Error(MISFIT, print_exception=False) from error
         except Exception as error:
             raise gr.Error(sentence(error)[1], print_exception=False) from error
+
+
+def sendable(value: Any) -> Any:
+    """What a function returns, without whole numbers over 64 bits: Gradio's event stream ends at one, for the whole page."""
+    if isinstance(value, dict):
+        return {name: sendable(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [sendable(one) for one in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return float(value) if abs(value) < 2**1023 else str(value)
+    return value
 
 
 def defaults(function: BlockFunction, given: int) -> list[Any]:

@@ -59,7 +59,7 @@ function drawStrip(tab, strip) {
         h("img", { src: entry.frames[0].thumb, alt: "", loading: "lazy" }),
         entry.frames.length > 1 ? h("small", {}, `${entry.frames.length}`) : null,
       );
-      return h("div", { className: "lcm-entry" }, button, h("button", { type: "button", className: "lcm-drop", title: "Take it out of the history (Delete); its file stays", ariaLabel: `Take out of the history: ${words}`, onclick: drop }, "×"));
+      return h("div", { className: "lcm-entry" }, button, h("button", { type: "button", className: "lcm-forget", title: "Take it out of the history (Delete); its file stays", ariaLabel: `Take out of the history: ${words}`, onclick: drop }, "×"));
     }),
   );
 }

@@ -148,6 +148,18 @@ def test_what_is_refused_says_so_once_and_ends(open_page: Open) -> None:
     assert page.locator(".toast-body").count() == 0, "a second time, over the controls"
 
 
+def test_a_seed_of_twenty_digits_is_refused_and_the_next_one_runs(open_page: Open) -> None:
+    page = open_page()
+    page.uncheck("#create-randomize input")
+    number(page, "seed", 99999999999999999999)
+    page.click("#create-go")
+    phase(page, "failed")
+    expect(page.locator(NOTE)).to_contain_text("is out of range")
+    number(page, "seed", 7)
+    page.click("#create-go")
+    phase(page, "done")
+
+
 def test_escape_closes_a_list_and_stops_nothing(open_page: Open) -> None:
     page = open_page()
     number(page, "steps", 50)
