@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from lcm_studio.engine.lane import Lane
 from lcm_studio.engine.running import Session, Setup
@@ -135,17 +138,20 @@ class _Run:
             return Stopped(
                 images=tuple(self.finished),
                 seeds=self.seeds[: len(self.finished)],
-                previews=() if value is None else self._unfinished(value.images),
+                previews=() if value is None else self._unfinished(value.images, value.flagged),
                 flagged=tuple(self.flagged),
                 previews_flagged=() if value is None else value.flagged,
             )
         return Failed(message=sentence(value))
 
-    def _unfinished(self, images: Tensor) -> tuple[Pixels, ...]:
-        """The last clean estimates, in the pictures that they are of."""
+    def _unfinished(self, images: Tensor, flagged: Sequence[bool]) -> tuple[Pixels, ...]:
+        """The last clean estimates, in the pictures that they are of; black where a safety checker objects."""
         estimate = self.session.estimate
         whole = None if estimate is None else estimate.whole
-        return to_pixels(images) if whole is None else whole(images)
+        pictures = to_pixels(images) if whole is None else whole(images)
+        return tuple(
+            np.zeros_like(p) if bad else p for p, bad in itertools.zip_longest(pictures, flagged)
+        )
 
     def _step(self, estimate: Estimate, preview: Preview | None) -> Step:
         seconds = time.perf_counter() - self.started

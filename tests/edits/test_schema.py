@@ -59,7 +59,7 @@ def test_what_is_typed_is_validated_and_goes_into_the_settings_of_a_picture(
     args = arguments(
         "--height", "1.5", "--rings", "4", "--mirrored", "--at", "0.2,0.8", "--eta", "0.5"
     )
-    options = typed(args, made_up.settings)
+    options = typed(args, settings_of(made_up.settings))
     request = Edit(task="ripples", image=np.zeros((8, 8, 3), np.uint8), options=options)
     check(request, INFO)
     wanted = Ripples(height=1.5, rings=4, mirrored=True, at=(0.2, 0.8), eta=0.5)

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import struct
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ def receive(store: ModelStore, name: str, data: bytes, size: int | None = None) 
         for start in range(0, len(data), 65536):
             yield data[start : start + 65536]
 
-    return asyncio.run(store.receive(name, len(data) if size is None else size, body()))
+    coming = store.receive(name, len(data) if size is None else size, body())
+    with ThreadPoolExecutor(1) as pool:  # a browser test before has a loop in this thread
+        return pool.submit(asyncio.run, coming).result()
 
 
 def saved(path: Path, **tensors: torch.Tensor) -> bytes:
