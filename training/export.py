@@ -32,6 +32,27 @@ def save_pipeline(pipe: Any, folder: Path, *, dtype: torch.dtype = torch.float16
         about.write_text(json.dumps(fields, indent=2) + "\n")
 
 
+def inherit(teacher: Path, folder: Path, *, scales: tuple[float, float]) -> None:
+    """Gives a student in `folder` what its teacher's folder says of prompts: words, examples, guidance scale.
+
+    `scales`: the least and greatest guidance scale (w + 1) that the student was trained for. The teacher's
+    number of steps, fitted edits and measured errors are not the student's.
+    """
+    if not writes():
+        return
+    words = teacher / "vocabulary.json"
+    if words.is_file():
+        (folder / words.name).write_bytes(words.read_bytes())
+    about = teacher / "studio.json"
+    guidance = json.loads(about.read_text()).get("guidance") if about.is_file() else None
+    if not isinstance(guidance, dict) or "default" not in guidance:
+        return
+    low, high = scales
+    default = min(max(float(guidance["default"]), low), high)
+    fields = {"guidance": {"default": default, "range": [low, high]}}
+    (folder / about.name).write_text(json.dumps(fields, indent=1) + "\n")
+
+
 def forget_paths(folder: Path) -> None:
     """Removes from every config where its weights were loaded from: a path of this machine."""
     for about in (*folder.glob("*.json"), *folder.glob("*/*.json")):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import secrets
@@ -145,6 +147,22 @@ class Jobs:
                 "keep fewer checkpoints, or set LCM_STUDIO_HOME to a larger disk",
             )
         return Plan(ok=True, text=text)
+
+    def model(self, job_id: str) -> Path:
+        """The folder of what a job has made; its model is called as the run, unless its studio.json names it."""
+        job = self.store.get(job_id)
+        output = JobFolder(self.home / job.id).output
+        if job.state is State.SUCCEEDED and (output / "model_index.json").is_file():
+            about = output / "studio.json"
+            with contextlib.suppress(OSError, ValueError):  # a nicety, and no reason not to open it
+                fields = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
+                if isinstance(fields, dict) and "name" not in fields:
+                    part = about.with_suffix(".part")
+                    part.write_text(
+                        json.dumps({"name": job.name} | fields, indent=1) + "\n", "utf-8"
+                    )
+                    part.replace(about)
+        return output
 
     def get(self, job_id: str) -> Job:
         """The job; raises NoSuchJob."""

@@ -75,6 +75,7 @@ def _overridden(info: ModelInfo, given: dict[str, Any]) -> ModelInfo:
         guidance_range=(float(low), float(high)),
         steps_default=int(given.get("steps", info.steps_default)),
         consistency=given.get("consistency", info.consistency) is True,
+        name=" ".join(str(given.get("name", info.name)).split())[:80],
         note=str(given.get("note", info.note))[:500],
         quantize=str(given.get("quantize", info.quantize))[:40],
         own_error=_positive(given.get("own_error")),

@@ -17,6 +17,7 @@ class ModelInfo:
 
     `kind`: the family of its network. lcm = Stable Diffusion that takes the guidance scale as an input; sd, sdxl = Stable
     Diffusion; cm = pixel-space consistency model; sana, flux, sd3, z-image = transformers.
+    `name`: what the page calls it where its id is a path, "" for its id; a run's model bears the run's.
     `sampling`: the row of `models.kinds` by which it is sampled; "" = that of its family. `title`, `why`: of that row, for the
     user. `licence`: what must be said of its use. `kinds`: the rows that can be chosen for it.
     `eta`: the default share of fresh noise, None where it has no effect.
@@ -58,6 +59,7 @@ class ModelInfo:
     glue: tuple[str, ...] = ()
     parameters: int = 0
     bytes: int = 0
+    name: str = ""
     consistency: bool = True
     sampling: str = ""
     title: str = ""

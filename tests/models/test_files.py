@@ -241,6 +241,9 @@ def test_what_a_folder_says_of_itself(tiny_models: Path, tmp_path: Path) -> None
     assert info.kind == "lcm"
     assert info.guidance == "embedded"
     assert not info.takes_negative
+    assert info.name == ""
+    (folder / "studio.json").write_text(json.dumps({"name": " My \n model "}))
+    assert read_info(folder).name == "My model"
 
 
 def test_kinds(tiny_models: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 
 from tests import tiny
 from training.errors import TrainingFault
+from training.export import inherit
 from training.loop import Trainer
 from training.recipes import NAMES, find
 from training.run import one_sentence
@@ -31,7 +33,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("teachers")
     for kind in ("sd-plain", "sdxl", "lcm", "cm", "cm-class"):
-        tiny.save(kind, root / kind)
+        tiny.save(kind, root / kind, vocabulary=kind == "sd-plain")
     return root
 
 
@@ -101,6 +103,8 @@ def test_lcd_goes_on_from_a_student(folders: Path, tmp_path: Path, cache: dict[s
     fields = latent_fields(cache) | {"teacher": str(folders / "sd-plain"), "time_cond_proj_dim": 16}
     run("lcd", tmp_path / "a", **fields)
     student = tmp_path / "a" / "output"
+    words = "vocabulary.json"
+    assert (student / words).read_bytes() == (folders / "sd-plain" / words).read_bytes()
     recipe = find("lcd")
 
     def built(**more: Any) -> Any:
@@ -121,6 +125,27 @@ def test_lcd_goes_on_from_a_student(folders: Path, tmp_path: Path, cache: dict[s
         with pytest.raises(TrainingFault, match=said) as caught:
             built(**more)
         assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(("said", "default"), [(6, 6), (12, 8), (None, None)])
+def test_a_student_speaks_its_teachers_words(
+    tmp_path: Path, said: float | None, default: float | None
+) -> None:
+    """Words, examples and guidance as far as it was trained for; the teacher's steps are not the student's."""
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    teacher.mkdir()
+    student.mkdir()
+    (teacher / "vocabulary.json").write_text('{"groups": [], "examples": ["dusk, lake"]}')
+    if said is not None:
+        fields = {"guidance": {"default": said, "edit": 3, "range": [1, 20]}, "steps": 20}
+        (teacher / "studio.json").write_text(json.dumps(fields))
+    inherit(teacher, student, scales=(1.0, 8.0))
+    about = student / "studio.json"
+    assert about.is_file() == (default is not None)
+    if default is not None:
+        expected = {"guidance": {"default": default, "range": [1, 8]}}
+        assert json.loads(about.read_text()) == expected
+    assert "dusk, lake" in (student / "vocabulary.json").read_text()
 
 
 def test_levels_of_lcd(folders: Path, cache: dict[str, Any]) -> None:

@@ -254,6 +254,8 @@ class LatentDistillation(Distillation):
 
     def export(self, folder: Path) -> None:
         """A LatentConsistencyModelPipeline folder (SDXL: its pipeline) in float16."""
-        from training.export import save_pipeline
+        from training.export import inherit, save_pipeline
 
         save_pipeline(self.pipeline(), folder)
+        scales = (self.config.w_min + 1, self.config.w_max + 1)
+        inherit(Path(self.config.teacher), folder, scales=scales)

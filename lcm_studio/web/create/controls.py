@@ -228,16 +228,18 @@ def made_for(native: float) -> str:
 
 
 def about(info: ModelInfo) -> dict[str, str]:
-    """The model's card: what it is, in a line."""
+    """The model's card: what it is, in a line; static/header.js calls the model `id` by `name`, where it has one."""
     size = f"{info.parameters / 1e6:.1f} M parameters" if info.parameters else ""
     line = ", ".join(
-        part for part in (FAMILIES[info.kind], f"{info.width} x {info.height}", size) if part
+        part
+        for part in (info.name, FAMILIES[info.kind], f"{info.width} x {info.height}", size)
+        if part
     )
     licence = f"Licence: {info.licence}." if info.licence not in ("", "the model's own") else ""
     note = " ".join(
         part for part in (f"{info.why}." if info.why else "", info.note, licence) if part
     )
-    return {"text": line, "note": note}
+    return {"text": line, "note": note, "id": info.id, "name": info.name}
 
 
 def follow(

@@ -110,8 +110,8 @@ def _fit_size(out: dict[str, Any], info: ModelInfo, notes: list[str]) -> None:
 
 
 def short_name(info: ModelInfo) -> str:
-    """A model's id without its folders."""
-    return info.id.rstrip("/").rsplit("/", 1)[-1]
+    """What a model is called: its name, else its id without its folders."""
+    return info.name or info.id.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _short(value: float) -> str:

@@ -34,7 +34,12 @@ def row(info: ModelInfo) -> dict[str, str]:
         size if info.bytes else "",
     )
     licence = info.licence or "the model's own"
-    return {"id": info.id, "facts": " · ".join(fact for fact in facts if fact), "licence": licence}
+    return {
+        "id": info.id,
+        "name": info.name or info.id,
+        "facts": " · ".join(fact for fact in facts if fact),
+        "licence": licence,
+    }
 
 
 @dataclass(frozen=True)
@@ -82,5 +87,8 @@ def chips(info: ModelInfo, offer: Offer) -> dict[str, Any]:
 
 
 def listed(info: ModelInfo, offer: Offer) -> dict[str, Any]:
-    """The value of the list of models."""
-    return {"rows": list(offer.models), "current": info.id}
+    """The value of the list of models: those of the studio's folders, and the chosen one where it lies elsewhere."""
+    rows = list(offer.models)
+    if rows and info.path and all(one["id"] != info.id for one in rows):
+        rows.insert(0, row(info))
+    return {"rows": rows, "current": info.id}

@@ -173,7 +173,7 @@ def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
         try:
             wanted = studio.allowed_model(model or "")
             info = studio.engine.info(wanted)
-            yield {c["note"]: views.note(f"Loading {info.id} ...", "info")}
+            yield {c["note"]: views.note(f"Loading {short_name(info)} ...", "info")}
             studio.engine.load(wanted)
         except StudioError as error:
             yield {
@@ -183,7 +183,10 @@ def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
             return
         followed = create_form.follow(info, offer=offers.offer_of(studio, info.id))
         updates = {c[name]: update for name, update in followed.items()}
-        yield updates | {current: info.id, c["note"]: views.note(f"{info.id} is ready.", "info")}
+        yield updates | {
+            current: info.id,
+            c["note"]: views.note(f"{short_name(info)} is ready.", "info"),
+        }
 
     def pick(event: gr.EventData, before: str) -> Iterator[Any]:
         yield from choose(str(event._data), before)

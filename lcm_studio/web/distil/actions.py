@@ -81,7 +81,7 @@ def wire_finished(studio: Studio, c: dict[str, Any], board: Board) -> None:
         try:
             permitted(studio)
             viewer_of(studio, request).job(job_id)
-            folder = str(jobs().folder(job_id).output)
+            folder = str(jobs().model(job_id))
             studio.engine.info(folder)
         except StudioError as error:
             return "", said(str(error))

@@ -67,6 +67,7 @@ class JobRoutes:
         folder = self._folder(http)
         if folder is None or not any(folder.output.glob("*")):
             return _missing()
+        jobs().model(folder.path.name)  # it bears the run's name elsewhere, too
         made = await run_in_threadpool(_zip, folder)
         name = f"{folder.path.name}.zip"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}

@@ -1,12 +1,12 @@
 // The header: the model's state, and the light and dark switch.
 import { galleryButton } from "./gallery.js";
-import { field, h, url } from "./registry.js";
+import { field, h, registry, url } from "./registry.js";
 
 const words = { idle: "starting", loading: "loading", ready: "ready", failed: "not loaded", waiting: "loads when it is used" };
 const shown = (id) => document.getElementById(id)?.offsetParent;
 const chosen = () => field(shown("edit-model") ? "edit-model" : "create-model")?.value;
-// A model without its folders; of a run's output, the folder of the run.
-const title = (id) => String(id).replace(/\/(output)?\/?$/, "").split("/").pop();
+// The name of a model; of one without, its id without folders.
+const title = (id) => registry.get("model-name", id) || String(id).replace(/\/(output)?\/?$/, "").split("/").pop();
 
 function theme(next) {
   const dark = next === "dark";

@@ -36,7 +36,11 @@ const kinds = {
     watch("value", () => say(tab, props.value));
   },
   about(_tab, el, { props, watch }) {
-    const draw = () => el.replaceChildren(h("p", { className: "lcm-about" }, props.value?.text || "", props.value?.note ? h("br") : null, props.value?.note || null));
+    const draw = () => {
+      const { id, name } = props.value || {};
+      if (id) registry.set("model-name", id, name);
+      el.replaceChildren(h("p", { className: "lcm-about" }, props.value?.text || "", props.value?.note ? h("br") : null, props.value?.note || null));
+    };
     watch("value", draw);
     draw();
   },

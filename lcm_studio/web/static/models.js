@@ -17,7 +17,7 @@ export function mountModels(tab, root, { props, watch, trigger }) {
   function content(model) {
     const { used, picture } = fact(model);
     const image = picture ? h("img", { src: url(`studio/${picture}`), alt: "", loading: "lazy", onerror: (e) => e.target.remove() }) : null;
-    const lines = [h("strong", {}, model.id), h("span", {}, model.facts), model.licence ? h("small", {}, `Licence: ${model.licence}`) : null, used ? h("small", {}, `Last used ${ago(used)}`) : null];
+    const lines = [h("strong", {}, model.name), h("span", {}, model.facts), model.licence ? h("small", {}, `Licence: ${model.licence}`) : null, used ? h("small", {}, `Last used ${ago(used)}`) : null];
     return [h("span", { className: "lcm-model-picture" }, image), h("span", { className: "lcm-model-facts" }, lines)];
   }
 

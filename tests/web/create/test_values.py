@@ -14,6 +14,7 @@ from lcm_studio.spec.settings import to_settings
 from lcm_studio.web.create import controls as create_form
 from lcm_studio.web.create import offer as offers
 from lcm_studio.web.create import values as form
+from lcm_studio.web.create.fit import short_name
 from tests.web.fake_engine import CM, LCM, SD
 
 TURBO = replace(
@@ -106,6 +107,7 @@ def test_a_model_is_listed_with_kind_size_and_licence() -> None:
     )
     assert offers.row(large) == {
         "id": "some-sd",
+        "name": "some-sd",
         "facts": "Turbo · Stable Diffusion · 512 x 512 · 7.0 GB",
         "licence": "Stability AI's licence: no commercial use",
     }
@@ -113,6 +115,17 @@ def test_a_model_is_listed_with_kind_size_and_licence() -> None:
     offer = offers.Offer(models=(offers.row(LCM),))
     value = create_form.follow(LCM, offer=offer)["models"]
     assert value["current"] == "scenery-lcm" and [r["id"] for r in value["rows"]] == ["scenery-lcm"]
+
+
+def test_the_model_of_a_run_is_listed_and_called_by_its_name() -> None:
+    made = replace(LCM, id="/runs/20260102-a/output", path="/runs/20260102-a/output", name="Dusk")
+    offer = offers.Offer(models=(offers.row(LCM),))
+    updates = create_form.follow(made, offer=offer)
+    assert [row["name"] for row in updates["models"]["rows"]] == ["Dusk", "scenery-lcm"]
+    assert updates["models"]["current"] == made.id
+    assert updates["about"]["text"].startswith("Dusk, ")
+    assert (updates["about"]["id"], updates["about"]["name"]) == (made.id, "Dusk")
+    assert short_name(made) == "Dusk" and short_name(LCM) == "scenery-lcm"
 
 
 def test_words_of_textual_inversions_are_under_the_prompt() -> None:
