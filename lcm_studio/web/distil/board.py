@@ -77,7 +77,7 @@ def build_board() -> Board:
         elem_id=f"{TAB}-beside",
         visible=False,
     )
-    head = gr.HTML(views.EMPTY, elem_id=f"{TAB}-head")
+    head = gr.HTML(views.LOOKING, elem_id=f"{TAB}-head")
     curves = parts.mount("curves", TAB)
     with gr.Row(elem_classes="distil-buttons"):
         buttons = {

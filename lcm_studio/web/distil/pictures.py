@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,28 +20,43 @@ from lcm_studio.web.distil.watch import data_home
 from lcm_studio.web.studio import Studio
 from lcm_studio.web.views import note as said
 
-PERMISSION = ("allow_words", "allow", "asked")  # components that ask for a folder
+PERMISSION = ("ask", "allow_words", "asked")  # components that ask for a folder
+# The folder is another one: what was said of the last, and the question for it, are over. At once, and not by the
+# server, whose answer might come after that to the next press.
+_CHANGED = """() => {
+  for (const tab of NOTES) window.lcm?.quiet(tab);
+  return { __type__: "update", visible: false };
+}"""
 
 
 def build_permission(c: dict[str, Any]) -> None:
     """The question whether runs may read a folder; hidden until one is named that they may not."""
-    c["allow_words"] = gr.HTML(visible=False, elem_id=f"{TAB}-allow-words")
-    c["allow"] = gr.Button(
-        "Let runs read this folder", size="sm", visible=False, elem_id=f"{TAB}-allow"
-    )
+    with gr.Column(visible=False, elem_id=f"{TAB}-ask", elem_classes="distil-ask") as c["ask"]:
+        c["allow_words"] = gr.HTML(elem_id=f"{TAB}-allow-words")
+        c["allow"] = gr.Button(
+            "Let runs read this folder", variant="primary", size="sm", elem_id=f"{TAB}-allow"
+        )
     c["asked"] = gr.State("")
 
 
 def permission(error: Exception | None = None) -> tuple[Any, Any, Any]:
     """Updates of PERMISSION: the question, where `error` is one that a click can change."""
     if not isinstance(error, Outside):
-        return gr.update(visible=False), gr.update(visible=False), ""
+        return gr.update(visible=False), gr.skip(), ""
     words = (
-        f'<p class="lcm-soft">Runs may not read <code>{html.escape(str(error.folder))}</code> yet. If you let them, this page '
+        f"<p>Runs may not read <code>{html.escape(str(error.folder))}</code> yet. If you let them, this page "
         "and its runs may read the pictures and captions in it and in the folders inside, until the studio ends. Hidden "
         "folders and links that lead outside stay closed. Only a page on this machine can be asked.</p>"
     )
-    return gr.update(value=words, visible=True), gr.update(visible=True), str(error.folder)
+    return gr.update(visible=True), words, str(error.folder)
+
+
+def refusal(error: Exception, *, beside: bool = False) -> Any:
+    """The note on an error; of one that a click can change, where the question is, and none `beside` the question."""
+    if not isinstance(error, Outside):
+        return said(str(error))
+    words = f"Runs may not read {error.folder} yet: answer the question under Pictures, then press again."
+    return None if beside else said(words, "info")
 
 
 def wire_data(studio: Studio, c: dict[str, Any], report: gr.HTML, sheet: gr.Image) -> None:
@@ -60,7 +76,7 @@ def wire_data(studio: Studio, c: dict[str, Any], report: gr.HTML, sheet: gr.Imag
             picture = contact_sheet(where, count=18) if result.pictures else None
         except (StudioError, ValueError, OverflowError) as error:
             hidden = gr.update(visible=False)
-            yield hidden, hidden, said(str(error)), *permission(error)
+            yield hidden, hidden, refusal(error, beside=True), *permission(error)
             return
         yield (
             gr.update(value=as_html(result), visible=True),
@@ -105,6 +121,13 @@ def wire_data(studio: Studio, c: dict[str, Any], report: gr.HTML, sheet: gr.Imag
         "inputs": [c["folder"], c["resolution"]],
         "outputs": [report, sheet, c["data_note"], *asked],
     }
+    c["folder"].change(
+        None,
+        None,
+        c["ask"],
+        js=_CHANGED.replace("NOTES", json.dumps([f"{TAB}-data", TAB])),
+        **parts.PRIVATE,
+    )
     c["examine"].click(**look_at, trigger_mode="always_last", **parts.PRIVATE)
     c["allow"].click(
         allow, c["asked"], [c["folder"], c["data_note"], *asked], **parts.PRIVATE

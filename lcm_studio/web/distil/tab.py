@@ -14,7 +14,13 @@ from lcm_studio.web.distil import values as form
 from lcm_studio.web.distil import views
 from lcm_studio.web.distil.actions import permitted, wire_finished
 from lcm_studio.web.distil.board import TAB, Board, build_board, wire_board
-from lcm_studio.web.distil.pictures import PERMISSION, build_permission, permission, wire_data
+from lcm_studio.web.distil.pictures import (
+    PERMISSION,
+    build_permission,
+    permission,
+    refusal,
+    wire_data,
+)
 from lcm_studio.web.distil.places import allowed, choices, confined, places
 from lcm_studio.web.distil.watch import data_home, jobs, look, viewer_of
 from lcm_studio.web.studio import Studio
@@ -52,7 +58,7 @@ def build_form(studio: Studio) -> dict[str, Any]:
             choices=choices(places(studio)), value=None, label="Folder or shards", allow_custom_value=True,
             info="With a .txt caption beside each picture, metadata.jsonl, or none.", elem_id=f"{TAB}-folder",
         )  # fmt: skip
-        with gr.Row():
+        with gr.Row(elem_classes="distil-buttons"):
             c["examine"] = gr.Button(
                 "Examine", size="sm", elem_id=f"{TAB}-examine", elem_classes="lcm-quiet"
             )
@@ -179,7 +185,7 @@ def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
             )
             found = jobs().plan(recipe, config)
         except StudioError as error:
-            yield "", gr.skip(), said(str(error)), *permission(error)
+            yield "", gr.skip(), refusal(error), *permission(error)
             return
         yield views.plan(found.text, found.ok), gr.skip(), None, *permission()
 
@@ -199,7 +205,7 @@ def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
             name = str(data.get(c["name"]) or "")
             job = jobs().submit(recipe, config, name=name, owner=viewer.user)
         except StudioError as error:
-            yield gr.skip(), gr.skip(), said(str(error)), *permission(error)
+            yield gr.skip(), gr.skip(), refusal(error), *permission(error)
             return
         runs = list(look(job.id, viewer).choices)
         yield (

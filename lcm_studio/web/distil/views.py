@@ -25,8 +25,9 @@ _WORDS = {
     State.INTERRUPTED: "interrupted",
 }
 
+LOOKING = '<div class="distil-empty"><p>Looking up the runs ...</p></div>'
 EMPTY = (
-    '<div class="distil-empty"><h2>No runs yet</h2><p>Choose pictures, a teacher and a preset on the right. '
+    '<div class="distil-empty"><h2>No runs yet</h2><p>Choose pictures, a teacher and a preset, then start the run. '
     "A run goes on when this page is closed, and is found again when the studio restarts.</p></div>"
 )
 

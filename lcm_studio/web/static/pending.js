@@ -9,7 +9,6 @@ document.addEventListener(
   (e) => {
     const id = e.target.closest?.("button")?.id;
     if (!(id in WORDS)) return;
-    // the word stays beside the answer to the first press, until the next press that is taken
     say(id.split("-")[0], pending.has(id) ? { kind: "warning", text: WORDS[id] } : null, "press");
     pending.add(id);
   },
@@ -17,4 +16,9 @@ document.addEventListener(
 );
 
 window.lcm = window.lcm || {};
-window.lcm.settled = (id) => pending.delete(id);
+window.lcm.settled = (id) => {
+  pending.delete(id);
+  say(id.split("-")[0], null, "press");
+};
+// What a note says is over.
+window.lcm.quiet = (tab) => say(tab, null);

@@ -158,6 +158,9 @@ def test_from_a_folder_to_the_opened_model(app: App, page: Page) -> None:
     page.locator("#distil-open").click()
     expect(page.locator("#distil-opened textarea, #distil-opened input")).to_have_value(output)
     expect(page.locator("#create-model input").first).to_have_value(output)
+    expect(page.locator(".lcm-pill")).to_contain_text("Shortened example")
+    # the teacher's words and examples
+    expect(page.locator("#create-chips")).to_contain_text("night, stars, moon on the right, hills")
     page.locator("#create-prompt textarea").fill("sunset, lake")
     page.locator("#create-go").click()
     expect(page.locator("#create-stage .lcm-frame[data-final='1'] img").first).to_be_visible(
@@ -171,6 +174,7 @@ def test_what_cannot_start_is_one_sentence_and_queues_nothing(app: App, page: Pa
     page.locator("#distil-go").click()
     expect(note).to_contain_text("Choose a folder of pictures first")
     choose(page, "folder", "/etc")
+    expect(note.locator(".lcm-note")).to_have_count(0)  # a folder has been chosen
     page.locator("#distil-examine").click()
     expect(page.locator("#distil-data-note")).to_contain_text(
         "outside the folders that jobs may read"
@@ -178,9 +182,13 @@ def test_what_cannot_start_is_one_sentence_and_queues_nothing(app: App, page: Pa
     expect(page.locator("#distil-data-note")).to_contain_text("it belongs to the system")
     choose(page, "folder", str(app.pictures / ".." / ".."))
     page.locator("#distil-go").click()
-    expect(note).to_contain_text("--data-dir")
+    expect(note).to_contain_text("answer the question under Pictures")
+    expect(note.locator(".lcm-error")).to_have_count(0)
+    expect(page.locator("#distil-data-note .lcm-note")).to_have_count(0)
     expect(page.locator("#distil-allow")).to_be_visible()
     choose(page, "folder", str(app.pictures))
+    expect(page.locator("#distil-allow")).to_be_hidden()
+    expect(note.locator(".lcm-note")).to_have_count(0)
     page.get_by_role("button", name="All further settings").click()
     page.locator("#distil-more .cm-content").fill("data: {path: /etc}")
     page.locator("#distil-go").click()
@@ -253,14 +261,28 @@ def test_one_click_lets_runs_read_a_folder(shop: App, shown: Page, tmp_path: Pat
     (tmp_path / "a.txt").write_text("a green wall")
     choose(shown, "folder", str(tmp_path))
     shown.locator("#distil-examine").click()
-    expect(shown.locator("#distil-data-note")).to_contain_text("outside the folders")
     words, button = shown.locator("#distil-allow-words"), shown.locator("#distil-allow")
     expect(words).to_contain_text(f"Runs may not read {tmp_path} yet")
     expect(words).to_contain_text("until the studio ends")
+    expect(shown.locator("#distil-data-note .lcm-note")).to_have_count(
+        0
+    )  # it is a question, and no error
     button.click()
     report = shown.locator("#distil-report")
     expect(report).to_contain_text("1 of 1 pictures can be used, 1 have a caption")
     expect(button).to_be_hidden()
+
+
+def test_the_model_of_a_run_is_called_by_its_name(shop: App, shown: Page) -> None:
+    job = Jobs(shop.home / "jobs", awake=False).list()[0]
+    shown.locator("#distil-open").click()
+    output = str(shop.home / "jobs" / job.id / "output")
+    expect(shown.locator("#create-model input").first).to_have_value(output)
+    expect(shown.locator(".lcm-pill")).to_contain_text("Tiny and finished")
+    expect(shown.locator("#create-about")).to_contain_text("Tiny and finished")
+    shown.get_by_text("All models").click()
+    chosen = shown.locator("#create-models [aria-current]")
+    expect(chosen.locator("strong")).to_have_text("Tiny and finished")
 
 
 def test_compare_with_the_teacher(shown: Page) -> None:
@@ -286,9 +308,19 @@ def test_a_second_start_and_escape_are_answered(shop: App, shown: Page) -> None:
     field(shown, "steps").fill("100000")
     field(shown, "name").fill("Long")
     field(shown, "name").blur()
-    shown.locator("#distil-go").click()
-    shown.locator("#distil-go").click()
-    expect(shown.locator("#distil-note")).to_contain_text("The run before is still being checked")
+    note = shown.locator("#distil-note")
+    word = note.get_by_text("The run before is still being checked")
+    # the word is looked for at once: it goes with the answer to the first press
+    told = shown.evaluate("""async () => {
+      const go = document.getElementById("distil-go");
+      go.click();
+      await new Promise((next) => setTimeout(next, 50));
+      go.click();
+      return document.getElementById("distil-note").innerText;
+    }""")
+    assert "The run before is still being checked" in told
+    expect(note).to_contain_text("The run is queued")
+    expect(word).to_have_count(0)
     head = shown.locator("#distil-head .distil-head")
     expect(head).to_contain_text("Long")
     assert len(jobs.list()) == before + 1
