@@ -5,6 +5,7 @@ Pictures are `(H, W, C)` arrays; nothing here changes a pixel that it hands back
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,16 +28,33 @@ WHOLE_PIXELS = 2048 * 2048  # of a picture that is made in one piece; larger one
 
 
 def check_size(
-    height: int, width: int, what: str = "the picture", *, most: int = MAX_PIXELS
+    height: int,
+    width: int,
+    what: str = "the picture",
+    *,
+    most: int = MAX_PIXELS,
+    purpose: str = "to edit",
 ) -> None:
-    """Raises BadRequest for a picture beyond the limits, naming them."""
+    """Raises BadRequest for a picture beyond the limits, naming them and what it is too large for."""
     if height < 1 or width < 1:
         raise BadRequest(f"{what} is empty ({width} x {height}); give at least 1 x 1 pixels")
     if height * width > most or max(height, width) > MAX_SIDE:
         raise BadRequest(
-            f"{what} of {width} x {height} is too large to edit; the limit is "
+            f"{what} of {width} x {height} is too large {purpose}; the limit is "
             f"{most / 1e6:.1f} megapixels and {MAX_SIDE} pixels a side: scale it down first"
         )
+
+
+def check_enlarged(height: int, width: int, scale: int) -> None:
+    """Raises BadRequest for a picture that is too large to be enlarged so much, naming the largest factor that fits."""
+    most = min(math.isqrt(MAX_PIXELS // (height * width)), MAX_SIDE // max(height, width))
+    if scale <= most:
+        return
+    remedy = f"enlarge it {most} times at most" if most > 1 else "scale it down first"
+    raise BadRequest(
+        f"{scale} times larger, this picture of {width} x {height} would have {width * scale} x {height * scale} pixels; "
+        f"the limit is {MAX_PIXELS / 1e6:.1f} megapixels and {MAX_SIDE} pixels a side: {remedy}"
+    )
 
 
 @dataclass(frozen=True)

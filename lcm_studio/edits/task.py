@@ -39,6 +39,7 @@ class EditTask:
     model has no numbers for it.
     `strokes`: it starts from what was drawn over the picture, whose place may be its mask.
     `takes_control`: a ControlNet can steer it.
+    `in_one_piece`: its result is made at once, so that a picture has at most `geometry.WHOLE_PIXELS`.
     `by_tiles`: of a task that makes every pixel anew: what its tiles share; None where large pictures need none.
     `hint`: what to do with it, in one line for the page.
     `bound`: the largest error of the known part that the finished file may show, of 255; None = reported only.
@@ -57,6 +58,7 @@ class EditTask:
     strokes: bool = False
     takes_control: bool = True
     hint: str = ""
+    in_one_piece: bool = False
     by_tiles: Callable[[Edit, Any], Whole] | None = None
 
     @property

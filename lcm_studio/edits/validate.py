@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lcm_studio.edits.geometry import check_size
+from lcm_studio.edits.geometry import WHOLE_PIXELS, check_size
 from lcm_studio.edits.tasks import task_of
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.schema import read
@@ -27,6 +27,9 @@ def check_edit(request: Edit, info: ModelInfo) -> tuple[str, ...]:
             raise BadRequest(f"{task.name} needs a picture; give one")
         if image is not None:
             check_picture(image, what)
+    if task.in_one_piece:
+        height, width = request.image.shape[:2]
+        check_size(height, width, most=WHOLE_PIXELS, purpose=f"for {task.name}")
     if request.mask is not None:
         check_picture(request.mask, "the mask")
         if "mask" in task.needs and not request.options.get("invert") and not request.mask.any():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from lcm_studio.images.gate import Gate, flatten, has_alpha, read_image
+from lcm_studio.images.gate import Gate, fitted, flatten, has_alpha, read_image
 from lcm_studio.images.png import png_bytes, read_settings, write_png
 
 __all__ = [
     "Gate",
+    "fitted",
     "flatten",
     "has_alpha",
     "png_bytes",

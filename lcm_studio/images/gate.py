@@ -80,7 +80,7 @@ def read_image(
                     image.draft("RGB", _fitting(image.size, gate))
                 image.load()
                 pixels = _finish(image, alpha)
-                return _fitted(pixels, gate) if fit else pixels
+                return fitted(pixels, gate) if fit else pixels
     except BadImage:
         raise
     except Image.DecompressionBombError as error:
@@ -150,7 +150,8 @@ def _fitting(size: tuple[int, int], gate: Gate) -> tuple[int, int]:
     return max(1, int(width * scale)), max(1, int(height * scale))
 
 
-def _fitted(pixels: Pixels, gate: Gate) -> Pixels:
+def fitted(pixels: Pixels, gate: Gate) -> Pixels:
+    """Pixels `(H, W, C)`, made smaller where they are too many for the gate."""
     import cv2
 
     height, width = pixels.shape[:2]

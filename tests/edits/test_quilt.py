@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lcm_studio.edits import hole, quilt
-from lcm_studio.edits.geometry import MAX_PIXELS, Box
+from lcm_studio.edits.geometry import MAX_PIXELS, Box, check_enlarged
 from lcm_studio.edits.quilt import Quilt, Tiling, shares, tiling_of
 from lcm_studio.engine import Engine, EngineConfig, large
+from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.events import Done, Failed, Stopped, Working
 from lcm_studio.spec.requests import Edit
 from lcm_studio.web import views
@@ -240,4 +241,24 @@ def test_what_is_too_large_is_said(engine, monkeypatch):
     end = list(engine.run(every))[-1]
     assert isinstance(end, Failed) and "paint a smaller part" in end.message
     end = list(engine.run(Edit(task="superres", image=photo, options={"scale": 2})))[-1]
-    assert isinstance(end, Failed) and "the enlarged picture of 10000 x 10000" in end.message
+    assert isinstance(end, Failed) and "would have 10000 x 10000 pixels" in end.message
+    assert "scale it down first" in end.message
+
+
+@pytest.mark.parametrize(("size", "most"), [((2000, 3000), 3), ((2048, 2048), 3), ((9000, 20), 0)])
+def test_the_largest_factor_that_fits_is_said(size, most):
+    with pytest.raises(
+        BadRequest, match=f"enlarge it {most} times at most" if most else "scale it down"
+    ):
+        check_enlarged(*size, 4)
+    if most:
+        check_enlarged(*size, most)
+
+
+def test_a_photo_is_too_large_for_a_morph_alone(engine):
+    photo = np.zeros((2000, 3000, 3), np.uint8)
+    with pytest.raises(
+        BadRequest, match=r"3000 x 2000 is too large for interpolate; the limit is 4\.2"
+    ):
+        engine.validate(Edit(task="interpolate", image=photo, image_b=photo))
+    engine.validate(Edit(task="interpolate", image=photo[:64, :64], image_b=photo))

@@ -58,7 +58,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     """
     import torch
 
-    from lcm_studio.edits.geometry import WHOLE_PIXELS, check_size, resize
+    from lcm_studio.edits.geometry import resize
     from lcm_studio.edits.path import slerp
     from lcm_studio.edits.pixels import fitting, frame_for, split, tensor
     from lcm_studio.edits.problem import Path, Problem
@@ -66,7 +66,6 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     from lcm_studio.sampling import plan
 
     rgb_a, _ = split(request.image)
-    check_size(*rgb_a.shape[:2], most=WHOLE_PIXELS)
     between_pictures = settings.kind == "pictures"
     rgb_b = rgb_a
     warnings: tuple[str, ...] = ()
@@ -151,7 +150,7 @@ def _frames(
 def _second(request: Edit, height: int, width: int) -> tuple[Pixels, tuple[str, ...]]:
     """The last picture at the size of the first, and what is to say of it."""
     from lcm_studio.edits.finish import to_bytes
-    from lcm_studio.edits.geometry import WHOLE_PIXELS, check_size, resize
+    from lcm_studio.edits.geometry import resize
     from lcm_studio.edits.pixels import split
 
     if request.image_b is None:
@@ -159,7 +158,6 @@ def _second(request: Edit, height: int, width: int) -> tuple[Pixels, tuple[str, 
             "interpolate needs a second picture (image_b), or kind=prompts or kind=seeds"
         )
     rgb, _ = split(request.image_b)
-    check_size(rgb.shape[0], rgb.shape[1], "the second picture", most=WHOLE_PIXELS)
     if rgb.shape[:2] == (height, width):
         return rgb, ()
     words = (
@@ -179,5 +177,6 @@ TASK = EditTask(
     by_strength=True,
     bound=0.0,
     takes_control=False,
+    in_one_piece=True,
     hint="Go from one picture to another.",
 )

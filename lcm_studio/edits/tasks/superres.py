@@ -45,7 +45,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
 
     from lcm_studio.edits.blurs import SMOOTH_DAMPING, downsampler
     from lcm_studio.edits.finish import meet_block_means, meet_operator
-    from lcm_studio.edits.geometry import Frame, check_size
+    from lcm_studio.edits.geometry import Frame, check_enlarged
     from lcm_studio.edits.methods import method_of
     from lcm_studio.edits.pixels import (
         errors,
@@ -66,7 +66,7 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     p, name = settings.scale, settings.operator
     rgb, alpha = split(request.image)
     height, width = rgb.shape[0] * p, rgb.shape[1] * p
-    check_size(height, width, "the enlarged picture")
+    check_enlarged(rgb.shape[0], rgb.shape[1], p)
     frame = frame_for(height, width, model, math.lcm(model.info.multiple, p))
     sides = (frame.full_height // p, frame.full_width // p)
     small = Frame(0, 0, rgb.shape[0], rgb.shape[1], *sides)
@@ -124,10 +124,10 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
 
 def by_tiles(request: Edit, settings: Settings) -> Whole:
     """Samples reach a few of their own over the border of a tile. Raises BadRequest for what would be too large."""
-    from lcm_studio.edits.geometry import check_size
+    from lcm_studio.edits.geometry import check_enlarged
 
-    height, width = (side * settings.scale for side in request.image.shape[:2])
-    check_size(height, width, "the enlarged picture")
+    height, width = request.image.shape[:2]
+    check_enlarged(height, width, settings.scale)
     return Whole(reach=8 * settings.scale)
 
 

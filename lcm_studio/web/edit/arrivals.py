@@ -11,7 +11,8 @@ import gradio as gr
 import numpy as np
 
 from lcm_studio.edits import TASKS
-from lcm_studio.images import Gate, read_image
+from lcm_studio.edits.geometry import WHOLE_PIXELS
+from lcm_studio.images import Gate, fitted, read_image
 from lcm_studio.models.kinds.recognise import with_guided_steps
 from lcm_studio.spec.errors import BadRequest, StudioError, TooLarge
 from lcm_studio.web import parts, views
@@ -68,9 +69,10 @@ def masked(now: Desk, tool: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Refused:
-    """A picture that was too large to open as it is: the file, or its bytes."""
+    """A picture that was too large: to open as it is, the file or its bytes; for a tool, `most` pixels of the one on the canvas."""
 
     source: str | bytes | None = None
+    most: int = 0
 
 
 def refused(
@@ -82,6 +84,15 @@ def refused(
         c["fit"]: gr.update(visible=True),
         too_large: Refused(source),
     }
+
+
+def too_large_for(c: Controls, too_large: gr.State, tool: str, now: Desk) -> dict[Any, Any]:
+    """The button that makes the picture on the canvas smaller, where it is too large for this tool alone."""
+    picture, task = now.picture, TASKS.get(tool)
+    over = picture is not None and picture.shape[0] * picture.shape[1] > WHOLE_PIXELS
+    offered = over and task is not None and task.in_one_piece
+    asked = Refused(most=WHOLE_PIXELS) if offered else Refused()
+    return {c["fit"]: gr.update(visible=offered), too_large: asked}
 
 
 def wire_files(c: Controls, desk: gr.State, canvas: gr.HTML, too_large: gr.State) -> None:
@@ -114,9 +125,12 @@ def wire_files(c: Controls, desk: gr.State, canvas: gr.HTML, too_large: gr.State
 
     def smaller(asked: Refused, now: Desk, tool: str) -> dict[Any, Any]:
         try:
-            if asked.source is None:
+            if asked.source is not None:
+                now = now.show(read_image(asked.source, alpha="keep", fit=True))
+            elif asked.most and now.picture is not None:
+                now = now.show(fitted(now.picture, Gate(max_pixels=asked.most)))
+            else:
                 raise BadRequest("no picture is waiting; open it again")
-            now = now.show(read_image(asked.source, alpha="keep", fit=True))
         except StudioError as error:
             return {c["note"]: views.note(str(error))} | settled
         assert now.picture is not None

@@ -18,6 +18,7 @@ from lcm_studio.web.compare import compare
 from lcm_studio.web.create import controls as create_form
 from lcm_studio.web.create import steering
 from lcm_studio.web.create import values as form
+from lcm_studio.web.create.fit import short_name
 from lcm_studio.web.create.offer import offer_of
 from lcm_studio.web.edit import api as edit_api
 from lcm_studio.web.edit import arrivals, results
@@ -56,13 +57,13 @@ def build(studio: Studio) -> None:
             c |= edit_controls.build_options(info, catalog, offer_of(studio, info.id))
             parts.mount("drop", TAB)
     current = gr.State(info.id)
-    wire_go(studio, c, board)
+    too_large = gr.State(arrivals.Refused())
+    wire_go(studio, c, board, too_large)
     wire_tool(studio, c, board)
     wire_model(studio, c, current)
     wire_kind(studio, c)
     steering.wire(studio, c)
     parts.wire_reuse(c, TAB)
-    too_large = gr.State(arrivals.Refused())
     arrivals.wire_files(c, board.desk, board.canvas, too_large)
     arrivals.wire_blank(studio, c, board.desk, board.canvas)
     arrivals.wire_channels(studio, c, board.desk, board.canvas, too_large)
@@ -100,11 +101,11 @@ def paint_canvas() -> gr.HTML:
     )
 
 
-def wire_go(studio: Studio, c: Controls, board: Board) -> None:
+def wire_go(studio: Studio, c: Controls, board: Board, too_large: gr.State) -> None:
     """Apply, variations, and the same edit at several numbers of steps."""
     names = list(edit_form.names())
     inputs = [*(c[n] for n in names), c["randomize"], c["model"], board.desk, board.painted]
-    outputs = [board.stage, c["seed"], board.kept, board.film]
+    outputs = [board.stage, c["seed"], board.kept, board.film, c["fit"], too_large]
 
     def read(given: tuple[Any, ...]) -> tuple[dict[str, Any], Desk, str]:
         *values, randomize, model, desk, drawn = given
@@ -120,6 +121,12 @@ def wire_go(studio: Studio, c: Controls, board: Board) -> None:
             guided_steps=form.guided_steps(said),
         )
         return edit_form.to_request(said, desk, drawn, info, count=count, pictures=studio.controls)
+
+    def start_of(said: Mapping[str, Any], desk: Desk) -> dict[Any, Any]:
+        """What was known of the request before goes when this one starts, however it ends."""
+        seed = {c["seed"]: said["seed"]} if said["randomize"] else {}
+        known = {board.kept: "", board.film: ""}
+        return seed | known | arrivals.too_large_for(c, too_large, str(said["tool"]), desk)
 
     def run(count: int, request: gr.Request, given: tuple[Any, ...]) -> Iterator[Any]:
         said, desk, drawn = read(given)
@@ -141,15 +148,15 @@ def wire_go(studio: Studio, c: Controls, board: Board) -> None:
             facts = views.facts(done.timing, {})  # the read-out below says the rest
             return {"facts": facts, "origin": results.origin(asked[0], done)}
 
-        seed = {c["seed"]: said["seed"]} if said["randomize"] else {}
+        start = start_of(said, desk)
         plays = studio.play(
             make, owner=owner_of(request), tab=TAB, page=page_of(request), on_done=on_done
         )
         for view in plays:
             if view["phase"] == "running" and view.get("frames"):
                 film.append(view["frames"][0]["src"])
-            yield seed | {board.stage: view} | ended
-            seed = {}
+            yield start | {board.stage: view} | ended
+            start = {}
         # the picture shows already
         if finished and (words := results.unlike(studio, asked[0], finished[0])):
             yield {board.kept: words + ended[board.kept]}
@@ -162,8 +169,7 @@ def wire_go(studio: Studio, c: Controls, board: Board) -> None:
 
     def columns(request: gr.Request, given: tuple[Any, ...]) -> Iterator[Any]:
         said, desk, drawn = read(given)
-        seed = {c["seed"]: said["seed"]} if said["randomize"] else {}
-        yield seed | {board.kept: "", board.film: ""}
+        yield start_of(said, desk)
         make = lambda: request_of(said, desk, drawn, 1)  # noqa: E731
         plays = compare(studio, make, owner=owner_of(request), tab=TAB, page=page_of(request))
         for view in plays:
@@ -246,7 +252,7 @@ def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
         try:
             wanted = studio.allowed_model(model or "")
             info = studio.engine.info(wanted)
-            yield {c["note"]: views.note(f"Loading {info.id} ...", "info")}
+            yield {c["note"]: views.note(f"Loading {short_name(info)} ...", "info")}
             studio.engine.load(wanted)
         except StudioError as error:
             yield {
@@ -256,7 +262,7 @@ def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
             return
         yield edit_controls.follow(c, tool, info, offer_of(studio, info.id)) | {
             current: info.id,
-            c["note"]: views.note(f"{info.id} is ready.", "info"),
+            c["note"]: views.note(f"{short_name(info)} is ready.", "info"),
         }
 
     c["model"].input(

@@ -29,12 +29,13 @@ export class Stage {
 
   draw(value) {
     if (!value || !value.phase) return;
-    this.root.dataset.phase = value.phase;
     const busy = BUSY.includes(value.phase);
+    const starts = busy && !BUSY.includes(this.root.dataset.phase); // then what was said of the last request is over
+    this.root.dataset.phase = value.phase;
     this.root.closest('[role="tabpanel"]')?.toggleAttribute("data-busy", busy);
     this.drawProgress(value);
     if (value.frames) this.drawFrames(value);
-    if (value.phase !== "running" || value.message) say(this.tab, value.message);
+    if (value.phase !== "running" || value.message || starts) say(this.tab, value.message);
     // For measurements: the engine's own time of what shows.
     if (value.seconds) this.root.dataset.seconds = value.seconds;
     if (value.facts || value.phase === "running") this.drawFacts(value.facts || {});

@@ -86,3 +86,28 @@ def test_a_photo_that_the_model_knows_nothing_of_is_said_to_be_one(
         "unlike those that scenery-lcm was made from"
     )
     expect(page.locator("#edit-kept")).to_contain_text("Known part kept: max error 0/255")
+    # what is known of this request goes with the next, which fails
+    page.get_by_label("Morph", exact=True).check()
+    page.locator("#edit-go").click()
+    says(page, "Morph needs a second picture")
+    expect(page.locator("#edit-kept")).to_have_text("")
+    expect(page.locator("#edit-film figure")).to_have_count(0)
+
+
+def test_a_photo_that_is_too_large_for_morph_alone_is_made_smaller_by_one_button(
+    page: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "photo.png"
+    Image.new("RGB", (3000, 2000), (90, 120, 60)).save(file, compress_level=1)
+    with page.expect_file_chooser() as chooser:
+        page.locator("#edit-open-picture").click()
+    picture_on_canvas(page, lambda: chooser.value.set_files(file))
+    page.get_by_label("Morph", exact=True).check()
+    page.wait_for_selector(".lcm-paper[data-tool=interpolate]", state="attached")
+    button = page.locator("#edit-fit")
+    expect(button).to_be_hidden()
+    page.locator("#edit-go").click()
+    says(page, "3000 x 2000 is too large for Morph; the limit is 4.2 megapixels")
+    picture_on_canvas(page, button.click)
+    says(page, "It was made smaller, to 2508 x 1672")
+    expect(button).to_be_hidden()
