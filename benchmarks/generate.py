@@ -26,6 +26,7 @@ from lcm_studio.spec.requests import BUNDLED_MODEL, Generate
 PROMPT = "sunset, snowy mountains, lake"
 ROOT = Path(__file__).resolve().parent.parent
 RANDOM = "random-sd15"
+RANDOM_TINY = "random-tiny"
 CELLS = ((1, 1), (1, 4), (8, 1), (8, 4))
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 SIDES = {
@@ -44,6 +45,11 @@ def main(argv: list[str]) -> int:
         "--model",
         default=BUNDLED_MODEL,
         help=f"{RANDOM} = Stable Diffusion 1.5's shapes and random weights (4 GB of memory a side)",
+    )
+    parser.add_argument(
+        "--decoder",
+        default="default",
+        help=f"of ours; {RANDOM_TINY} = a tiny decoder of random weights, shaped as TAESD",
     )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
@@ -81,6 +87,10 @@ def main(argv: list[str]) -> int:
 
             like = ROOT / "assets" / "models" / "scenery-teacher"
             args.model = str(write_teacher(Path(folder) / RANDOM, like))
+        if args.decoder == RANDOM_TINY:
+            from benchmarks.sd15 import write_tiny_decoder
+
+            args.decoder = str(write_tiny_decoder(Path(folder) / RANDOM_TINY))
         parts = measured(args)
     print(write(args.out, f"generate, {Path(args.model).name}", parts, command=command))
     return 0
@@ -133,11 +143,23 @@ def stock_of(engine: Engine, model: str, *, bf16: bool = False, compiled: bool =
 
 
 def run_ours(
-    engine: Engine, model: str, batch: int, steps: int, seed: int = 0, guidance: float | None = None
+    engine: Engine,
+    model: str,
+    batch: int,
+    steps: int,
+    seed: int = 0,
+    guidance: float | None = None,
+    decoder: str = "default",
 ) -> Done:
     """One request to its end."""
     request = Generate(
-        prompt=PROMPT, model=model, count=batch, steps=steps, seed=seed, guidance=guidance
+        prompt=PROMPT,
+        model=model,
+        count=batch,
+        steps=steps,
+        seed=seed,
+        guidance=guidance,
+        decoder=decoder,
     )
     end = list(engine.run(request))[-1]
     if not isinstance(end, Done):
@@ -192,7 +214,14 @@ def cells(args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[dict[str
         timings: dict[str, list[Mapping[str, float]]] = {side: [] for side in engines}
 
         def ours(side: str, batch: int = batch, steps: int = steps, kept: Any = timings) -> None:
-            done = run_ours(engines[side], args.model, batch, steps, guidance=args.guidance)
+            done = run_ours(
+                engines[side],
+                args.model,
+                batch,
+                steps,
+                guidance=args.guidance,
+                decoder=args.decoder,
+            )
             kept[side].append(done.timing)
 
         def stock(side: str, batch: int = batch, steps: int = steps) -> None:

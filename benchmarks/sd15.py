@@ -48,3 +48,11 @@ def write_teacher(folder: Path, like: Path) -> Path:
     for name, network in (("text_encoder", text), ("unet", unet), ("vae", vae)):
         network.half().save_pretrained(folder / name)
     return folder
+
+
+def write_tiny_decoder(folder: Path) -> Path:
+    """An AutoencoderTiny with random weights and the shapes of TAESD, for a model of `write_teacher`."""
+    from diffusers import AutoencoderTiny
+
+    AutoencoderTiny(latent_channels=4).half().save_pretrained(folder)
+    return folder
