@@ -173,7 +173,7 @@ def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
         try:
             wanted = studio.allowed_model(model or "")
             info = studio.engine.info(wanted)
-            yield {c["note"]: views.note(f"Loading {short_name(info)} ...", "info")}
+            yield {c["note"]: views.note(f"Loading {info.name or info.id} ...", "info")}
             studio.engine.load(wanted)
         except StudioError as error:
             yield {
@@ -185,7 +185,7 @@ def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
         updates = {c[name]: update for name, update in followed.items()}
         yield updates | {
             current: info.id,
-            c["note"]: views.note(f"{short_name(info)} is ready.", "info"),
+            c["note"]: views.note(f"{info.name or info.id} is ready.", "info"),
         }
 
     def pick(event: gr.EventData, before: str) -> Iterator[Any]:
