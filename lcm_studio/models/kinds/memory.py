@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import threading
 from pathlib import Path
 
 from lcm_studio.models.kinds.table import kind_of
+from lcm_studio.spec.kept import data_folder, read_kept, write_kept
 from lcm_studio.spec.regular import open_regular
 
 SAMPLES = 16
@@ -18,10 +17,7 @@ MOST = 10_000
 
 def default_file() -> Path:
     """`kinds.json` in $LCM_STUDIO_HOME, else in the user's data folder."""
-    if home := os.environ.get("LCM_STUDIO_HOME"):
-        return Path(home).expanduser() / "kinds.json"
-    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(base) / "lcm-studio" / "kinds.json"
+    return data_folder() / "kinds.json"
 
 
 def fingerprint(path: Path) -> str:
@@ -65,18 +61,9 @@ class KindMemory:
                 answers = {**self._read(), fingerprint(path): kind}
                 while len(answers) > MOST:
                     answers.pop(next(iter(answers)))
-                self.file.parent.mkdir(parents=True, exist_ok=True)
-                part = self.file.with_suffix(f".{os.getpid()}.part")
-                part.write_text(json.dumps(answers, indent=1), encoding="utf-8")
-                part.replace(self.file)
             except OSError:
                 return
+            write_kept(self.file, answers)
 
     def _read(self) -> dict[str, str]:
-        try:
-            value = json.loads(self.file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        if not isinstance(value, dict):
-            return {}
-        return {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, str)}
+        return {name: kind for name, kind in read_kept(self.file).items() if isinstance(kind, str)}

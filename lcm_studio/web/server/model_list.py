@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -18,8 +16,8 @@ from starlette.requests import Request as Http
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from lcm_studio.models.kinds.memory import default_file
 from lcm_studio.spec.errors import StudioError
+from lcm_studio.spec.kept import data_folder, read_kept, write_kept
 from lcm_studio.web.server.stops import user_of
 
 if TYPE_CHECKING:
@@ -38,7 +36,7 @@ class ModelUse:
     """When each model last made a picture, in one JSON file; what cannot be read or written is no answer, and no error."""
 
     def __init__(self, file: Path | None = None) -> None:
-        self.file = file or default_file().with_name("models.json")
+        self.file = file or data_folder() / "models.json"
         self._lock = threading.Lock()
         self._noted: dict[str, float] = {}
 
@@ -52,25 +50,13 @@ class ModelUse:
             times = {**self.times(), model: now}
             while len(times) > MOST:
                 times.pop(min(times, key=lambda name: times[name]))
-            try:
-                self.file.parent.mkdir(parents=True, exist_ok=True)
-                part = self.file.with_suffix(f".{os.getpid()}.part")
-                part.write_text(json.dumps(times, indent=1), encoding="utf-8")
-                part.replace(self.file)
-            except OSError:
-                return
+            write_kept(self.file, times)
 
     def times(self) -> dict[str, float]:
         """{model: seconds since 1970}."""
-        try:
-            value = json.loads(self.file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        if not isinstance(value, dict):
-            return {}
         return {
             name: float(when)
-            for name, when in value.items()
+            for name, when in read_kept(self.file).items()
             if isinstance(when, int | float) and not isinstance(when, bool)
         }
 
