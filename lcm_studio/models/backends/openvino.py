@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sys
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -72,9 +73,7 @@ class OpenVino:
     def core(self) -> Any:
         """OpenVINO's own object, one for each backend."""
         if self._core is None:
-            import openvino
-
-            self._core = openvino.Core()
+            self._core = library().Core()
         return self._core
 
 
@@ -97,10 +96,8 @@ class OpenVinoSource:
         if self.bytes > LARGE:
             self._open = self._open or self._compile(self.model)
             return OpenVinoProgram(self._open)
-        import openvino
-
         model = self.model.clone()
-        sizes = [openvino.PartialShape(list(tensor.shape)) for tensor in tensors]
+        sizes = [library().PartialShape(list(tensor.shape)) for tensor in tensors]
         model.reshape(dict(zip(model.inputs, sizes, strict=True)))
         return OpenVinoProgram(self._compile(model))
 
@@ -129,26 +126,35 @@ class OpenVinoProgram:
         return torch.from_numpy(answers[0].copy())
 
 
-def convert(module: nn.Module, call: Call) -> Any:
-    """An OpenVINO model of `module`, traced with the tensors of `call`; all sizes stay open."""
+def library() -> Any:
+    """The package `openvino`, which reports nothing.
+
+    With `openvino_telemetry` it sends an event to Google Analytics when it is imported and at each conversion, from a
+    fork of this process and its threads, and keeps an id of the user in ~/intel. Where that package cannot be imported,
+    openvino calls a stub of its own.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
+    return openvino
+
+
+def convert(module: nn.Module, call: Call) -> Any:
+    """An OpenVINO model of `module`, traced with the tensors of `call`; all sizes stay open."""
     module = module.eval()
     # clones: a tensor made in inference mode cannot be traced
     tensors = tuple(tensor.clone() for tensor in call.tensors)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         traced = torch.jit.trace(module, tensors, check_trace=False, strict=False)
-        model = openvino.convert_model(traced, example_input=tensors)
+        model = library().convert_model(traced, example_input=tensors)
     if len(model.inputs) != len(tensors):
         raise ValueError(f"it reads {len(model.inputs)} of {len(tensors)} inputs")
     return model
 
 
 def _save(model: Any, folder: Path) -> None:
-    import openvino
-
-    openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
+    library().save_model(model, folder / "model.xml", compress_to_fp16=False)
 
 
 def _check_memory(weights: int) -> None:
