@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tests import tiny
 
+SIDE = 8  # latent cells: the models' own pictures have 64 pixels
 CHAT = "{% for m in messages %}<user> {{ m.content }} {% endfor %}<answer>"
 
 
@@ -86,7 +88,7 @@ def build(kind: str) -> Any:
     if kind == "sd3":
         return d.StableDiffusion3Pipeline(
             transformer=d.SD3Transformer2DModel(
-                sample_size=8,
+                sample_size=SIDE,
                 in_channels=4,
                 out_channels=4,
                 num_layers=1,
@@ -146,7 +148,7 @@ def build(kind: str) -> Any:
             cross_attention_head_dim=8,
             cross_attention_dim=16,
             caption_channels=16,
-            sample_size=8,
+            sample_size=SIDE,
             guidance_embeds=True,
             qk_norm="rms_norm_across_heads",
         ).eval(),
@@ -195,4 +197,7 @@ def pipeline(kind: str) -> Any:
 def save(kind: str, folder: Path) -> Path:
     """Writes the pipeline of `kind` as a diffusers folder and returns it."""
     pipeline(kind).save_pretrained(folder)
+    config = folder / "transformer" / "config.json"
+    # where a config names no size it is that of the published models, 1024 pixels, which is long on a tiny model too
+    config.write_text(json.dumps({"sample_size": SIDE} | json.loads(config.read_text())))
     return folder
