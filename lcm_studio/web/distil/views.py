@@ -32,6 +32,9 @@ EMPTY = (
 )
 
 
+GONE = "The folder of this run is gone, with its model and pictures. Delete takes the run from the list."
+
+
 def plain(sentence: str) -> str:
     """A board that has nothing to show but this."""
     return f'<div class="distil-empty"><p>{html.escape(sentence)}</p></div>'
@@ -48,7 +51,8 @@ def head(job: Job, folder: JobFolder, ahead: int = 0) -> str:
     word = _WORDS[job.state]
     if job.state is State.QUEUED and ahead:
         word = f"waiting behind {ahead} on {job.device}"
-    message = f'<p class="distil-message">{html.escape(job.message)}</p>' if job.message else ""
+    text = job.message if folder.path.is_dir() else GONE
+    message = f'<p class="distil-message">{html.escape(text)}</p>' if text else ""
     share = 100 * min(1.0, progress.step / progress.steps) if progress.steps else 0
     if job.state is State.SUCCEEDED:
         share = 100
@@ -156,7 +160,7 @@ def log(folder: JobFolder) -> str:
 
 def outcome(job: Job, folder: JobFolder) -> str:
     """What can be done with a finished job: download."""
-    if job.state is not State.SUCCEEDED or not any(folder.output.iterdir()):
+    if job.state is not State.SUCCEEDED or not any(folder.output.glob("*")):
         return ""
     url = f"studio/jobs/{html.escape(job.id)}/output.zip"
     return f'<p class="distil-done"><a class="lcm-tool" href="{url}" download>Download the model (.zip)</a></p>'

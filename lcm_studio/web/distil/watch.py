@@ -108,6 +108,8 @@ def look(chosen: str | None, viewer: Viewer, beside: str | None = None) -> Look:
         return _look(chosen, viewer, beside)
     except StudioError as error:
         return empty(views.plain(str(error)))
+    except OSError as error:  # the timer looks again; an error at every tick would cover the page
+        return empty(views.plain(f"The runs cannot be read: {error.strerror or error}."))
 
 
 def _look(chosen: str | None, viewer: Viewer, beside: str | None) -> Look:

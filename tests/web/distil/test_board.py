@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from lcm_studio.jobs.layout import JobFolder
-from lcm_studio.jobs.records import Job
+from lcm_studio.jobs.records import Job, State
+from lcm_studio.jobs.service import Jobs
 from lcm_studio.web.distil import board as distil_board
 from lcm_studio.web.distil import values as form
-from lcm_studio.web.distil import views
+from lcm_studio.web.distil import views, watch
 from lcm_studio.web.distil.watch import Look, Viewer
 
 
@@ -64,6 +65,24 @@ def test_the_curves_of_two_runs_have_names_and_finite_points(tmp_path: Path) -> 
     assert one == {"name": "Same · id-0", "loss": [(10, 1.0), (20, 0.5)], "lr": []}
     assert other["name"] == "Same · id-1" and other["loss"] == [(10, 4.0), (30, 0.1)]
     assert views.curves(runs[:1])["runs"][0]["name"] == "Same"
+
+
+def test_a_run_whose_folder_is_gone_is_told_and_can_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Jobs(tmp_path, awake=False)
+    monkeypatch.setattr(watch, "jobs", lambda: service)
+    for end in (State.SUCCEEDED, State.FAILED, State.RUNNING):
+        job = Job(id=f"id-{end.value}", name="Mine", recipe="lcd", device="cpu")
+        service.store.add(job)
+        for state in dict.fromkeys((State.STARTING, State.RUNNING, end)):
+            service.store.move(service.store.get(job.id), state)
+        job = service.store.get(job.id)
+        shown = watch.look(job.id, Viewer())
+        assert "folder of this run is gone" in shown.head and not shown.outcome
+        assert ("delete" in shown.actions) == job.final and "open" not in shown.actions
+    monkeypatch.setattr(service, "list", lambda: Path(tmp_path / "none").read_bytes())
+    assert "The runs cannot be read: No such file" in watch.look(None, Viewer()).head
 
 
 def test_an_empty_number_shows_what_the_preset_has() -> None:
