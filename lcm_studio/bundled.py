@@ -7,6 +7,7 @@ from pathlib import Path
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parent
 
-ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _CHECKOUT / "assets"
+IS_CHECKOUT = not (_PACKAGE / "assets").is_dir()
+ASSETS = (_CHECKOUT if IS_CHECKOUT else _PACKAGE) / "assets"
 MODELS = ASSETS / "models"
 EXAMPLES = ASSETS / "examples"

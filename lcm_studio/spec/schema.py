@@ -74,8 +74,7 @@ class Setting:
     def span(self) -> str:
         """What is allowed, for the user: `2 to 8 px`, `poisson, colour, none`."""
         unit = f" {self.unit}" if self.unit else ""
-        high = f"{self.high:.0f}" if self.kind == "whole" else f"{self.high:g}"
-        numbers = f"{self.low:g} to {high}{unit}" if self.low > -math.inf else ""
+        numbers = f"{self.low:g} to {_high(self)}{unit}" if self.low > -math.inf else ""
         return ", ".join(part for part in (numbers, *self.choices) if part)
 
 
@@ -155,6 +154,11 @@ def read(cls: type[T], given: Mapping[str, Any], what: str) -> T:
     return cls(**values)
 
 
+def _high(setting: Setting) -> str:
+    """The upper end, of whole numbers with all of its digits."""
+    return f"{setting.high:.0f}" if setting.kind == "whole" else f"{setting.high:g}"
+
+
 def _number(setting: Setting, value: Any) -> Any:
     if isinstance(value, str) and value in setting.choices:
         return value
@@ -163,7 +167,7 @@ def _number(setting: Setting, value: Any) -> Any:
         words = "".join(f" or {word}" for word in setting.choices)
         sort = "a whole number" if setting.kind == "whole" else "a number"
         raise BadRequest(
-            f"{setting.name}={value} is not usable; use {sort} from {setting.low:g} to {setting.high:g}{words}"
+            f"{setting.name}={value} is not usable; use {sort} from {setting.low:g} to {_high(setting)}{words}"
         )
     return found
 
@@ -172,7 +176,7 @@ def _whole(setting: Setting, value: Any) -> int:
     found = _number(setting, value)
     if found != int(found):
         raise BadRequest(
-            f"{setting.name}={found:g} is not usable; use a whole number from {setting.low:g} to {setting.high:g}"
+            f"{setting.name}={found:g} is not usable; use a whole number from {setting.low:g} to {_high(setting)}"
         )
     return int(found)
 

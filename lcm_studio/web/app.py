@@ -38,6 +38,7 @@ def build_app(engine_factory: Callable[[Options], Engine], options: Options) -> 
     pictures = PictureStore(
         options.outputs or private / "pictures", keep=options.outputs is not None
     )
+    folder = folders.models_folder(options)
     kept = options.models_dirs[0] if options.models_dirs else private / "models"
     if not options.models_dirs:
         options = replace(options, models_dirs=(kept,))
@@ -49,6 +50,7 @@ def build_app(engine_factory: Callable[[Options], Engine], options: Options) -> 
         stops=Stops(),
         handouts=Handouts(private / "uploads" / "api"),
         controls=ControlPictures(private / "controls", free_paths=options.free_paths),
+        models_folder=folder,
         models=ModelStore(
             engine,
             kept,

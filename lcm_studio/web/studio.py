@@ -16,6 +16,8 @@ from lcm_studio.web.server.model_list import ModelUse
 from lcm_studio.web.server.running import Running
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lcm_studio.engine import Engine
     from lcm_studio.spec.requests import Request
     from lcm_studio.web.options import Options
@@ -31,7 +33,10 @@ View = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Studio:
-    """One per app; holds no user's state. `handouts`: files for clients of named endpoints."""
+    """One per app; holds no user's state.
+
+    `handouts`: files for clients of named endpoints. `models_folder`: of models that outlive the app; None where it has none here.
+    """
 
     engine: Engine
     options: Options
@@ -41,6 +46,7 @@ class Studio:
     loras: LoraStore
     models: ModelStore
     controls: ControlPictures
+    models_folder: Path | None = None
     running: Running = field(default_factory=Running)
     used: ModelUse = field(default_factory=ModelUse)
     grants: Grants = field(default_factory=Grants)

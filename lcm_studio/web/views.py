@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from lcm_studio.edits import TASKS
+from lcm_studio.spec.requests import Generate
+from lcm_studio.spec.schema import settings_of
 from lcm_studio.web.server.picture_store import FINAL_QUALITY, THUMB, Album, PictureStore, jpeg
 
 if TYPE_CHECKING:
@@ -21,10 +24,17 @@ if TYPE_CHECKING:
 View = dict[str, Any]
 _serials = itertools.count()
 PREVIEW_SIZE = 512
-# Names that requests use and no prompt does -> what the page calls them.
+FORMS: tuple[type[Any], ...] = (Generate, *(task.settings for task in TASKS.values()))
+# Names that requests use and no prompt does -> what the page calls them. Of settings those of several words, which no sentence holds.
 PAGE_WORDS = {
     "inpaint": "Repaint", "outpaint": "Widen", "superres": "Enlarge", "colorize": "Colour", "interpolate": "Morph",
-    "image_b": "the second picture",
+    "a second picture (image_b)": "another picture (Second picture, above the canvas)", "image_b": "the second picture",
+    "kind=prompts": "Between: prompts", "kind=seeds": "Between: seeds",
+} | {
+    setting.name: setting.title
+    for cls in FORMS
+    for setting in settings_of(cls)
+    if "_" in setting.name
 }  # fmt: skip
 
 
@@ -174,7 +184,7 @@ def seconds(value: float) -> str:
 def in_page_words(text: str) -> str:
     """A message with the names that the page shows, and a capital letter where it begins with a word."""
     for name, title in PAGE_WORDS.items():
-        text = re.sub(rf"\b{name}\b", title, text)
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w|\.\w)", title, text)
     first, _, _ = text.partition(" ")
     return text[:1].upper() + text[1:] if first.rstrip(",.:;").isalpha() else text
 

@@ -155,7 +155,7 @@ def _second(request: Edit, height: int, width: int) -> tuple[Pixels, tuple[str, 
 
     if request.image_b is None:
         raise BadRequest(
-            "interpolate needs a second picture (image_b), or kind=prompts or kind=seeds"
+            "interpolate needs a second picture (image_b), or kind=prompts, or kind=seeds"
         )
     rgb, _ = split(request.image_b)
     if rgb.shape[:2] == (height, width):

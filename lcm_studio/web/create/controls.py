@@ -224,7 +224,7 @@ def size_range(info: ModelInfo) -> dict[str, int]:
 
 
 def made_for(native: float) -> str:
-    return f"The model was made for {native}."
+    return f"Made for {native}."
 
 
 def about(info: ModelInfo) -> dict[str, str]:

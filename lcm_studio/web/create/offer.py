@@ -46,7 +46,8 @@ def row(info: ModelInfo) -> dict[str, str]:
 class Offer:
     """What the studio's folders hold for a model: words of textual inversions, ControlNets, IP-Adapters. `free_paths`: others by path.
 
-    `triggers`: words that the chosen LoRAs were trained with. `models`: rows of the list of models.
+    `triggers`: words that the chosen LoRAs were trained with. `models`: rows of the list of models. `folder`: where models lie that are
+    added, for pages of this machine alone.
     """
 
     words: tuple[str, ...] = ()
@@ -55,6 +56,7 @@ class Offer:
     ip_adapters: tuple[str, ...] = ()
     models: tuple[Mapping[str, str], ...] = ()
     free_paths: bool = False
+    folder: str = ""
 
 
 NOTHING = Offer()
@@ -62,7 +64,11 @@ NOTHING = Offer()
 
 def offer_of(studio: Studio, model: str, loras: tuple[LoraSpec, ...] = ()) -> Offer:
     """What fits the model; nothing where that cannot be told (the page says why elsewhere)."""
-    base = Offer(triggers=studio.loras.triggers(loras), free_paths=studio.options.free_paths)
+    base = Offer(
+        triggers=studio.loras.triggers(loras),
+        free_paths=studio.options.free_paths,
+        folder=str(studio.models_folder or "") if studio.options.local else "",
+    )
     try:
         engine = studio.engine
         base = replace(base, models=tuple(map(row, engine.catalog())))

@@ -72,7 +72,7 @@ class Live:
         try:
             request, warnings = await asyncio.to_thread(self.checked, said)
         except StudioError as error:
-            return JSONResponse({"detail": str(error)}, 422)
+            return JSONResponse({"detail": views.in_page_words(str(error))}, 422)
         if not self.slots.acquire(blocking=False):
             return JSONResponse(
                 {"detail": "The studio is busy; Live goes on when others have finished."}, 503
@@ -98,6 +98,7 @@ class Live:
         values = said.get("form")
         if not isinstance(values, Mapping):
             raise BadRequest("the form is missing; send {form: {...}}")
+        values = form.without_replaced_seed(values)
         info = self.studio.engine.info_as(
             self.studio.allowed_model(form.text(values, "model")),
             loras=self.studio.loras.resolve(form.loras(values)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from lcm_studio.spec import limits
@@ -32,7 +33,7 @@ TITLES = {
 class Block:
     """`name`: of its first field; the others' names begin with it. `kinds`: whether something is made of its picture.
 
-    `where`, `path`: where its files lie, and what is entered in place of a name. `cost`: what it costs.
+    `where`: the folder of its files, beside the models. `path`: what such a file is; it may be entered in place of a name. `cost`: what it costs.
     """
 
     name: str
@@ -183,16 +184,13 @@ def _build(block: Block, tab: str, info: ModelInfo, offer: Offer, edits: bool) -
     c: dict[str, Any] = {}
     name, id_ = block.name, f"{tab}-{block.id}"
     names = names_of(block, offer)
-    more = f" Or enter {block.path}." if offer.free_paths else ""
-    if edits and block is CONTROL:
-        more += " It follows the picture on the canvas, or one that is opened here."
     accordion = gr.Accordion(
         block.title, open=False, visible=shown(info, names, offer.free_paths), elem_id=f"{id_}-block"
     )  # fmt: skip
     with accordion:
         c[name] = gr.Dropdown(
             [NONE, *names], value=NONE, label=_title(block), allow_custom_value=True, elem_id=id_,
-            info=f"From the folder {block.where} beside the models.{more}",
+            info=about(block, offer, edits=edits),
         )  # fmt: skip
         c[f"{name}_open"] = gr.UploadButton(
             block.picture, file_types=[".png", ".jpg", ".jpeg", ".webp"], type="filepath",
@@ -210,12 +208,12 @@ def _build(block: Block, tab: str, info: ModelInfo, offer: Offer, edits: bool) -
         c[f"{name}_preview"] = gr.HTML(elem_id=f"{id_}-preview")
         c[f"{name}_strength"] = inputs.Slider(
             0, limits.MAX_CONTROL, value=1.0, step=0.05, label="Strength", elem_id=f"{id_}-strength",
-            info=block.cost,
+            info=f"{block.cost} From and To are shares of the steps.",
         )  # fmt: skip
         with gr.Row():
             for part, label, value in (("start", "From", 0.0), ("end", "To", 1.0)):
                 c[f"{name}_{part}"] = inputs.Slider(
-                    0, 1, value=value, step=0.05, label=label, info="Share of the steps.",
+                    0, 1, value=value, step=0.05, label=label,
                     elem_id=f"{id_}-{part}",
                 )  # fmt: skip
     return c | {f"{name}_block": accordion}
@@ -226,13 +224,49 @@ def names_of(block: Block, offer: Offer) -> tuple[str, ...]:
     return offer.controls if block is CONTROL else offer.ip_adapters
 
 
+def about(block: Block, offer: Offer, *, edits: bool = False) -> str:
+    """Where its files come from, in Markdown; with the folder's path on a page that this machine alone can reach."""
+    there = names_of(block, offer)
+    folder = (
+        f"`{Path(offer.folder) / block.where}`"
+        if offer.folder
+        else f"{block.where} beside the models"
+    )
+    words = (
+        f"From {folder}."
+        if there
+        else f"None for this model in {folder} yet: put {block.path} there."
+    )
+    if offer.free_paths:
+        words += (
+            f" Or enter {'its' if not there else 'another'} path."
+            if offer.folder
+            else f" Or enter {block.path}."
+        )
+    if edits and block is CONTROL:
+        words += " It follows the picture on the canvas, or one that is opened here."
+    return words
+
+
+def listed(block: Block, offer: Offer, *, edits: bool = False) -> dict[str, Any]:
+    """The update of a menu to what lies in the folders now; its choice stays."""
+    import gradio as gr
+
+    update: dict[str, Any] = gr.update(
+        choices=[NONE, *names_of(block, offer)], info=about(block, offer, edits=edits)
+    )
+    return update
+
+
 def shown(info: ModelInfo, names: Sequence[str], free_paths: bool) -> bool:
     """Whether the block has an effect on the model."""
     return info.takes_control and bool(names or free_paths)
 
 
-def follow(info: ModelInfo, values: Mapping[str, Any], offer: Offer) -> dict[str, Any]:
-    """Updates of the blocks for a model; `values` are kept where given."""
+def follow(
+    info: ModelInfo, values: Mapping[str, Any], offer: Offer, *, edits: bool = False
+) -> dict[str, Any]:
+    """Updates of the blocks for a model; `values` are kept where given. `edits`: as in `build`."""
     import gradio as gr
 
     updates: dict[str, Any] = {}
@@ -241,7 +275,10 @@ def follow(info: ModelInfo, values: Mapping[str, Any], offer: Offer) -> dict[str
         chosen = str(values.get(block.name) or NONE)
         there = shown(info, names, offer.free_paths)
         updates[f"{block.name}_block"] = gr.update(visible=there)
-        updates[block.name] = gr.update(choices=[NONE, *names], value=chosen)
+        updates[block.name] = {
+            **listed(block, offer, edits=edits),
+            "value": chosen,
+        }
     return updates | {
         name: gr.update(value=values[name])
         for name in FIELDS
@@ -269,8 +306,17 @@ def previews(studio: Studio, values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def wire(studio: Studio, c: dict[str, Any]) -> None:
-    """A picture that is opened is kept and shown as it is taken; a ControlNet brings its kind."""
+    """A block that is opened lists what its folder holds then; a picture is kept and shown as it is taken; a ControlNet brings its kind."""
+    from lcm_studio.web import parts
+    from lcm_studio.web.create.offer import offer_of
+
     for block in BLOCKS:
+        c[f"{block.name}_block"].expand(
+            lambda model, block=block: listed(
+                block, offer_of(studio, str(model)), edits=f"{CONTROL.name}_own" in c
+            ),
+            inputs=[c["model"]], outputs=[c[block.name]], **parts.PRIVATE,
+        )  # fmt: skip
         _wire(studio, c, block)
 
 

@@ -114,7 +114,7 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
 
 def wire_live(c: Controls) -> None:
     """Every change goes to live.js in the browser; it asks the server itself, and only for the newest."""
-    names = [name for name in form.NAMES if name != "randomize"]
+    names = list(form.NAMES)
     watched = [c[name] for name in names if name not in ("model", "more", "live")]
     js = LIVE_JS.replace("{names}", str(names))
     # A Textbox raises `input` on key presses only: not on paste, deletion or a chip.

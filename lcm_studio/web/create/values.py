@@ -79,6 +79,13 @@ def new_seed() -> int:
     return secrets.randbelow(2**31)
 
 
+def without_replaced_seed(form: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The form without a seed that no request can have, where each request gets a new one."""
+    seed = form.get("seed")
+    usable = isinstance(seed, int | float) and 0 <= seed <= limits.MAX_SEED and seed == int(seed)
+    return form if usable or not form.get("randomize") else {**form, "seed": 0}
+
+
 def text(form: Mapping[str, Any], name: str) -> str:
     value = form.get(name)
     if value is None:

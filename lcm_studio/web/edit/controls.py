@@ -66,7 +66,9 @@ def of_model(c: Controls) -> list[Any]:
 
 def follow(c: Controls, tool: str, info: ModelInfo, offer: Offer = NOTHING) -> dict[Any, Any]:
     """Updates of every control that goes by the model. `offer`: what the studio's folders hold for it."""
-    steers = {c[name]: update for name, update in steering.follow(info, {}, offer).items()}
+    steers = {
+        c[name]: update for name, update in steering.follow(info, {}, offer, edits=True).items()
+    }
     title, hint = GUIDANCE[info.guidance]
     low, high = guidance_range(info)
     return shown(c, tool, info) | steers | {

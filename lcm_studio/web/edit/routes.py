@@ -20,12 +20,13 @@ from lcm_studio.web.edit import fields
 from lcm_studio.web.edit import values as edit_form
 from lcm_studio.web.server.stops import owner_of
 from lcm_studio.web.studio import Studio
+from lcm_studio.web.views import in_page_words
 
 MAX_BODY = 12 * 1024 * 1024
 
 
 def edit_routes(studio: Studio) -> list[Route]:
-    """POST /studio/sketch {image, strokes, prompt, steps, guidance, settings, steering, seed, refine}; settings and steering by name."""
+    """POST /studio/sketch {image, strokes, prompt, steps, guidance, settings, steering, seed, randomize, refine}; settings and steering by name."""
     return [Route("/sketch", Sketch(studio).sketch, methods=["POST"])]
 
 
@@ -40,7 +41,7 @@ class Sketch:
             said = self._said(await http.body())
             request, warnings = await asyncio.to_thread(self.checked, said)
         except StudioError as error:
-            return JSONResponse({"detail": str(error)}, 422)
+            return JSONResponse({"detail": in_page_words(str(error))}, 422)
         if not self.slots.acquire(blocking=False):
             return JSONResponse({"detail": "The studio is busy; Live goes on in a moment."}, 503)
         refine = bool(said.get("refine"))
@@ -96,7 +97,7 @@ class Sketch:
             guided_steps=steps if info.takes_guided_steps else None,
             **steered,
             previews=refine,
-            seed=form.whole(said, "seed"),
+            seed=form.whole(form.without_replaced_seed(said), "seed"),
             model=info.id,
             priority="live",
         )

@@ -40,6 +40,7 @@ REQUEST = (
 MOST_UNDO = 20
 KEPT_BYTES = 128 * 2**20
 _sheets = itertools.count(1)
+BLUR_BOUND = 1.2  # of 255: more is left where a blur is not fitted to the last level
 ROUND_STROKES = 6  # pixels around strokes that may change with them
 
 
@@ -286,7 +287,11 @@ def read_out(fidelity: Mapping[str, Any], timing: Mapping[str, float], bound: fl
     if "kernel" in fidelity:
         found = "found: " if fidelity.get("kernel_estimated") else ""
         words.append(f"blur {found}{fidelity['kernel']}")
-        words.append(f"blurred again it is within {fidelity['max_error']:.2g}/255 of the picture")
+        words.append(
+            f"blurred again, it differs from your picture by at most {fidelity['max_error']:.2g}/255"
+        )
+        if fidelity["max_error"] > BLUR_BOUND:
+            words[-1] += " (Make it exact: always brings that to 1, where 8 bits can)"
     elif "max_error" in fidelity:
         error = round(fidelity["max_error"], 3)  # less is what float32 leaves of a mean of bytes
         words.append(f"known part kept: max error {error:.2g}/255")

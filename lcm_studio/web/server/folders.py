@@ -1,4 +1,4 @@
-"""A private folder per run for uploads and pictures; what killed runs left behind is swept at the next start."""
+"""A private folder per run for uploads and pictures, swept after it; and the folder of models that stays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+from lcm_studio import bundled
+
+if TYPE_CHECKING:
+    from lcm_studio.web.options import Options
 
 NAME = "lcm-studio"
 
@@ -41,3 +46,18 @@ def sweep(root: Path) -> int:
         except (BlockingIOError, FileNotFoundError):
             continue
     return gone
+
+
+def models_folder(options: Options) -> Path | None:
+    """Where users put models that stay: --models-dir, LCM_STUDIO_MODELS, or that of a checkout.
+
+    None where engines elsewhere have their own, and where the bundled models lie in an installed package.
+    """
+    if options.engine:
+        return None
+    first = os.environ.get("LCM_STUDIO_MODELS", "").split(os.pathsep)[0]
+    if options.models_dirs:
+        return options.models_dirs[0].expanduser().resolve()
+    if first:
+        return Path(first).expanduser().resolve()
+    return bundled.MODELS if bundled.IS_CHECKOUT else None

@@ -13,7 +13,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from lcm_studio.spec.errors import BadRequest, StudioError
+from lcm_studio.spec.errors import BadRequest, StudioError, TooLarge
 from lcm_studio.web.server.gallery_routes import gallery_routes
 from lcm_studio.web.server.picture_store import MEDIA
 from lcm_studio.web.server.weights import HEAD
@@ -33,6 +33,7 @@ def routes(studio: Studio, tabs: Iterable[BaseRoute] = ()) -> list[BaseRoute]:
         Route("/stop-download", State(studio).stop, methods=["POST"]),
         Route("/picture/{id}.{kind}", Pictures(studio).get),
         Route("/settings", settings, methods=["POST"]),
+        Route("/opens", Opens().post, methods=["POST"]),
         Route("/lora", Loras(studio).post, methods=["POST"]),
         Route("/weights", Weights(studio).tell, methods=["POST"]),
         Route("/model", Weights(studio).model, methods=["POST"]),
@@ -155,6 +156,27 @@ def _named(http: Http) -> tuple[str, int]:
     if not size.isascii() or not size.isdigit() or len(size) > 18:
         raise BadRequest("the size of the file is missing; send ?name= and ?size=")
     return http.query_params.get("name", ""), int(size)
+
+
+class Opens:
+    """Whether a file is a picture that Edit can open, so that one which is not stays where it was dropped."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Semaphore(1)  # a large one takes hundreds of megabytes for a moment
+
+    async def post(self, http: Http) -> Response:
+        """POST of a file's bytes: {} where it opens, as it is or made smaller; else why it does not."""
+        from lcm_studio.images import read_image
+
+        data = await http.body()
+        async with self.turn:
+            try:
+                await asyncio.to_thread(read_image, data)
+            except TooLarge:
+                pass  # Edit offers to make it smaller
+            except StudioError as error:
+                return JSONResponse({"detail": str(error)}, 422)
+        return JSONResponse({})
 
 
 async def settings(http: Http) -> Response:

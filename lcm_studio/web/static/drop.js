@@ -1,5 +1,5 @@
 // A picture dropped on the page: on one half its settings are restored, on the other it opens in Edit. Or it is chosen here.
-// Weights that are dropped become a LoRA, a textual inversion or the model of Create.
+// A picture that is pasted opens in Edit. Weights that are dropped become a LoRA, a textual inversion or the model of Create.
 import { hand } from "./lora.js";
 import { h, hasTab, say, send, tabOf, url } from "./registry.js";
 
@@ -19,10 +19,26 @@ async function restore(file, tab) {
   return true;
 }
 
+// Why a picture cannot be opened, in a sentence; nothing where it can. Asked before the page leaves what it shows for Edit.
+async function damage(file) {
+  const answer = await fetch(url("studio/opens"), { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } }).catch(() => null);
+  if (answer?.ok) return "";
+  const { detail } = answer ? await answer.json().catch(() => ({})) : { detail: "the studio does not answer; is it still running?" };
+  return `${file.name} cannot be opened: ${detail || "try again in a moment"}`;
+}
+
 async function open(file, tab) {
   if (!PICTURES.includes(file.type)) {
     say(tab, { kind: "error", text: `${file.name} is no picture that can be opened; drop a PNG, JPEG or WebP.` });
     return;
+  }
+  if (tab !== "edit") {
+    say(tab, { kind: "info", text: `Opening ${file.name} ...` });
+    const why = await damage(file);
+    if (why) {
+      say(tab, { kind: "error", text: why });
+      return;
+    }
   }
   const src = await new Promise((resolve, reject) => {
     const reader = new FileReader();
@@ -79,6 +95,17 @@ function armPage() {
   });
 }
 
+// A picture from the clipboard is there to be worked on. Text that comes with one goes into the field that it was pasted in.
+function armPaste() {
+  addEventListener("paste", (e) => {
+    const file = [...(e.clipboardData?.files || [])].find((one) => PICTURES.includes(one.type));
+    const typing = e.target.closest?.("input, textarea, [contenteditable]") && [...e.clipboardData.types].includes("text/plain");
+    if (!file || typing || !hasTab("edit") || document.querySelector("dialog[open]")) return;
+    e.preventDefault();
+    open(new File([file], "The pasted picture", { type: file.type }), shownTab() || "create");
+  });
+}
+
 export function mountDrop(tab, root) {
   const chosen = async () => {
     const why = await restore(input.files[0], tab);
@@ -86,6 +113,8 @@ export function mountDrop(tab, root) {
     input.value = "";
   };
   const input = h("input", { type: "file", accept: "image/png", id: `${tab}-restore-file`, onchange: () => input.files.length && chosen() });
-  root.replaceChildren(h("label", { className: "lcm-drop" }, input, h("span", {}, "Drop a picture anywhere, or ", h("u", {}, "choose a studio PNG"), " to restore its settings")));
-  if (!document.querySelector(".lcm-veil")) armPage();
+  root.replaceChildren(h("label", { className: "lcm-drop" }, input, h("span", {}, "Drop or paste a picture anywhere, or ", h("u", {}, "choose a studio PNG"), " to restore its settings")));
+  if (document.querySelector(".lcm-veil")) return;
+  armPage();
+  armPaste();
 }

@@ -1,4 +1,5 @@
 // What the forms hold is kept in this browser tab, and put back after a reload.
+import { settle } from "./fields.js";
 import { registry } from "./registry.js";
 
 const key = (tab) => `lcm-form-${tab}`;
@@ -24,6 +25,7 @@ export const held = (tab) => current[tab] || {};
 
 window.lcm.keep = (tab, values) => {
   current[tab] = values;
+  settle();
   try {
     sessionStorage.setItem(key(tab), JSON.stringify(values));
   } catch (error) {

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lcm_studio.edits import TASKS
 from lcm_studio.spec import limits
+from lcm_studio.spec.errors import BadRequest
+from lcm_studio.spec.schema import settings_of
 from lcm_studio.web import views
 from lcm_studio.web.create import controls
 from lcm_studio.web.create.fit import fit, side_ends
@@ -51,6 +54,12 @@ def test_the_defaults_of_a_model_are_within_its_controls() -> None:
     [
         ("inpaint needs a mask", "Repaint needs a mask"),
         ("interpolate needs image_b", "Morph needs the second picture"),
+        (
+            "interpolate needs a second picture (image_b), or kind=prompts, or kind=seeds",
+            "Morph needs another picture (Second picture, above the canvas), or Between: prompts, or Between: seeds",
+        ),
+        ("seed_b=-1 is not usable", "Last seed=-1 is not usable"),
+        ("x.noise_scale.bin is no picture", "x.noise_scale.bin is no picture"),
         ("there is no picture yet", "There is no picture yet"),
         ("seed=-3 is out of range", "seed=-3 is out of range"),
         ("/a/b is no folder", "/a/b is no folder"),
@@ -58,3 +67,13 @@ def test_the_defaults_of_a_model_are_within_its_controls() -> None:
 )
 def test_messages_speak_the_words_of_the_page(text: str, shown: str) -> None:
     assert views.message(text)["message"]["text"] == shown
+
+
+def test_a_message_of_morph_is_in_the_words_of_its_controls() -> None:
+    """Whatever its settings refuse names the control, and no whole number loses its digits."""
+    for setting in settings_of(TASKS["interpolate"].settings):
+        with pytest.raises(BadRequest) as caught:
+            setting.read(object())
+        text = str(views.message(str(caught.value))["message"]["text"])
+        assert "_" not in text.partition("<")[0], text
+        assert setting.kind != "whole" or "e+" not in text, text

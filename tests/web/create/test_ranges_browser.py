@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,13 @@ def test_a_plain_model_generates_with_its_own_steps(open_page: Open) -> None:
     # what is typed is brought to what the slider has
     number(page, "steps", 200)
     assert value(page, "steps") == "8"
+    expect(page.locator("#create-steps")).to_contain_text("200 became 8: it goes from 1 to 8.")
     number(page, "width", 61)
     assert value(page, "width") == "64"
+    width = page.locator("#create-width")
+    expect(width).to_contain_text(re.compile("61 became 64: it goes in steps of [0-9]+ from 16."))
+    number(page, "width", 48)
+    expect(width).not_to_contain_text("became")
 
 
 def test_foreign_settings_are_brought_into_range_and_said_so(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,11 @@ from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.settings import to_settings
 from lcm_studio.web.create import controls as create_form
 from lcm_studio.web.create import offer as offers
+from lcm_studio.web.create import steering
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.fit import short_name
+from lcm_studio.web.options import Options
+from lcm_studio.web.server.folders import models_folder
 from tests.web.fake_engine import CM, LCM, SD
 
 TURBO = replace(
@@ -151,3 +155,18 @@ def test_restored_steps_above_eight_widen_the_slider() -> None:
     assert create_form.follow(LCM, values)["steps"]["maximum"] == 50
     values = form.from_settings({"prompt": "x", "steps": 3, "seed": 1}, LCM)
     assert create_form.follow(LCM, values)["steps"]["maximum"] == 8
+
+
+def test_a_panel_says_where_its_folder_is(tmp_path: Path) -> None:
+    """With its path on a page of this machine alone; strangers and engines elsewhere see none."""
+    for block in steering.BLOCKS:
+        near = offers.Offer(free_paths=True, folder=str(tmp_path))
+        words = steering.about(block, near)
+        assert words.startswith("None for this model") and block.path in words
+        assert str(tmp_path / block.where) in words
+        held = replace(near, controls=("canny",), ip_adapters=("plus",))
+        assert steering.about(block, held).startswith(f"From `{tmp_path / block.where}`")
+        assert "/" not in steering.about(block, offers.Offer()).replace(block.where, "")
+    options = Options(models_dirs=(tmp_path,))
+    assert models_folder(options) == tmp_path.resolve()
+    assert models_folder(Options(engine="ray://a:1", models_dirs=(tmp_path,))) is None

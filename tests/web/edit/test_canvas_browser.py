@@ -164,6 +164,19 @@ def test_a_foreign_picture_dropped_anywhere_opens_in_edit(
     assert np.array_equal(out[:, :72], photo)
 
 
+def test_a_damaged_picture_stays_where_it_was_dropped(
+    open_page: Callable[..., Any], tmp_path: Path
+) -> None:
+    page = open_page()
+    Image.effect_noise((64, 64), 90).save(tmp_path / "cut.png")
+    whole = (tmp_path / "cut.png").read_bytes()
+    drop(page, "cut.png", whole[: len(whole) // 2])
+    expect(page.locator("#create-note .lcm-error")).to_have_text(
+        "cut.png cannot be opened: the picture is damaged or cut short; save it again"
+    )
+    assert page.get_by_role("tab", name="Create").get_attribute("aria-selected") == "true"
+
+
 def test_the_canvas_stays_beside_the_controls_that_are_scrolled_to(page: Any) -> None:
     page.set_viewport_size({"width": 1280, "height": 900})
     page.locator("#edit-seed").scroll_into_view_if_needed()

@@ -117,6 +117,7 @@ def test_live_hears_every_setting_of_the_form_as_it_is_typed() -> None:
     wanted = {"strength": 0.4, "grow": 3, "invert": True, "eta": 0.5, "blend": "none"}
     assert {name: request.options[name] for name in wanted} == wanted
     assert not {"method", "levels", "scale", "kernel"} & set(request.options)
+    assert Sketch(studio).request({**said, "seed": -5, "randomize": True}).seed == 0
     strokes = png(np.full((64, 64, 4), 255, np.uint8))
     alone = Sketch(studio).request({**said, "strokes": strokes, "settings": {"strength": "0.4"}})
     assert alone.options["grow"] == edit_form.ROUND_STROKES and alone.mask is not None
@@ -149,3 +150,10 @@ def test_pictures_of_two_events_at_once_are_both_kept() -> None:
     request = edit_form.to_request(form, late, f'{{"sheet": {early.sheet}}}', info)
     assert request.image is one, "the canvas says which picture it shows"
     assert deepcopy(edit_form.Desk()).pile is not first.pile
+
+
+@pytest.mark.parametrize(("error", "more"), [(21.0, True), (1.0, False)])
+def test_the_figure_of_deblur_is_said_in_a_sentence(error: float, more: bool) -> None:
+    words = edit_form.read_out({"kernel": "gaussian:2", "max_error": error}, {}, None)
+    assert f"blurred again, it differs from your picture by at most {error:g}/255" in words
+    assert ("Make it exact" in words) == more

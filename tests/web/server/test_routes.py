@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,33 @@ def test_check_tells_what_the_model_does_not_know(client: Any) -> None:
     assert client.post("/studio/check", json={"form": {**FORM, "prompt": "a b c"}}).json()[
         "tokens"
     ] == [3, 75]
+
+
+def test_a_seed_that_is_replaced_is_not_asked_for(client: Any, fake: Any) -> None:
+    for seed in (-5, 1.5, None, 2**60):
+        form = {**FORM, "seed": seed}
+        said = client.post("/studio/check", json={"form": {**form, "randomize": True}}).json()
+        assert said["message"] is None
+        said = client.post("/studio/check", json={"form": {**form, "randomize": False}}).json()
+        assert "seed" in said["message"]["text"].lower()
+    form = {**FORM, "seed": -5, "randomize": True}
+    lines(client.post("/studio/live", json={"form": form, "refine": False}))
+    assert fake.requests[-1].seed == 0
+    lines(client.post("/studio/live", json={"form": {**form, "seed": 11}, "refine": False}))
+    assert fake.requests[-1].seed == 11
+
+
+def test_what_is_no_picture_is_known_before_edit_opens(client: Any) -> None:
+    whole = png_bytes(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    assert client.post("/studio/opens", content=whole).status_code == 200
+    head = whole[:16] + (20_000).to_bytes(4, "big") + (5_000).to_bytes(4, "big")
+    large = (
+        head + whole[24:29] + zlib.crc32(head[12:] + whole[24:29]).to_bytes(4, "big") + whole[33:]
+    )
+    assert client.post("/studio/opens", content=large).status_code == 200, "Edit makes it smaller"
+    for broken in (whole[: len(whole) // 2], whole[:8] + b"garbage" * 99, b"words", b""):
+        answer = client.post("/studio/opens", content=broken)
+        assert answer.status_code == 422 and len(answer.json()["detail"]) > 20
 
 
 def test_settings_are_read_from_png_bytes_only(client: Any) -> None:

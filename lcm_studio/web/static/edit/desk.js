@@ -25,7 +25,7 @@ class Desk {
     this.paper = h("div", { className: "lcm-paper" }, ...this.layers.all);
     this.stack = h("div", { className: "lcm-stack" }, this.paper, this.result.node);
     this.ring = h("div", { className: "lcm-ring", hidden: true });
-    this.empty = h("div", { className: "lcm-blank-canvas" }, h("p", {}, "Open a picture, drop one anywhere on the page, or take an example above."), h("p", { className: "lcm-soft" }, "Then choose a tool and paint over what should change."));
+    this.empty = h("div", { className: "lcm-blank-canvas" }, h("p", {}, "Open a picture, paste one, drop one anywhere on the page, or take an example above."), h("p", { className: "lcm-soft" }, "Then choose a tool and paint over what should change."));
     this.box = h("div", { className: "lcm-view", role: "application", tabIndex: 0, ariaLabel: "Canvas: empty", "data-empty": "1" }, this.empty, this.stack, this.ring);
     this.view = new View(this.box, this.stack);
     this.bar = new Bar(this);

@@ -43,7 +43,7 @@ export const live = {
     const busy = (this.busy = { refine, abort });
     const number = (id) => Number(field(id)?.value);
     const alone = document.querySelector("#edit-only-strokes input")?.checked;
-    const form = { image: desk.layers.together(), strokes: alone ? desk.layers.strokes.toDataURL("image/png") : "", prompt: field("edit-prompt")?.value || "", steps: refine ? number("edit-steps") : 1, guidance: number("edit-guidance"), guided_steps: number("edit-guided-steps"), settings: settings(), steering: steering(), seed: number("edit-seed"), model: field("edit-model")?.value || "", refine };
+    const form = { image: desk.layers.together(), strokes: alone ? desk.layers.strokes.toDataURL("image/png") : "", prompt: field("edit-prompt")?.value || "", steps: refine ? number("edit-steps") : 1, guidance: number("edit-guidance"), guided_steps: number("edit-guided-steps"), settings: settings(), steering: steering(), seed: number("edit-seed"), randomize: document.querySelector("#edit-randomize input")?.checked, model: field("edit-model")?.value || "", refine };
     try {
       const answer = await fetch(url("studio/sketch"), { method: "POST", signal: abort.signal, headers: { "Content-Type": "application/json" }, body: JSON.stringify(form) });
       if (!answer.ok) {

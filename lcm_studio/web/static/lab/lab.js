@@ -1,5 +1,5 @@
 // The Lab tab: two benches, and the address that brings one back. Loaded when the tab is opened first.
-import { h, url } from "../registry.js";
+import { h, registry, url } from "../registry.js";
 import { choice } from "./parts.js";
 import { Plane } from "./plane.js";
 import { post } from "./wire.js";
@@ -19,6 +19,8 @@ export async function mountLab(root) {
   const given = settings();
   const benches = h("div", { className: "lab" });
   const about = h("p", { className: "lab-about" });
+  const note = h("div", { className: "lcm" }); // of what is dropped on the page
+  registry.set("note", "lab", note);
   const places = {};
   const made = {};
   const words = {
@@ -60,7 +62,7 @@ export async function mountLab(root) {
     }
   };
   const first = places[given.get("bench")] ? given.get("bench") : "plane";
-  benches.replaceChildren(h("header", { className: "lab-head" }, choice("Bench", options, first, open), about), ...Object.values(places));
+  benches.replaceChildren(h("header", { className: "lab-head" }, choice("Bench", options, first, open), about), note, ...Object.values(places));
   root.replaceChildren(benches);
   await open(first);
 }
