@@ -225,7 +225,7 @@ class Engine:
         """
         from lcm_studio.edits.quilt import tiling_of
         from lcm_studio.engine.large import run_tiles
-        from lcm_studio.engine.run import run_request
+        from lcm_studio.engine.run import Order, run_request
 
         try:
             warnings = self.validate(request)
@@ -237,10 +237,13 @@ class Engine:
         except StudioError as error:
             yield Failed(message=str(error))
             return
+        rest: Any = {
+            "lane": lane, "warnings": warnings, "cancelled": cancelled, "owner": owner or Owner(),
+        }  # fmt: skip
         if isinstance(request, Edit) and tiling is not None:
-            yield from run_tiles(request, tiling, lane, warnings, cancelled, owner)
-            return
-        yield from run_request(request, lane, warnings, cancelled, owner)
+            yield from run_tiles(Order(request=request, **rest), tiling)
+        else:
+            yield from run_request(Order(request=request, **rest))
 
     def likeness(self, pixels: Pixels, model_id: str) -> float | None:
         """How many times the error of its own pictures a loaded model has on `pixels`; None where it says nothing of those."""
@@ -317,12 +320,13 @@ class Engine:
 
     def _warm(self, lane: Lane) -> None:
         """One step, so that the user's first picture does not pay for lazy set-up; not where a step is slow."""
-        from lcm_studio.engine.run import run_request
+        from lcm_studio.engine.run import Order, run_request
 
         model = lane.model
         quick = model.info.parameters < WARM_PARAMETERS or model.device != "cpu"
         if quick or model.placement.wait:
-            for _ in run_request(Generate(model=model.info.id, steps=1), lane, (), never):
+            request = Generate(model=model.info.id, steps=1)
+            for _ in run_request(Order(request=request, lane=lane)):
                 pass
 
     def _open(self, model_id: str) -> Lane:

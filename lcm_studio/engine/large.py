@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,13 @@ import numpy as np
 from lcm_studio.edits.pixels import join, split
 from lcm_studio.edits.problem import worst
 from lcm_studio.edits.quilt import Quilt, Tiling
-from lcm_studio.engine.run import run_request, sentence
+from lcm_studio.engine.run import Order, run_request, sentence
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.events import Done, Event, Failed, Queued, Stopped, Working
 from lcm_studio.spec.limits import MAX_SEED
-from lcm_studio.spec.owners import Owner
 
 if TYPE_CHECKING:
     from lcm_studio.edits.geometry import Box
-    from lcm_studio.engine.lane import Lane
     from lcm_studio.spec.requests import ControlSpec, Edit, Pixels
 
 TOGETHER = 2  # tiles in work at once: one computes outside the network while the other is in it
@@ -38,19 +36,12 @@ class _Ended(StudioError):
         self.event = event
 
 
-def run_tiles(
-    request: Edit,
-    tiling: Tiling,
-    lane: Lane,
-    warnings: tuple[str, ...],
-    cancelled: Callable[[], bool],
-    owner: Owner | None = None,
-) -> Iterator[Event]:
+def run_tiles(order: Order[Edit], tiling: Tiling) -> Iterator[Event]:
     """The events of a large edit: Working by tile, then Done, Failed or Stopped, which keeps the tiles that are done.
 
     Memory is that of the result, of one row of tiles and of `TOGETHER` tiles in work.
     """
-    yield from _Tiles(request, tiling, lane, warnings, cancelled, owner or Owner()).events()
+    yield from _Tiles(order, tiling).events()
 
 
 def _part(request: Edit, box: Box) -> ControlSpec | None:
@@ -66,17 +57,9 @@ def _part(request: Edit, box: Box) -> ControlSpec | None:
 
 
 class _Tiles:
-    def __init__(
-        self,
-        request: Edit,
-        tiling: Tiling,
-        lane: Lane,
-        warnings: tuple[str, ...],
-        cancelled: Callable[[], bool],
-        owner: Owner,
-    ) -> None:
-        self.request, self.tiling, self.lane = request, tiling, lane
-        self.warnings, self.owner, self.asked_to_stop = warnings, owner, cancelled
+    def __init__(self, order: Order[Edit], tiling: Tiling) -> None:
+        request = order.request
+        self.order, self.request, self.tiling = order, request, tiling
         self.rows = tiling.boxes(*request.image.shape[:2])
         self.total = sum(len(row) for row in self.rows)
         self.started = time.perf_counter()
@@ -87,7 +70,7 @@ class _Tiles:
         self.flagged = [False] * request.count
         self.first: Done | None = None
         self.figures: list[Any] = []
-        self.said: dict[str, None] = dict.fromkeys(warnings)
+        self.said: dict[str, None] = dict.fromkeys(order.warnings)
         self.evaluations = 0.0
         self.added = 0  # rows that are in the quilts
 
@@ -118,7 +101,7 @@ class _Tiles:
             self._sew(pool)
         except _Ended as end:
             self.over.set()
-            return self._stopped() if self.asked_to_stop() else end.event
+            return self._stopped() if self.order.cancelled() else end.event
         return self._done()
 
     def _sew(self, pool: ThreadPoolExecutor) -> None:
@@ -141,7 +124,7 @@ class _Tiles:
         return [pool.submit(self._tile, box, before + i) for i, box in enumerate(self.rows[index])]
 
     def _tile(self, box: Box, number: int) -> Done:
-        if self.over.is_set() or self.asked_to_stop():
+        if self._left():
             raise _Ended(Stopped())
         request = replace(
             self.request,
@@ -152,8 +135,8 @@ class _Tiles:
             previews=False,
             control=_part(self.request, box),
         )
-        stop = lambda: self.over.is_set() or self.asked_to_stop()  # noqa: E731
-        for event in run_request(request, self.lane, (), stop, self.owner):
+        order = replace(self.order, request=request, warnings=(), cancelled=self._left)
+        for event in run_request(order):
             if isinstance(event, Queued) and not number:
                 self.inbox.put(event)
             elif isinstance(event, Done):
@@ -161,6 +144,9 @@ class _Tiles:
             elif isinstance(event, Failed | Stopped):
                 raise _Ended(event)
         raise _Ended(Stopped())
+
+    def _left(self) -> bool:
+        return self.over.is_set() or self.order.cancelled()
 
     def _tell(self, number: int) -> None:
         seconds = time.perf_counter() - self.started

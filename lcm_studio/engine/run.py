@@ -6,7 +6,8 @@ import itertools
 import queue
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -33,34 +34,36 @@ if TYPE_CHECKING:
 ENDS = ("done", "failed", "stopped")
 
 
-def run_request(
-    request: Request,
-    lane: Lane,
-    warnings: tuple[str, ...],
-    cancelled: Callable[[], bool],
-    owner: Owner | None = None,
-) -> Iterator[Event]:
+R = TypeVar("R", bound=Request, covariant=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order(Generic[R]):
+    """A request that was checked, and where it runs.
+
+    `warnings` go with its result; `cancelled` says whether to stop; turns on the lane go by `owner`.
+    """
+
+    request: R
+    lane: Lane
+    warnings: tuple[str, ...] = ()
+    cancelled: Callable[[], bool] = lambda: False
+    owner: Owner = field(default_factory=Owner)
+
+
+def run_request(order: Order[Request]) -> Iterator[Event]:
     """Submits the request's session and yields its events until the last one."""
-    yield from _Run(request, lane, warnings, cancelled, owner or Owner()).events()
+    yield from _Run(order).events()
 
 
 class _Run:
-    def __init__(
-        self,
-        request: Request,
-        lane: Lane,
-        warnings: tuple[str, ...],
-        cancelled: Callable[[], bool],
-        owner: Owner,
-    ) -> None:
-        self.request = request
-        self.owner = owner
-        self.lane = lane
-        self.warnings = warnings
+    def __init__(self, order: Order[Request]) -> None:
+        self.order = order
+        self.request, self.lane = order.request, order.lane
+        self.warnings = order.warnings
         self.left = False
-        self.asked_to_stop = cancelled
         self.inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self.seeds = tuple(request.seed + i for i in range(request.count))
+        self.seeds = tuple(self.request.seed + i for i in range(self.request.count))
         self.started = time.perf_counter()
         self.finished: list[Pixels] = []
         self.flagged: list[bool] = []
@@ -88,11 +91,11 @@ class _Run:
         return Session(
             generator=session(self.request, self.lane.model, self.seeds, rows),
             post=lambda kind, value: self.inbox.put((kind, value)),
-            cancelled=lambda: self.left or self.asked_to_stop(),
+            cancelled=lambda: self.left or self.order.cancelled(),
             rows=min(rows, self.request.count),
             setup=self._setup(),
             priority=self.request.priority,
-            owner=self.owner,
+            owner=self.order.owner,
             previews=self.request.previews,
         )
 

@@ -14,7 +14,7 @@ import torch
 
 from lcm_studio.engine.batch import shares
 from lcm_studio.engine.lane import Lane
-from lcm_studio.engine.run import run_request
+from lcm_studio.engine.run import Order, run_request
 from lcm_studio.engine.session import session as session_of
 from lcm_studio.maths.schedule import NoiseSchedule
 from lcm_studio.sampling.toy import GaussianToy
@@ -59,7 +59,7 @@ def request(i: int = 0, **more: Any) -> Generate:
 
 
 def last(lane: Lane, asked: Generate, cancelled: Any = lambda: False) -> Any:
-    return list(run_request(asked, lane, (), cancelled))[-1]
+    return list(run_request(Order(request=asked, lane=lane, cancelled=cancelled)))[-1]
 
 
 def test_eight_clients_share_calls_and_get_their_own_pictures(lane: Lane, toy: SlowToy) -> None:
@@ -79,7 +79,7 @@ def test_eight_clients_share_calls_and_get_their_own_pictures(lane: Lane, toy: S
 
 
 def test_steps_come_in_order_with_previews(lane: Lane) -> None:
-    events = list(run_request(request(previews=True, count=2), lane, (), lambda: False))
+    events = list(run_request(Order(request=request(previews=True, count=2), lane=lane)))
     steps = [e for e in events if isinstance(e, Step)]
     assert [(s.done, s.total) for s in steps] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert [len(s.previews) for s in steps] == [2, 2, 2, 0]
@@ -135,7 +135,8 @@ def test_stop_ends_within_a_step_and_keeps_what_is_there(lane: Lane, toy: SlowTo
     flag = threading.Event()
     events = []
     asked = 0
-    for event in run_request(request(steps=40, count=2), lane, (), flag.is_set):
+    order = Order(request=request(steps=40, count=2), lane=lane, cancelled=flag.is_set)
+    for event in run_request(order):
         events.append(event)
         if isinstance(event, Step) and event.done == 2:
             flag.set()
@@ -158,7 +159,7 @@ def test_stop_keeps_finished_pictures(lane: Lane, toy: SlowToy) -> None:
 
 
 def test_leaving_the_iterator_cancels(lane: Lane, toy: SlowToy) -> None:
-    for event in run_request(request(steps=40), lane, (), lambda: False):
+    for event in run_request(Order(request=request(steps=40), lane=lane)):
         if isinstance(event, Step):
             break
     del event
@@ -219,7 +220,7 @@ def test_a_full_queue_says_so(toy: SlowToy) -> None:
     seen: list[Any] = []
 
     def collect(i: int) -> None:
-        seen.extend(run_request(request(i, count=2, steps=4), lane, (), lambda: False))
+        seen.extend(run_request(Order(request=request(i, count=2, steps=4), lane=lane)))
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(collect, 1)
@@ -263,16 +264,16 @@ def test_many_large_requests_of_one_owner_hold_nobody_back(toy: SlowToy) -> None
     flag = threading.Event()
 
     def large(i: int) -> Any:
-        return list(run_request(request(i % 16, count=8, steps=50), lane, (), flag.is_set, heavy))[
-            -1
-        ]
+        asked = request(i % 16, count=8, steps=50)
+        order = Order(request=asked, lane=lane, cancelled=flag.is_set, owner=heavy)
+        return list(run_request(order))[-1]
 
     with ThreadPoolExecutor(32) as pool:
         crowd = [pool.submit(large, i) for i in range(30)]
         while sum(lane.load) < 30:
             time.sleep(0.001)
         before = len(toy.calls)
-        events = list(run_request(request(3, steps=4), lane, (), lambda: False, light))
+        events = list(run_request(Order(request=request(3, steps=4), lane=lane, owner=light)))
         assert isinstance(events[-1], Done)
         assert len(toy.calls) - before <= 4 + 3
         assert sum(lane.load) == 30

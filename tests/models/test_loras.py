@@ -11,7 +11,7 @@ import torch
 
 from lcm_studio.device import choose
 from lcm_studio.engine.lane import Lane
-from lcm_studio.engine.run import run_request
+from lcm_studio.engine.run import Order, run_request
 from lcm_studio.models.load import load_folder
 from lcm_studio.spec.errors import ModelError
 from lcm_studio.spec.events import Done, Failed
@@ -61,7 +61,7 @@ def lane(tiny_models: Path) -> Any:
 
 def picture(lane: Lane, *loras: LoraSpec) -> np.ndarray:
     request = Generate(prompt=PROMPT, seed=4, steps=2, model="sd", loras=loras)
-    done = list(run_request(request, lane, (), lambda: False))[-1]
+    done = list(run_request(Order(request=request, lane=lane)))[-1]
     assert isinstance(done, Done), done
     return np.asarray(done.images[0]).astype(int)
 
@@ -102,7 +102,7 @@ def test_files_that_do_not_fit(
     weights = tiny_models / "cm" / "unet" / "diffusion_pytorch_model.safetensors"
     for path in (wrong, weights, tmp_path / "missing.safetensors"):
         request = Generate(prompt=PROMPT, model="sd", loras=(LoraSpec(path=str(path)),))
-        end = list(run_request(request, lane, (), lambda: False))[-1]
+        end = list(run_request(Order(request=request, lane=lane)))[-1]
         assert isinstance(end, Failed), path
         assert "Traceback" not in end.message
         assert "report this" not in end.message

@@ -11,7 +11,7 @@ import torch
 
 from lcm_studio.device import choose
 from lcm_studio.engine.lane import Lane
-from lcm_studio.engine.run import run_request
+from lcm_studio.engine.run import Order, run_request
 from lcm_studio.models.load import load_folder
 from lcm_studio.spec.events import Done
 from lcm_studio.spec.requests import Generate
@@ -67,7 +67,7 @@ def test_flagged_pictures_are_black(folder: Path) -> None:
     assert "safety_checker" in json.loads((folder / "model_index.json").read_text())
     lane = Lane(load_folder(folder, choose("cpu")))
     request = Generate(prompt="sea", steps=1, count=2, seed=0)
-    done = list(run_request(request, lane, (), lambda: False))[-1]
+    done = list(run_request(Order(request=request, lane=lane)))[-1]
     lane.close()
     assert isinstance(done, Done)
     assert sorted(done.flagged) == [False, True]
