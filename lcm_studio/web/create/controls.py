@@ -119,7 +119,7 @@ def build_main(info: ModelInfo) -> Controls:
             visible=info.guidance != "none", elem_id=f"{TAB}-guidance",
         )  # fmt: skip
         for name in BESIDE_GUIDANCE:
-            c[name] = own_control(own.FIELDS[name], info)
+            c[name] = own_control(TAB, own.FIELDS[name], info)
     with gr.Group(elem_classes="lcm-card"):
         c |= parts.seed_row(TAB)
         with gr.Row():
@@ -184,7 +184,7 @@ def build_advanced(studio: Studio, info: ModelInfo, offer: Offer) -> Controls:
         )  # fmt: skip
         for name, field in own.FIELDS.items():
             if name not in BESIDE_GUIDANCE:
-                c[name] = own_control(field, info)
+                c[name] = own_control(TAB, field, info)
         c |= samplers.build(TAB)
         c["timesteps"] = gr.Textbox(
             label="Timesteps", info="A falling list of the model's levels instead of a number of steps.",
@@ -199,10 +199,10 @@ def choices(info: ModelInfo, offer: Offer) -> dict[str, Any]:
     return {"choices": sorted({*names, info.id})} if names else {}
 
 
-def own_control(field: Field, info: ModelInfo) -> Any:
-    """The control of a setting that only some models have."""
+def own_control(tab: str, field: Field, info: ModelInfo) -> Any:
+    """The control, on a tab, of a setting that only some models have."""
     more = {name: value for name, value in own_update(field, info).items() if name != "__type__"}
-    return inputs.control(TAB, field, **more)
+    return inputs.control(tab, field, **more)
 
 
 def own_update(field: Field, info: ModelInfo, value: Any = None) -> dict[str, Any]:

@@ -36,6 +36,8 @@ FIELDS: dict[str, Field] = {
     for setting in settings_of(Generate)
     if setting.name not in LAID_OUT
 }
+EDITED = {name: FIELDS[name] for name in ("guided_steps",)}
+"""Those that the Edit tab shows too."""
 
 
 def there(setting: Setting, info: ModelInfo) -> bool:
@@ -78,11 +80,13 @@ def native(setting: Setting, info: ModelInfo) -> str:
     return "" if value is None else f"{value:g}"
 
 
-def values_of(form: Mapping[str, Any], info: ModelInfo) -> dict[str, Any]:
+def values_of(
+    form: Mapping[str, Any], info: ModelInfo, fields: Mapping[str, Field] = FIELDS
+) -> dict[str, Any]:
     """What a form asks for, of settings that the model has. Raises BadRequest for what is no such value."""
     return {
         name: read(field, form[name])
-        for name, field in FIELDS.items()
+        for name, field in fields.items()
         if there(field.setting, info) and asked(field, form.get(name))
     }
 
@@ -108,10 +112,10 @@ def read(field: Field, value: Any) -> Any:
     return int(number)
 
 
-def of_settings(said: Mapping[str, Any]) -> dict[str, Any]:
-    """What the fields hold for the settings of a picture."""
+def of_settings(said: Mapping[str, Any], fields: Mapping[str, Field] = FIELDS) -> dict[str, Any]:
+    """What the fields hold for the settings of a picture. Raises TypeError, ValueError or OverflowError for no such value."""
     out: dict[str, Any] = {}
-    for name, field in FIELDS.items():
+    for name, field in fields.items():
         value = said.get(name)
         if value is None:
             value = field.empty

@@ -12,10 +12,16 @@ from lcm_studio.edits import TASKS
 from lcm_studio.edits.task import EditTask
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.web import inputs, parts
-from lcm_studio.web.create import steering
-from lcm_studio.web.create.controls import GUIDANCE, about, kind_choices
-from lcm_studio.web.create.fit import FEW_STEPS, guidance_ends
+from lcm_studio.web.create import own, steering
+from lcm_studio.web.create.controls import (
+    GUIDANCE,
+    about,
+    kind_choices,
+    own_control,
+    own_update,
+)
 from lcm_studio.web.create.fit import fit as fit_values
+from lcm_studio.web.create.fit import guidance_ends
 from lcm_studio.web.create.offer import NOTHING, Offer
 from lcm_studio.web.edit import fields
 
@@ -44,7 +50,7 @@ def groups(c: Controls) -> list[Any]:
     return [
         *(c[name] for name in shown_for(TASKS["inpaint"])),
         c["guidance"],
-        c["guided_steps"],
+        *(c[name] for name in own.EDITED),
         c["prompt"],
         c["model_kind"],
     ]
@@ -77,7 +83,7 @@ def follow(c: Controls, tool: str, info: ModelInfo, offer: Offer = NOTHING) -> d
             info=hint, visible=info.guidance != "none",
         ),
         c["model"]: gr.update(value=info.id),
-        c["guided_steps"]: gr.update(visible=info.takes_guided_steps),
+        **{c[name]: own_update(field, info) for name, field in own.EDITED.items()},
         c["model_kind"]: gr.update(choices=kind_choices(info), value="auto", visible=len(info.kinds) > 1),
         c["about"]: about(info),
     }  # fmt: skip
@@ -94,11 +100,9 @@ def fit(known: Mapping[str, Any], info: ModelInfo) -> tuple[dict[str, Any], list
     out, notes = fit_values(known, info)
     if out.get("model_kind") not in info.kinds:
         out["model_kind"] = "auto"
-    ranges: dict[str, tuple[float, float]] = {
-        "steps": (1, EDIT_STEPS),
-        "guided_steps": (0, FEW_STEPS),
-    }
-    ranges |= {field.name: field.span for field in fields.fields() if field.span}
+    ranges: dict[str, tuple[float, float]] = {"steps": (1, EDIT_STEPS)}
+    drawn = (*own.EDITED.values(), *fields.fields())
+    ranges |= {field.name: field.span for field in drawn if field.span}
     for name, (low, high) in ranges.items():
         value = out.get(name)
         if isinstance(value, int | float) and not low <= value <= high:
@@ -207,11 +211,7 @@ def _sampling(info: ModelInfo, catalog: Iterable[str]) -> Controls:
             low, high, value=min(max(info.guidance_for("inpaint"), low), high), step=0.1, label=title, info=hint,
             visible=info.guidance != "none", elem_id=f"{TAB}-guidance",
         )  # fmt: skip
-        c["guided_steps"] = inputs.Slider(
-            0, FEW_STEPS, value=0, step=1, label="Guided steps", visible=info.takes_guided_steps,
-            info="Real guidance in so many first steps only; each of them takes two evaluations. 0: as the model's kind has it.",
-            elem_id=f"{TAB}-guided-steps",
-        )  # fmt: skip
+        c |= {name: own_control(TAB, field, info) for name, field in own.EDITED.items()}
         c |= parts.seed_row(TAB)
     c["model"] = gr.Dropdown(
         choices=sorted({*catalog, info.id}), value=info.id, label="Model", allow_custom_value=True,

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.spec.requests import Edit
+from lcm_studio.web.create import own
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.routes import LIMIT, Run
 from lcm_studio.web.edit import fields
@@ -94,7 +95,7 @@ class Sketch:
             prompt=form.text(said, "prompt"),
             steps=form.whole(said, "steps") if refine else 1,
             guidance=form.number(said, "guidance") if guided else None,
-            guided_steps=steps if info.takes_guided_steps else None,
+            **own.values_of(said, info, own.EDITED),
             **steered,
             previews=refine,
             seed=form.whole(form.without_replaced_seed(said), "seed"),

@@ -18,7 +18,7 @@ from lcm_studio.images import read_image
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import Edit, Priority
-from lcm_studio.web.create import steering
+from lcm_studio.web.create import own, steering
 from lcm_studio.web.create import values as form
 from lcm_studio.web.edit import fields
 
@@ -32,7 +32,7 @@ REQUEST = (
     "prompt",
     "steps",
     "guidance",
-    "guided_steps",
+    *own.EDITED,
     "seed",
     "only_strokes",
     "model_kind",
@@ -220,7 +220,7 @@ def to_request(
         guidance=None
         if info.guidance == "none" or said.get("guidance") is None
         else form.number(said, "guidance"),
-        guided_steps=form.guided_steps(said) if info.takes_guided_steps else None,
+        **own.values_of(said, info, own.EDITED),
         seed=form.whole(said, "seed"),
         count=1 if tool == "interpolate" else count,
         model=info.id,
@@ -242,8 +242,8 @@ def steered(
 
 def guidance_of(tool: str, now: float | None, info: ModelInfo) -> float:
     """The guidance scale that the tool starts with; `now` where somebody has set that by hand."""
-    own = {info.guidance_for(), info.guidance_for("inpaint"), *dict(info.guidance_tasks).values()}
-    return info.guidance_for(tool) if now is None or now in own else now
+    usual = {info.guidance_for(), info.guidance_for("inpaint"), *dict(info.guidance_tasks).values()}
+    return info.guidance_for(tool) if now is None or now in usual else now
 
 
 def _layers(painted: str) -> dict[str, Any]:
@@ -272,8 +272,10 @@ def from_settings(said: object) -> dict[str, Any]:
     for name in ("prompt", "steps", "guidance", "seed"):
         if said.get(name) is not None:
             known[name] = said[name]
-    steps = said.get("guided_steps")
-    known["guided_steps"] = steps if isinstance(steps, int) else 0
+    try:
+        known |= own.of_settings(said, own.EDITED)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadRequest(f"these settings are no edit's: {error}") from error
     known["model_kind"] = str(said.get("kind") or "auto")
     known |= steering.of_settings(said)
     return known | fields.from_options(given if isinstance(given, Mapping) else {})
