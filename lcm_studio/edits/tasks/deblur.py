@@ -63,22 +63,12 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     from lcm_studio.edits.blur_level import estimate_blur
     from lcm_studio.edits.blurs import SMOOTH_DAMPING, blur_operator, reach_of
     from lcm_studio.edits.finish import meet_operator, to_bytes
+    from lcm_studio.edits.framed import problem_in
     from lcm_studio.edits.geometry import check_size
-    from lcm_studio.edits.methods import method_of
     from lcm_studio.edits.motion_level import estimate_motion
-    from lcm_studio.edits.pixels import (
-        errors,
-        frame_for,
-        join,
-        picture,
-        split,
-        tensor,
-        tile_for,
-        unframed,
-    )
-    from lcm_studio.edits.problem import Known, Problem, one_by_one
+    from lcm_studio.edits.pixels import errors, frame_for, join, picture, split, tensor
+    from lcm_studio.edits.problem import Known
     from lcm_studio.edits.schedule import schedule_for, top_of_extent
-    from lcm_studio.edits.view import View
 
     rgb, alpha = split(request.image)
     check_size(*rgb.shape[:2])
@@ -124,17 +114,17 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
         return figures
 
     schedule = schedule_for(request, settings, model, top=top_of_extent(reach_of(kernel), model))
-    return Problem(
-        schedule=schedule,
-        size=whole,
+    return problem_in(
+        frame,
+        model,
+        settings,
+        schedule,
         start=op.pinv(y, DAMPING).clamp(-1, 1),
-        finish=one_by_one(finish, measure),
-        unfinished=unframed(frame, alpha),
         known=Known(op=op, y=y, damping=(damping,)),
-        method=method_of(settings, schedule),
-        tile=tile_for(frame, model),
+        finish=finish,
+        measure=measure,
+        alpha=alpha,
         warnings=warnings,
-        view=View(size=(height, width), frame=frame),
     )
 
 

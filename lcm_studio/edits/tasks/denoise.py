@@ -38,13 +38,11 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
     import numpy as np
 
     from lcm_studio.edits.finish import to_bytes
+    from lcm_studio.edits.framed import problem_in
     from lcm_studio.edits.geometry import check_size
-    from lcm_studio.edits.methods import method_of
     from lcm_studio.edits.noise_level import estimate_sigma, smoothed
-    from lcm_studio.edits.pixels import frame_for, join, split, tensor, tile_for, unframed
-    from lcm_studio.edits.problem import Problem, one_by_one
+    from lcm_studio.edits.pixels import frame_for, join, split, tensor
     from lcm_studio.edits.schedule import BOTTOM, PIXEL_SPREAD, schedule_for
-    from lcm_studio.edits.view import View
 
     rgb, alpha = split(request.image)
     check_size(*rgb.shape[:2])
@@ -70,17 +68,17 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
             "residual_ratio": float(gap.std() / sigma),
         }
 
-    return Problem(
-        schedule=schedule,
-        size=(frame.full_height, frame.full_width),
+    return problem_in(
+        frame,
+        model,
+        settings,
+        schedule,
         start=known.project(tensor(smoothed(noisy, sigma)), 0).clamp(-1, 1),
-        finish=one_by_one(finish, measure),
-        unfinished=unframed(frame, alpha),
         known=known,
+        finish=finish,
+        measure=measure,
+        alpha=alpha,
         project_last=known.inverse is not None,
-        method=method_of(settings, schedule),
-        tile=tile_for(frame, model),
-        view=View(size=rgb.shape[:2], frame=frame),
     )
 
 

@@ -45,22 +45,12 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
 
     from lcm_studio.edits.blurs import SMOOTH_DAMPING, downsampler
     from lcm_studio.edits.finish import meet_block_means, meet_operator
+    from lcm_studio.edits.framed import problem_in
     from lcm_studio.edits.geometry import Frame, check_enlarged
-    from lcm_studio.edits.methods import method_of
-    from lcm_studio.edits.pixels import (
-        errors,
-        frame_for,
-        join,
-        picture,
-        split,
-        tensor,
-        tile_for,
-        unframed,
-    )
-    from lcm_studio.edits.problem import Known, Problem, one_by_one
+    from lcm_studio.edits.pixels import errors, frame_for, join, picture, split, tensor
+    from lcm_studio.edits.problem import Known
     from lcm_studio.edits.schedule import schedule_for, top_of_extent
     from lcm_studio.edits.seams import block_seam_score
-    from lcm_studio.edits.view import View
     from lcm_studio.operators import Compose, Histospline, LinearOperator, Mask
 
     p, name = settings.scale, settings.operator
@@ -108,17 +98,16 @@ def build(request: Edit, settings: Settings, model: Model) -> Problem:
         request, settings, model, top=top_of_extent(p, model), like=f"superres{p}"
     )
     inverse = Histospline(p) if name == "area" else None
-    return Problem(
-        schedule=schedule,
-        size=(frame.full_height, frame.full_width),
+    return problem_in(
+        frame,
+        model,
+        settings,
+        schedule,
         start=tensor(start),
-        finish=one_by_one(finish, measure),
-        unfinished=unframed(frame),
         known=Known(op=known_op, y=y, damping=(damping,), inverse=inverse),
-        method=method_of(settings, schedule),
-        tile=tile_for(frame, model),
+        finish=finish,
+        measure=measure,
         warnings=warnings,
-        view=View(size=(height, width), frame=frame),
     )
 
 
