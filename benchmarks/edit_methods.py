@@ -107,7 +107,7 @@ class Bench:
     def __init__(
         self, *, models: Sequence[Path] = (), features: Path, student: str = "scenery-lcm"
     ) -> None:
-        from lcm_studio.engine.engine import default_folders
+        from lcm_studio.engine.config import default_folders
         from training.scenery.evaluation.features import load_features
 
         self.engine = Engine(EngineConfig(models_dirs=(*models, *default_folders()), keep=3))

@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.timing import alternate, median, write
 from lcm_studio.engine import Engine, EngineConfig
-from lcm_studio.engine.engine import default_folders
+from lcm_studio.engine.config import default_folders
 from lcm_studio.spec.events import Done
 from lcm_studio.spec.requests import BUNDLED_MODEL, Generate
 

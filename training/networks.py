@@ -43,7 +43,7 @@ def open_part(root: Path, name: str) -> Any:
 
     Raises TrainingFault "missing_weights" where generation would refuse it.
     """
-    from lcm_studio.models.catalog import check_index
+    from lcm_studio.models.allowed import check_index
 
     try:
         _, classes = check_index(root)

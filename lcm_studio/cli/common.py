@@ -113,7 +113,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
 def make_engine(args: argparse.Namespace, *, once: bool = True) -> Engine:
     """The engine that the arguments ask for; `once`: for one command."""
     from lcm_studio.engine import Engine, EngineConfig
-    from lcm_studio.engine.engine import default_folders
+    from lcm_studio.engine.config import default_folders
 
     folders = (*default_folders(), *(Path(d) for d in args.models_dir))
     return Engine(

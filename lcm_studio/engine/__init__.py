@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from lcm_studio.engine.engine import Engine, EngineConfig
+from lcm_studio.engine.config import EngineConfig
+from lcm_studio.engine.engine import Engine
 
 __all__ = ["Engine", "EngineConfig"]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lcm_studio import bundled
+from lcm_studio.engine.config import EngineConfig, default_folders
 from lcm_studio.engine.downloads import Downloads
 from lcm_studio.engine.embeddings import FOLDER, Embeddings
 from lcm_studio.engine.line import Places
@@ -38,34 +37,6 @@ WARM_PARAMETERS = 100_000_000
 def never() -> bool:
     """Not cancelled."""
     return False
-
-
-def default_folders() -> tuple[Path, ...]:
-    """The bundled models, then the folders of LCM_STUDIO_MODELS (separated as in PATH)."""
-    extra = os.environ.get("LCM_STUDIO_MODELS", "")
-    return (bundled.MODELS, *(Path(part).expanduser() for part in extra.split(os.pathsep) if part))
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineConfig:
-    """`device`: auto, cpu, cuda, mps. `dtype`: auto, fp32, fp16, bf16. `backend`: auto, torch, openvino, compile.
-    `once`: for one request and then the end: auto is torch, and a backend that is named is built before the first call.
-
-    `models_dirs`: folders that hold model folders. `embeddings_dirs`: folders of textual inversions, beside the folders
-    `embeddings` in those of models. `keep`: models in memory at once.
-    `max_rows`: pictures in one network call. `queue_size`: requests that may wait, for all models together.
-    """
-
-    device: str = "auto"
-    dtype: str = "auto"
-    backend: str = "auto"
-    once: bool = False
-    models_dirs: tuple[Path, ...] = ()
-    embeddings_dirs: tuple[Path, ...] = ()
-    offline: bool = True
-    keep: int = 2
-    max_rows: int = 16
-    queue_size: int = 64
 
 
 class Engine:

@@ -7,12 +7,13 @@ import itertools
 import threading
 import time
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from lcm_studio.engine.batch import Work, run_batch
+from lcm_studio.engine.computing import Computed, Computing
 from lcm_studio.engine.line import MAX_RUNNING, Line, Places
 from lcm_studio.engine.running import Preview, Session, Setup
 from lcm_studio.engine.turns import Turns, in_turn
@@ -24,16 +25,6 @@ from lcm_studio.spec.errors import Cancelled, StudioError
 # answered alone, by part of the timing
 AT_ONCE = {Embed: "prompt", Check: "safety", Decode: "decode"}
 POLL = 0.05  # seconds between looks whether somebody cancelled, while all that run are computing
-QUIET = 0.4  # seconds that work outside the networks may take before its progress is told, and between two tellings
-
-
-@dataclass(frozen=True, eq=False)
-class Computed:
-    """What work outside the network came to after `seconds`, waiting for a thread included."""
-
-    value: Any
-    error: Exception | None
-    seconds: float
 
 
 class Lane:
@@ -66,9 +57,7 @@ class Lane:
         self._line: Line[Session] = Line(places or Places(max_waiting))
         self._moved = False  # whether positions in the line may have changed
         self._running: list[Session] = []
-        self._workers = workers or Workers()
-        self._computing = 0  # jobs that are with the workers
-        self._computed: list[tuple[Session, Computed]] = []
+        self._computing = Computing(workers or Workers(), self._wake, lambda: self._closed)
         self._turn = itertools.count(1)
         self._turns = Turns()
         self._closed = False
@@ -107,7 +96,7 @@ class Lane:
         if threading.current_thread() is not self._thread:
             self._thread.join()
             with self._wake:
-                self._wake.wait_for(lambda: not self._computing)
+                self._wake.wait_for(lambda: not self._computing.busy)
         self.model.close()
 
     def _main(self) -> None:
@@ -128,12 +117,12 @@ class Lane:
         """Waits for work, starts waiting sessions within the bound; False where the lane closes."""
         fresh: list[Session] = []
         with self._wake:
-            while not (self._closed or self._moved or self._computed or self._wanted()):
+            while not (self._closed or self._moved or self._computing.answered or self._wanted()):
                 if not self._wake.wait(POLL if self._running or len(self._line) else None):
                     break
             if self._closed:
                 return False
-            computed, self._computed = self._computed, []
+            computed = self._computing.take()
             if self._moved:
                 fresh = self._start()
                 for position, session in enumerate(self._line.order(self._running), start=1):
@@ -141,8 +130,8 @@ class Lane:
                 self._moved = False
         for session in fresh:
             self._advance(session, None, first=True)
-        for session, answer_ in computed:
-            self._take(session, answer_)
+        for one in computed:
+            self._take(one)
         return True
 
     def _wanted(self) -> bool:
@@ -304,7 +293,7 @@ class Lane:
                 elif isinstance(ask, Embed | Check):
                     value = self._at_once(session, ask)
                 elif isinstance(ask, Compute):
-                    self._compute(session, ask)
+                    self._computing.begin(session, ask)
                     return
                 else:
                     self._want(session, ask)
@@ -315,39 +304,8 @@ class Lane:
         except Exception as error:  # noqa: BLE001  a session's own fault ends that session, not the lane
             self._fail(session, error)
 
-    def _compute(self, session: Session, ask: Compute) -> None:
-        """Sends the work to the workers; `_take` hands the answer to the session."""
-        asked = told = time.perf_counter()
-
-        def report(share: float) -> None:
-            nonlocal told
-            if session.cancelled() or self._closed:
-                raise Cancelled("the request was stopped")
-            now = time.perf_counter()
-            if now - told > QUIET:
-                told = now
-                session.post("working", (ask.what, share))
-
-        def job() -> None:
-            value: Any = None
-            error: Exception | None = None
-            try:
-                report(0.0)
-                with torch.inference_mode():
-                    value = ask.work(report)
-            except Exception as raised:  # noqa: BLE001  it is the session's, and ends it
-                error = raised
-            answered = Computed(value, error, time.perf_counter() - asked)
-            with self._wake:
-                self._computing -= 1
-                self._computed.append((session, answered))
-                self._wake.notify_all()
-
-        with self._wake:
-            self._computing += 1
-        self._workers.submit(job)
-
-    def _take(self, session: Session, computed: Computed) -> None:
+    def _take(self, computed: Computed) -> None:
+        session = computed.session
         if session not in self._running or isinstance(computed.error, Cancelled):
             return
         session.add("compute", computed.seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from lcm_studio.engine.embeddings import check_embeddings
+from lcm_studio.engine.prompt_words import foreign_syntax, unknown_words
 from lcm_studio.images.control import stretched
 from lcm_studio.models.files import read_header
 from lcm_studio.spec import limits
@@ -310,49 +310,3 @@ def _warnings(request: Sampling, info: ModelInfo, known: re.Pattern[str] | None)
     if unknown:
         warnings.append(f"{info.id} does not know: {', '.join(unknown)}")
     return tuple(warnings)
-
-
-WEIGHTS = (
-    (re.compile(r"\([^()]*:\s*[\d.]+\s*\)"), "{}"),
-    (re.compile(r"\bBREAK\b"), "{}"),
-)
-SYNTAX = (
-    (re.compile(r"<(?:lora|lyco|hypernet):[^>]*>"), "{} (choose the file as a LoRA instead)"),
-    (re.compile(r"\bAND\b"), "{}"),
-    (re.compile(r"__[\w/-]+__"), "{} (a wildcard)"),
-    (re.compile(r"\{[^{}|]*\|[^{}]*\}"), "{} (a choice)"),
-    (re.compile(r"\[[^\[\]]*:[^\[\]]*:\s*[\d.]+\s*\]"), "{} (a change of prompt)"),
-    (re.compile(r"\bembedding:\S+"), "{} (no textual inversion of that name is there)"),
-)
-
-
-def foreign_syntax(prompt: str, *, weights: bool = False) -> tuple[str, ...]:
-    """What of a prompt other programs read as more than words, as it stands there, once each.
-
-    `weights`: the model takes weights and breaks (`spec.prompts`).
-    """
-    found: dict[str, None] = {}
-    for pattern, text in SYNTAX if weights else (*WEIGHTS, *SYNTAX):
-        for match in pattern.finditer(prompt):
-            found[text.format(match.group(0)[:60])] = None
-    return tuple(found)
-
-
-def unknown_words(prompt: str, info: ModelInfo) -> tuple[str, ...]:
-    """Words of `prompt` outside the model's vocabulary, with the nearest known one in brackets."""
-    if not info.vocabulary:
-        return ()
-    known = {
-        word
-        for _, phrases in info.vocabulary
-        for phrase in phrases
-        for word in re.findall(r"[^\W\d_]+", phrase.lower())
-    }
-    glue = set(info.glue)
-    found: dict[str, None] = {}
-    for word in re.findall(r"[^\W\d_]+", prompt.lower()):
-        if word in known or word in glue:
-            continue
-        near = difflib.get_close_matches(word, known, n=1, cutoff=0.75)
-        found[f"{word} ({near[0]}?)" if near else word] = None
-    return tuple(found)

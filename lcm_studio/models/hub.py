@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lcm_studio.models.catalog import COMPONENTS, WEIGHTLESS, check_index, component_config
+from lcm_studio.models.allowed import COMPONENTS, WEIGHTLESS, check_index, component_config
 from lcm_studio.models.files import (
     PICKLES,
     choose_weights,

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lcm_studio.device import Placement, prepare
+from lcm_studio.models.allowed import check_index, component_config
 from lcm_studio.models.backends import open_backend
 from lcm_studio.models.backends.memory import fitting, quantizer
-from lcm_studio.models.catalog import check_index, component_config, read_info
+from lcm_studio.models.catalog import read_info
 from lcm_studio.models.controlnet import CLASS
 from lcm_studio.models.families import FAMILIES
 from lcm_studio.models.files import called, one_sentence, read_header, read_json, weight_files

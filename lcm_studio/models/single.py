@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lcm_studio.models.catalog import check_index, component_config, describe
+from lcm_studio.models.allowed import check_index, component_config
+from lcm_studio.models.catalog import describe
 from lcm_studio.models.files import Header, called, first_line, one_sentence, read_header, read_json
 from lcm_studio.models.kinds import row_of
 from lcm_studio.models.kinds.recognise import Memory, Told, as_kind, of_file

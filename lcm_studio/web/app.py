@@ -131,7 +131,7 @@ def preload(studio: Studio, index: Index) -> None:
 def engine_for(options: Options) -> Engine:
     """The real engine, in this process or elsewhere."""
     from lcm_studio.engine import Engine, EngineConfig
-    from lcm_studio.engine.engine import default_folders
+    from lcm_studio.engine.config import default_folders
 
     if options.engine:
         from lcm_studio.engine.remote.client import RemoteEngine

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lcm_studio.engine import Engine, EngineConfig, lane
+from lcm_studio.engine import Engine, EngineConfig, computing
 from lcm_studio.engine.workers import Workers
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.events import Done, Failed, Step, Stopped, Working
@@ -46,7 +46,7 @@ def engine(tiny_models) -> Iterator[Engine]:
 def endless(monkeypatch: pytest.MonkeyPatch) -> Endless:
     found = Endless()
     monkeypatch.setattr("lcm_studio.edits.finish.meet_operator", found)
-    monkeypatch.setattr(lane, "QUIET", 0.0)
+    monkeypatch.setattr(computing, "QUIET", 0.0)
     return found
 
 

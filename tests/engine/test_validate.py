@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lcm_studio.engine.prompt_words import foreign_syntax, unknown_words
 from lcm_studio.engine.registry import Registry
-from lcm_studio.engine.validate import check_request, foreign_syntax, unknown_words
+from lcm_studio.engine.validate import check_request
 from lcm_studio.spec.errors import BadRequest, ModelError, StudioError
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import Generate, LoraSpec

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from lcm_studio.device import choose
-from lcm_studio.models.catalog import COMPONENTS, PIPELINES, SCHEDULER, check_index, read_info
+from lcm_studio.models.allowed import COMPONENTS, PIPELINES, SCHEDULER, check_index
+from lcm_studio.models.catalog import read_info
 from lcm_studio.models.kinds import KINDS
 from lcm_studio.models.kinds.document import table
 from lcm_studio.models.load import load_folder

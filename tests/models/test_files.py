@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from lcm_studio.device import choose
-from lcm_studio.models.catalog import check_index, read_info, scan
+from lcm_studio.models.allowed import check_index
+from lcm_studio.models.catalog import read_info, scan
 from lcm_studio.models.files import called, choose_weights, read_header, weight_files
 from lcm_studio.models.load import load_folder
 from lcm_studio.spec.errors import ModelError

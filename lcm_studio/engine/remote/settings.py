@@ -53,7 +53,7 @@ class Settings:
     def engine(self) -> Engine:
         """An engine with nothing loaded."""
         from lcm_studio.engine import Engine, EngineConfig
-        from lcm_studio.engine.engine import default_folders
+        from lcm_studio.engine.config import default_folders
 
         return Engine(
             EngineConfig(

@@ -6,7 +6,7 @@ import hashlib
 import threading
 from pathlib import Path
 
-from lcm_studio.models.kinds.table import kind_of
+from lcm_studio.models.kinds.rows import kind_of
 from lcm_studio.spec.kept import data_folder, read_kept, write_kept
 from lcm_studio.spec.regular import open_regular
 

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from lcm_studio.models.files import Header
 from lcm_studio.models.kinds.kind import Kind
 from lcm_studio.models.kinds.names import by_name, name_parts, steps_of
-from lcm_studio.models.kinds.table import KINDS, kind_of, kinds_for, row_of
+from lcm_studio.models.kinds.rows import kind_of, kinds_for, row_of
+from lcm_studio.models.kinds.table import KINDS
 from lcm_studio.models.lora_file import lora_facts
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
