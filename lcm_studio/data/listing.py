@@ -64,7 +64,6 @@ class Listing:
     bad_rows: tuple[str, ...] = ()
     absent_rows: tuple[str, ...] = ()
     wordless_tables: tuple[str, ...] = ()
-    has_metadata: bool = False
 
 
 @dataclass
@@ -113,7 +112,6 @@ def list_folder(folder: str | Path) -> Listing:
         bad_rows=tuple(notes.bad_rows),
         absent_rows=tuple(sorted(name for name in rows if name not in names | stems)),
         wordless_tables=tuple(notes.wordless),
-        has_metadata=bool(tables),
     )
 
 

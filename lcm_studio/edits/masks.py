@@ -1,4 +1,4 @@
-"""Masks: reading, growing, shrinking, softening, and their shadow on a latent grid.
+"""Masks: reading, growing, shrinking, and their shadow on a latent grid.
 
 A mask is uint8 `(H, W)`; 255 is what may change. A hole is its boolean form.
 """
@@ -43,15 +43,6 @@ def invert(mask: Pixels) -> Pixels:
     """Known and unknown swapped."""
     swapped: Pixels = np.bitwise_not(mask)
     return swapped
-
-
-def soften(mask: Pixels, pixels: int) -> Pixels:
-    """A preview of feathering: a ramp of `pixels` inside the mask; outside stays 0."""
-    if pixels < 1:
-        return mask
-    depth = cv2.distanceTransform((mask > 127).astype(np.uint8), cv2.DIST_L2, 5)
-    ramp: Pixels = np.clip(depth / (pixels + 1) * 255, 0, 255).astype(np.uint8)
-    return ramp
 
 
 def fit(mask: Pixels, height: int, width: int) -> tuple[Pixels, str]:

@@ -11,7 +11,6 @@ from torch import Tensor
 from lcm_studio.edits.geometry import Box
 from lcm_studio.edits.schedule import EditSchedule
 from lcm_studio.edits.view import View
-from lcm_studio.models.protocol import Cond
 from lcm_studio.operators import Inverse, LinearOperator, project
 from lcm_studio.sampling import Report, Way
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lcm_studio.models.protocol import Prompt
     from lcm_studio.spec.requests import Pixels
 
     Floats = NDArray[np.float32]
@@ -117,15 +115,6 @@ class Outcome:
     fidelity: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Conditioning:
-    """Of one picture: `cond`, and `first` of the first level, where it is another."""
-
-    prompt: Prompt
-    cond: Cond
-    first: Cond
 
 
 def one_by_one(

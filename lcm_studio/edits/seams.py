@@ -15,7 +15,6 @@ from lcm_studio.edits.harmonic import MOST, ROUGH, harmonic, near
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Indices = NDArray[np.intp]
     Floats = NDArray[np.float32]
     Bools = NDArray[np.bool_]
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from lcm_studio.spec.requests import Edit
 
 METHODS = ("once", "plain", "latent", "replace")  # ways back into latents; see edits.problem
-MOST_LEVELS = 50
 MOST_GROW = 256
 BLENDS = ("poisson", "colour", "none")
 

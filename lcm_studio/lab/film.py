@@ -152,7 +152,7 @@ class Camera:
 
     def _take(self, point: Point) -> Generator[Ask, Any, None]:
         x_t, x0_hat = yield from pictures_of(
-            self.model, vp_scale(self.model, point.x_t[:1], point.t[:1]), point.x0_hat[:1]
+            vp_scale(self.model, point.x_t[:1], point.t[:1]), point.x0_hat[:1]
         )
         level = float(point.t[0])
         frame = Frame(
@@ -176,7 +176,7 @@ def vp_scale(model: LoadedModel, x_t: Tensor, t: Tensor) -> Tensor:
     return scaled
 
 
-def pictures_of(model: LoadedModel, *latents: Tensor) -> Generator[Ask, Any, tuple[Pixels, ...]]:
+def pictures_of(*latents: Tensor) -> Generator[Ask, Any, tuple[Pixels, ...]]:
     """Samples `(1, C, H, W)` as pictures, black where the safety checker objects; noise that is shown is no exception."""
     import torch
 

@@ -153,16 +153,14 @@ def _path(request: Trace, model: LoadedModel, sigmas: list[float]) -> Generator[
     chosen = [on_path[round(i * (len(on_path) - 1) / (count - 1))] for i in range(count)]
     path = _Path(x=[], sigma=[], level=[], noisy=[], teacher=[], end=None)  # type: ignore[arg-type]
     for point in chosen:
-        noisy, clean = yield from pictures_of(
-            model, vp_scale(model, point.x_t, point.t), point.x0_hat
-        )
+        noisy, clean = yield from pictures_of(vp_scale(model, point.x_t, point.t), point.x0_hat)
         alpha, _ = model.schedule.alpha_sigma(point.t, point.x_t)
         path.x.append(point.x_t / alpha)
         path.level.append(float(point.t[0]))
         path.sigma.append(model.schedule.ve_sigma(float(point.t[0])))
         path.noisy.append(noisy)
         path.teacher.append(clean)
-    (path.end,) = yield from pictures_of(model, end)
+    (path.end,) = yield from pictures_of(end)
     return path
 
 
@@ -181,7 +179,7 @@ def _estimates(
         t = model.schedule.level_tensor(level, 1)
         alpha, _ = model.schedule.alpha_sigma(t, x)
         x0 = yield Predict(alpha * x, t, cond)
-        pictures += yield from pictures_of(model, x0)
+        pictures += yield from pictures_of(x0)
     return pictures
 
 

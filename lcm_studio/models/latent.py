@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -286,10 +285,6 @@ class LatentModel:
     def tokens(self, text: str, embeddings: tuple[EmbeddingSpec, ...] = ()) -> tuple[int, int]:
         """(tokens of a prompt, tokens that fit into its chunks)."""
         return self.text.tokens(text, self.text.inversions.words(embeddings))
-
-    def with_info(self, **changes: Any) -> None:
-        """Replaces fields of `info` (the id under which a folder was asked for)."""
-        self.info = replace(self.info, **changes)
 
 
 def _unpack(group: Hashable) -> tuple[bool, str]:

@@ -6,7 +6,6 @@ import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -202,10 +201,6 @@ class TransformerModel:
             ids = tokenizer(text, truncation=False, verbose=False).input_ids
         most = self.family.tokens
         return "" if len(ids) <= most else str(tokenizer.decode(ids[most - 1 : -1])).strip()
-
-    def with_info(self, **changes: Any) -> None:
-        """Replaces fields of `info` (the id under which a folder was asked for)."""
-        self.info = replace(self.info, **changes)
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -17,10 +17,10 @@ from lcm_studio.engine.lane import Lane
 from lcm_studio.engine.run import Order, run_request
 from lcm_studio.engine.session import session as session_of
 from lcm_studio.maths.schedule import NoiseSchedule
-from lcm_studio.sampling.toy import GaussianToy
 from lcm_studio.spec.events import Done, Failed, Queued, Step, Stopped
 from lcm_studio.spec.owners import Owner
 from lcm_studio.spec.requests import Generate
+from tests.toy import GaussianToy
 
 VP = NoiseSchedule.from_config({"beta_schedule": "scaled_linear"})
 

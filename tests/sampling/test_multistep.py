@@ -23,8 +23,8 @@ from lcm_studio.sampling import (
     drive,
     multistep,
 )
-from lcm_studio.sampling.toy import GaussianToy
 from lcm_studio.spec.errors import BadRequest
+from tests.toy import GaussianToy
 
 VP = NoiseSchedule.from_config({"beta_schedule": "scaled_linear"})
 VE = KarrasSchedule()

@@ -53,7 +53,7 @@ def draw_birds(c: Canvas, birds: tuple[Bird, ...], p: Palette) -> None:
             c.polygon(c.at((bird.x, bird.y), np.concatenate([upper, lower[::-1]]), bird.span), dark)
 
 
-def draw_bridge(c: Canvas, bridge: Bridge, light: int, p: Palette) -> None:
+def draw_bridge(c: Canvas, bridge: Bridge, p: Palette) -> None:
     """An arched deck on posts, with a railing and its reflection."""
     wood = bright((196, 66, 52) if bridge.red else (150, 110, 76), p)
     dark = mix(wood, p.shade, 0.42)

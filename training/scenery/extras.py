@@ -24,7 +24,7 @@ def with_extras(scene: Scene) -> Scene:
     return replace(
         scene, weather=weather, birds=birds, bridge=bridge, lighthouse=lighthouse,
         boat=None if bridge else scene.boat, wood=wood, treeline=treeline,
-        tufts=_tufts(d, scene, bridge),
+        tufts=_tufts(d, scene),
     )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def _treeline(d: Draws, scene: Scene) -> tuple[str, tuple[tuple[float, float], .
     return d.pick(kinds[scene.ground]), tuple(t for t in trees if -0.02 < t[0] < 1.02)
 
 
-def _tufts(d: Draws, scene: Scene, bridge: Bridge | None) -> tuple[Tuft, ...]:
+def _tufts(d: Draws, scene: Scene) -> tuple[Tuft, ...]:
     """Small things on free ground nearby; farther ones are smaller."""
     kinds = {
         "grass": {"grass": 5, "flower": 4, "stone": 1}, "sand": {"stone": 3, "reed": 2},

@@ -296,7 +296,7 @@ def _standing(c: Canvas, scene: Scene, p: Palette) -> None:
         draw_boat(c, scene.boat, scene.light, p)
     glowing = scene.time in ("night", "sunset")
     if scene.bridge:
-        draw_bridge(c, scene.bridge, scene.light, p)
+        draw_bridge(c, scene.bridge, p)
     if scene.lighthouse:
         draw_lighthouse(c, scene.lighthouse, scene.light, glowing, p)
     for tuft in scene.tufts:

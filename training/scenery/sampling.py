@@ -61,10 +61,10 @@ def _first_edition(seed: int) -> Scene:
         seed=seed, time=time, palette=d.integer(0, PALETTES_PER_TIME - 1), light=int(light),
         horizon=horizon, body=body, stars=_stars(d, time, cover, horizon), cloud_cover=cover,
         clouds=_clouds(d, cover, time, horizon, body), mountains=mountains, rock=d.integer(0, 2),
-        peaks=_below(body, _peaks(d, mountains, water, horizon), horizon), hills=_hills(d, mountains, water, horizon),
+        peaks=_below(body, _peaks(d, mountains, water), horizon), hills=_hills(d, mountains, water, horizon),
         ground=ground, near=_near(d, water, horizon, shore), water=water, shore=shore, lake=lake,
         tree_kind=kind, tree_count=count, trees=trees, house=house,
-        boat=_boat(d, water, horizon, shore, lake, house, trees), path=_path(d, ground, water, house),
+        boat=_boat(d, water, horizon, lake, house, trees), path=_path(d, ground, water, house),
     )  # fmt: skip
 
 
@@ -173,7 +173,7 @@ def _below(body: Body | None, peaks: tuple[Peak, ...], horizon: float) -> tuple[
     )
 
 
-def _peaks(d: Draws, mountains: str, water: str, horizon: float) -> tuple[Peak, ...]:
+def _peaks(d: Draws, mountains: str, water: str) -> tuple[Peak, ...]:
     if mountains not in ("rocky", "snowy"):
         return ()
     number = d.integer(3, 5)
@@ -275,7 +275,7 @@ def _trees(
 
 
 def _boat(
-    d: Draws, water: str, horizon: float, shore: float, lake: Box, house: House | None,
+    d: Draws, water: str, horizon: float, lake: Box, house: House | None,
     trees: tuple[Tree, ...],
 ) -> Boat | None:  # fmt: skip
     if water == "none" or d.chance(0.6):

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from lcm_studio.web.studio import Studio
 
 STRANGERS = "Runs are shown to users who sign in: start the studio with --auth."
-ACTIONS = ("stop", "save", "sample", "resume", "duplicate", "delete", "open", "compare")
 
 
 @lru_cache(maxsize=4)

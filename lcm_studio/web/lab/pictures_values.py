@@ -63,7 +63,7 @@ def stored() -> dict[str, Any]:
     return value if isinstance(value, dict) and isinstance(value.get("rows"), list) else {}
 
 
-def conditions(studio: Studio, value: Mapping[str, Any]) -> dict[str, Any]:
+def conditions(value: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of lab.Conditions. Raises BadRequest; the engine checks the ranges."""
     guidance = value.get("guidance")
     if guidance is not None and (
@@ -91,7 +91,7 @@ def comparison(studio: Studio, value: Mapping[str, Any]) -> lab.Comparison:
         for row in rows
     )  # fmt: skip
     return lab.Comparison(
-        **conditions(studio, value), systems=systems, frames=whole(value, "frames", 0),
+        **conditions(value), systems=systems, frames=whole(value, "frames", 0),
         reference=bool(value.get("reference", True)),
     )  # fmt: skip
 
@@ -99,7 +99,7 @@ def comparison(studio: Studio, value: Mapping[str, Any]) -> lab.Comparison:
 def trace(studio: Studio, value: Mapping[str, Any]) -> lab.Trace:
     """Of {prompt, seed, guidance, model, teacher, evaluations, points}. Raises BadRequest."""
     return lab.Trace(
-        **conditions(studio, value),
+        **conditions(value),
         model=studio.allowed_model(text(value, "model")),
         teacher=studio.allowed_model(text(value, "teacher")),
         evaluations=whole(value, "evaluations", 49),
@@ -109,7 +109,7 @@ def trace(studio: Studio, value: Mapping[str, Any]) -> lab.Trace:
 
 def inversion(studio: Studio, value: Mapping[str, Any], image: Pixels) -> lab.Inversion:
     """Of {prompt, seed, guidance, model, sampler, evaluations} and a picture. Raises BadRequest."""
-    common = conditions(studio, value)
+    common = conditions(value)
     if common["guidance"] is None:
         common["guidance"] = lab.Inversion.guidance
     return lab.Inversion(
