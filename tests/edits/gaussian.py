@@ -13,7 +13,7 @@ from lcm_studio.models.words import read_fitted
 from lcm_studio.spec.fitted import Fit
 from lcm_studio.spec.models import ModelInfo
 
-FITTED = read_fitted(Path(__file__).resolve().parents[2] / "assets/models/scenery-lcm/edits.yaml")
+FITTED = read_fitted(Path(__file__).with_name("fitted.yaml"))
 
 
 def fit(task: str, steps: int) -> Fit:
