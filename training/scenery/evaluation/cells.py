@@ -162,10 +162,11 @@ def fingerprint(folder: str | Path) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """What is kept of a cell: features (N, D), the first pictures (M, H, W, 3), sampling time."""
+    """What is kept of a cell: features (N, D), the first pictures (M, H, W, 3), mean power of fine detail, sampling time."""
 
     features: np.ndarray
     samples: np.ndarray
+    detail: float
     seconds: float
 
 
@@ -173,18 +174,19 @@ def cached(
     folder: Path, cell: Cell, settings: dict[str, Any], make: Callable[[], CellResult]
 ) -> CellResult:
     """The cell's result from `folder` if the same settings made it before, else made and kept."""
-    text = json.dumps({"cell": asdict(cell), **settings}, sort_keys=True)
+    text = json.dumps({"cell": asdict(cell), "version": 2, **settings}, sort_keys=True)
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.npz"
     if path.is_file():
         with np.load(path) as kept:
             return CellResult(
-                features=kept["features"], samples=kept["samples"], seconds=float(kept["seconds"])
+                features=kept["features"],
+                samples=kept["samples"],
+                detail=float(kept["detail"]),
+                seconds=float(kept["seconds"]),
             )
     result = make()
     folder.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part.npz")
-    np.savez_compressed(
-        part, features=result.features, samples=result.samples, seconds=result.seconds
-    )
+    np.savez_compressed(part, **asdict(result))
     part.replace(path)
     return result

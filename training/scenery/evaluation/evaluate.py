@@ -40,6 +40,7 @@ class EvaluateConfig:
     batch: int = 50
     seed: int = 0
     spacing: str = "trailing"
+    edition: int = 2  # of the scenes
     device: str = "cpu"
     only: tuple[str, ...] = field(default_factory=tuple)
 
@@ -58,7 +59,7 @@ class EvaluateConfig:
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Makes or recalls every cell, writes the three files, returns what evaluation.json holds."""
     from training.scenery.dataset import HELD_OUT_SEEDS, arrays
-    from training.scenery.evaluation.cells import fingerprint, in_pixels, table_cells
+    from training.scenery.evaluation.cells import as_tensors, fingerprint, in_pixels, table_cells
     from training.scenery.evaluation.features import load_features
     from training.scenery.sampling import sample_scene
     from training.scenery.scene import labels
@@ -67,15 +68,16 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     maker = _Maker(config, net)
     first = HELD_OUT_SEEDS.start + 10**6  # clear of the scenes the features were checked on
     prompts = range(first, first + config.count)
-    real, captions = arrays(prompts, maker.side)
+    real, captions = arrays(prompts, maker.side, edition=config.edition)
     pixels = bool(config.model) and in_pixels(maker.pipe("model"))
     if pixels:  # it is told the time of day and nothing else
-        captions = [labels(sample_scene(seed))["time"] for seed in prompts]
+        captions = [labels(sample_scene(seed, config.edition))["time"] for seed in prompts]
     marks = {
         "features": fingerprint(config.features),
         "model": fingerprint(config.model) if config.model else "",
         "teacher": fingerprint(config.teacher) if config.teacher else "",
     }
+    whole = float(np.mean([_detail(x) for x in as_tensors(real, 1)]))
     anchor = maker.reference(first + config.count, marks["features"])
     rows: list[dict[str, Any]] = []
     samples: dict[str, np.ndarray] = {}
@@ -84,13 +86,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         if config.only and cell.name not in config.only:
             continue
         result = maker.result(cell, real, captions, marks)
-        rows.append(_row(cell, result, anchor, captions, net, config))
+        rows.append(_row(cell, result, anchor, captions, net, config, whole))
         samples[cell.name] = result.samples
         _say(f"{cell.name}: distance {rows[-1]['frechet']:.2f}, "
-             f"agreement {rows[-1]['agreement']:.3f}")  # fmt: skip
+             f"agreement {rows[-1]['agreement']:.3f}, "
+             f"detail {rows[-1]['detail']:.2f}")  # fmt: skip
     about: dict[str, Any] = {
         "count": config.count, "reference": config.reference, "guidance": config.guidance, "spacing": config.spacing,
-        "seed": config.seed, "size": maker.side, "autoencoder": maker.fidelity(real),
+        "seed": config.seed, "edition": config.edition, "size": maker.side, "autoencoder": maker.fidelity(real),
     }  # fmt: skip
     return _write(config, rows, samples, captions, about)
 
@@ -117,16 +120,19 @@ class _Maker:
             self.pipes[source] = load_pipeline(folder, self.config.device)
         return self.pipes[source]
 
-    def measure(self, batches: Iterable[Tensor]) -> tuple[np.ndarray, np.ndarray]:
-        """Features (N, D) of all pictures, and the first few as uint8."""
+    def measure(self, batches: Iterable[Tensor]) -> tuple[np.ndarray, np.ndarray, float]:
+        """Features (N, D) of all pictures, the first few as uint8, and the mean power of fine detail."""
         features: list[np.ndarray] = []
         samples: list[np.ndarray] = []
+        detail: list[float] = []
         for images in batches:
+            detail.append(_detail(images) * len(images))
             features.append(self.net.embed(images).cpu().numpy())
             if sum(len(some) for some in samples) < SHEET_COLUMNS:
                 pixels = (images.clamp(0, 1) * 255 + 0.5).byte().permute(0, 2, 3, 1).cpu().numpy()
                 samples.append(pixels[:SHEET_COLUMNS])
-        return np.concatenate(features), np.concatenate(samples)[:SHEET_COLUMNS]
+        every = np.concatenate(features)
+        return every, np.concatenate(samples)[:SHEET_COLUMNS], sum(detail) / len(every)
 
     def reference(self, first: int, features: str) -> np.ndarray:
         """Features of the real scenes that every row is compared with: seeds `first` and on."""
@@ -138,13 +144,13 @@ class _Maker:
         blocks = [seeds[i : i + config.batch] for i in range(0, len(seeds), config.batch)]
 
         def make() -> CellResult:
-            pictures = (arrays(block, self.side)[0] for block in blocks)
+            pictures = (arrays(block, self.side, edition=config.edition)[0] for block in blocks)
             made = (x for block in pictures for x in as_tensors(block, config.batch))
-            values, samples = self.measure(_counted(made, "reference", len(seeds)))
-            return CellResult(features=values, samples=samples, seconds=0.0)
+            values, samples, detail = self.measure(_counted(made, "reference", len(seeds)))
+            return CellResult(features=values, samples=samples, detail=detail, seconds=0.0)
 
         cell = Cell(name="reference", source="real", sampler="none", steps=0)
-        probe = _digest(arrays(seeds[:4], self.side)[0])
+        probe = _digest(arrays(seeds[:4], self.side, edition=config.edition)[0])
         settings = {"seeds": [seeds.start, seeds.stop], "size": self.side, "features": features}
         return cached(config.out / "cells", cell, {**settings, "scenes": probe}, make).features
 
@@ -169,9 +175,12 @@ class _Maker:
 
         def make() -> CellResult:
             began = time.perf_counter()
-            features, samples = self.measure(self._pictures(cell, real, captions))
+            features, samples, detail = self.measure(self._pictures(cell, real, captions))
             return CellResult(
-                features=features, samples=samples, seconds=time.perf_counter() - began
+                features=features,
+                samples=samples,
+                detail=detail,
+                seconds=time.perf_counter() - began,
             )
 
         return cached(config.out / "cells", cell, settings, make)
@@ -216,7 +225,7 @@ class _Maker:
 
 def _row(
     cell: Cell, result: CellResult, anchor: np.ndarray, captions: Sequence[str], net: FeatureNet,
-    config: EvaluateConfig,
+    config: EvaluateConfig, whole: float,
 ) -> dict[str, Any]:  # fmt: skip
     import torch
 
@@ -234,7 +243,7 @@ def _row(
         "frechet": frechet(result.features, anchor),
         "agreement": prompt_agreement(captions, shown),
         "agreement_by_attribute": agreement_by_attribute(captions, shown),
-        "grain": max(0.0, grain), "diversity": pairwise_diversity(result.features),
+        "detail": result.detail / whole, "grain": max(0.0, grain), "diversity": pairwise_diversity(result.features),
         "seconds_per_picture": result.seconds / len(result.features),
     }  # fmt: skip
 
@@ -257,6 +266,13 @@ def _write(
     Image.fromarray(contact_sheet(samples, captions)).save(config.out / "sheet.png")
     print(text)
     return found
+
+
+def _detail(pictures: Tensor) -> float:
+    """Mean power of the fine detail of (B, 3, H, W) in [0, 1], brought to 128 pixels."""
+    from training.reconstruction import fine_detail
+
+    return float(fine_detail(pictures * 2 - 1).mean())
 
 
 def _digest(images: np.ndarray) -> str:
@@ -296,6 +312,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=base.seed, help="seed of the first noise")
     parser.add_argument(
         "--spacing", default=base.spacing, choices=("trailing", "leading", "linspace")
+    )
+    parser.add_argument(
+        "--edition", type=int, default=base.edition, choices=(1, 2), help="of the scenes"
     )
     parser.add_argument("--device", default=base.device)
     parser.add_argument("--threads", type=int, help="processor threads (default: torch's choice)")

@@ -26,13 +26,13 @@ def ratios(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def markdown(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> str:
     """The table with its ratios and how to read it."""
     lines = [
-        "| pictures | evaluations | Frechet distance | agreement | grain | diversity | s / picture |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        "| pictures | evaluations | Frechet distance | agreement | fine detail | grain | diversity | s / picture |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
         lines.append(
             f"| {row['name']} | {row['evaluations']} | {row['frechet']:.2f} "
-            f"| {row['agreement']:.1%} | {row['grain']:.3f} | {row['diversity']:.2f} "
+            f"| {row['agreement']:.1%} | {row['detail']:.2f} | {row['grain']:.3f} | {row['diversity']:.2f} "
             f"| {row['seconds_per_picture']:.3f} |"
         )
     found = ratios(rows)
@@ -47,7 +47,8 @@ def markdown(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> str
         f"{about['spacing']} timesteps for the teacher's samplers. Features of a network trained "
         f"on rendered scenes, compared with {about['reference']} other real ones; the distance of "
         "real scenes, the first row, is the floor that sampling error leaves. Agreement is the share of a caption's attributes "
-        "that the network finds in the picture. Grain is the estimated noise, picture range 1.",
+        "that the network finds in the picture, of those it knows. Fine detail is the mean power of the luma at 24 to 60 cycles a "
+        "picture, at 128 pixels, over that of the captions' own scenes. Grain is the estimated noise, picture range 1.",
     ]
     return "\n".join(lines) + "\n"
 
