@@ -20,7 +20,7 @@ from PIL import Image
 
 from benchmarks.edit_batch import together
 from benchmarks.edit_loops import LOOPS, TEACHER_LOOPS
-from benchmarks.edit_scenes import FIRST, KERNEL, SIDE, SIGMA, Scene, known_gap
+from benchmarks.edit_scenes import EDITION, FIRST, SIGMA, Scene, kernel_of, known_gap
 from lcm_studio.edits.blurs import blur_operator
 from lcm_studio.edits.finish import to_bytes
 from lcm_studio.edits.hole import fill
@@ -121,7 +121,8 @@ class Bench:
         from training.scenery.dataset import arrays
 
         missing = [i for i in indices if i not in self._truths]
-        images, captions = arrays([FIRST + i for i in missing], SIDE)
+        side = self.engine.info(self.student).width
+        images, captions = arrays([FIRST + i for i in missing], side, edition=EDITION)
         self._truths |= {i: (t, c) for i, t, c in zip(missing, images, captions, strict=True)}
         return [Scene(task, *self._truths[i], FIRST + i) for i in indices]
 
@@ -294,7 +295,7 @@ def classical(scene: Scene, method: str) -> Array:
         how = cv2.INTER_CUBIC if method == "bicubic" else cv2.INTER_NEAREST
         return cv2.resize(scene.image, (side, side), interpolation=how)
     if scene.task == "deblur":
-        operator = blur_operator(KERNEL, side, side)
+        operator = blur_operator(kernel_of(side), side, side)
         return to_bytes(picture(operator.pinv(tensor(scene.image), 1e-3)[0]))
     if scene.task == "denoise":
         return cv2.fastNlMeansDenoisingColored(scene.image, None, 25, 25, 5, 15)

@@ -17,14 +17,14 @@ from lcm_studio.spec.requests import Edit
 if TYPE_CHECKING:
     from benchmarks.edit_methods import Bench
 
-STEPS, SIZE, GAP, HEAD, COLOURS = 4, 192, 8, 26, 7
+STEPS, SIZE, GAP, HEAD, COLOURS = 4, 256, 8, 26, 7
 ROWS = (
     ("inpaint", "Repaint (known: all but a hole)"),
     ("outpaint", "Widen (known: all but a border)"),
     ("colorize", "Colour (known: luma)"),
     ("superres4", "Enlarge (known: means of 4 x 4 pixels)"),
     ("denoise", "Denoise (known: with noise of 10%)"),
-    ("deblur", "Deblur (known: blurred by 2 pixels)"),
+    ("deblur", "Deblur (known: blurred)"),
     ("sketch", "Sketch (given: strokes)"),
     ("interpolate", "Morph (given: two pictures)"),
 )
@@ -78,7 +78,9 @@ def _strokes(picture: Array) -> Array:
     cv2.setRNGSeed(0)
     _, label, centre = cv2.kmeans(shades, COLOURS, None, stop, 3, cv2.KMEANS_PP_CENTERS)  # type: ignore[call-overload]
     flat = np.rint(centre)[label.ravel()].reshape(small.shape).astype(np.uint8)
-    return cv2.medianBlur(cv2.resize(flat, (128, 128), interpolation=cv2.INTER_NEAREST), 9)
+    side = picture.shape[0]
+    large = cv2.resize(flat, (side, side), interpolation=cv2.INTER_NEAREST)
+    return cv2.medianBlur(large, side // 14 | 1)
 
 
 def _edit(bench: Bench, scene: Scene, image: Array, task: str, options: dict) -> Array:

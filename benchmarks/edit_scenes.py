@@ -17,14 +17,20 @@ TASKS = (
     *("denoise", "deblur"),
 )
 FIRST = 10**8 + 5000  # of the held-out seeds
-SIDE, SIGMA, KERNEL = 128, 0.1, "gaussian:2.0"
-HOLE, BORDER, MARGIN = 64, 40, 12
+SIGMA, KERNEL = 0.1, "gaussian:2.0"
+EDITION = 2
+HOLE, BORDER, MARGIN = 1 / 2, 5 / 16, 3 / 32  # of a picture's side
+
+
+def kernel_of(side: int) -> str:
+    """The blur of a picture of `side` pixels: sigma 1/64 of it."""
+    return f"gaussian:{side / 64:g}"
 
 
 class Scene:
-    """A held-out picture `(128, 128, 3)` uint8, its caption, and what a task leaves of it (`image`).
+    """A held-out picture `(S, S, 3)` uint8, its caption, and what a task leaves of it (`image`).
 
-    `hole` `(128, 128)` is True where a mask task may paint. Equal seeds give equal holes and noise.
+    `hole` `(S, S)` is True where a mask task may paint. Equal seeds give equal holes and noise.
     """
 
     def __init__(self, task: str, truth: np.ndarray, caption: str, seed: int) -> None:
@@ -33,15 +39,17 @@ class Scene:
         self.options: dict[str, Any] = {}
         self.name, self.image = task, truth
         side = truth.shape[0]
+        hole, border, margin = (round(share * side) for share in (HOLE, BORDER, MARGIN))
         rng = np.random.default_rng(seed)
         if task == "inpaint":
             self.hole = np.zeros((side, side), bool)
-            y, x = rng.integers(MARGIN, side - HOLE - MARGIN, 2)
-            self.hole[y : y + HOLE, x : x + HOLE] = True
+            y, x = rng.integers(margin, side - hole - margin, 2)
+            self.hole[y : y + hole, x : x + hole] = True
         elif task == "outpaint":
             self.hole = np.zeros((side, side), bool)
-            self.hole[:, side - BORDER :] = True
-            self.image, self.options = truth[:, : side - BORDER].copy(), {"borders": (0, 0, 40, 0)}
+            self.hole[:, side - border :] = True
+            self.image = truth[:, : side - border].copy()
+            self.options = {"borders": (0, 0, border, 0)}
         elif task == "colorize":
             self.image = np.repeat(np.rint(luma_of(truth)).astype(np.uint8)[..., None], 3, axis=2)
         elif task.startswith("superres"):
@@ -52,8 +60,9 @@ class Scene:
             noise = rng.normal(0, SIGMA * 255, truth.shape).astype(np.float32)
             self.image, self.options = to_bytes(truth + noise), {"sigma": SIGMA}
         elif task == "deblur":
-            blurred = blur_operator(KERNEL, side, side).A(tensor(truth).double())
-            self.image, self.options = to_bytes(picture(blurred[0])), {"kernel": KERNEL}
+            blurred = blur_operator(kernel_of(side), side, side).A(tensor(truth).double())
+            self.image = to_bytes(picture(blurred[0]))
+            self.options = {"kernel": kernel_of(side)}
         else:
             raise ValueError(f"task {task!r} is unknown; use {', '.join(TASKS)}")
 
@@ -73,7 +82,7 @@ class Scene:
         )
 
     def shown(self) -> np.ndarray:
-        """The known part as a picture of full size `(128, 128, 3)`: holes grey, small pictures enlarged."""
+        """The known part as a picture of full size `(S, S, 3)`: holes grey, small pictures enlarged."""
         side = self.truth.shape[0]
         if self.hole is not None:
             return np.where(self.hole[..., None], 127, self.truth).astype(np.uint8)
@@ -91,6 +100,8 @@ def known_gap(scene: Scene, result: np.ndarray) -> np.ndarray:
         side = scene.image.shape[0]
         return result.reshape(side, p, side, p, 3).mean(axis=(1, 3)) - scene.image
     if scene.task == "deblur":
-        blurred = blur_operator(KERNEL, *result.shape[:2]).A(tensor(result).double())
+        blurred = blur_operator(kernel_of(result.shape[1]), *result.shape[:2]).A(
+            tensor(result).double()
+        )
         return picture(blurred[0]).astype(float) - scene.image
     return result.astype(float) - scene.image

@@ -19,7 +19,7 @@ COLUMNS = (
     *("pictures", "evaluations", "frechet", "of", "feature", "psnr", "psnr_hole", "ssim", "seam"),
     *("known_max", "known_rms", "diversity", "seconds"),
 )
-ABOUT = """Held-out scenes of 128 x 128. *frechet*: Frechet distance in the bundled feature network to the same scenes
+ABOUT = """Held-out scenes at the model's own size. *frechet*: Frechet distance in the bundled feature network to the same scenes
 untouched (0 = alike), for all methods on the same scenes: *of* so many, which all methods of at most 8 evaluations have
 run; *frechet of N*: again on the N that the slow ones have run too, so both sides always have equal pictures. The other
 figures are of all *pictures* of a method. *feature*: mean distance to the untouched picture's features. *seam*: the seam

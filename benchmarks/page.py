@@ -153,7 +153,7 @@ class App:
 
     def picture(self) -> bool:
         form = {"prompt": "sunset, lake", "model": self.model, "steps": 4, "guidance": 8, "seed": 1, "count": 1,
-                "width": 128, "height": 128}  # fmt: skip
+                "width": 256, "height": 256}  # fmt: skip
         body = json.dumps({"form": form, "refine": True}).encode()
         request = urllib.request.Request(
             self.url + "studio/live", body, {"Content-Type": "application/json"}

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT = "consistency:1,2,4,8 ode-euler:4,8,16 ode-heun:5,9,15 dpmpp:4,8,16 ancestral:8,16 sde:16 pc:16 langevin:16"
 FIRST = 10**8 + 2 * 10**6  # of the held-out seeds, clear of those of other benchmarks
+EDITION = 2  # of the scenes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,7 +85,7 @@ def cells(text: str, model: str, student: str) -> list[System]:
 
 
 def _measure(args: argparse.Namespace, systems: list[System]) -> int:
-    from training.scenery.dataset import arrays
+    from training.scenery.dataset import caption_of
     from training.scenery.evaluation.features import load_features
 
     net = load_features(args.features)
@@ -99,7 +100,8 @@ def _measure(args: argparse.Namespace, systems: list[System]) -> int:
             if blocks and minutes >= args.minutes:
                 break
             count = min(args.block, args.captions - start)
-            texts = list(arrays(range(FIRST + start, FIRST + start + count), side)[1])
+            seeds = range(FIRST + start, FIRST + start + count)
+            texts = [caption_of(seed, EDITION) for seed in seeds]
             blocks.append([_block(engine, net, s, texts, start, args.guidance) for s in systems])
             captions += texts
             done = f"{len(captions)} captions in {(time.perf_counter() - began) / 60:.1f} minutes"
@@ -154,9 +156,7 @@ def _reference(args: argparse.Namespace, net: FeatureNet, side: int, clear: int)
     from training.scenery.dataset import arrays
     from training.scenery.evaluation.cells import fingerprint
 
-    name = (
-        f"samplers-reference-{fingerprint(args.features)[:12]}-{side}-{args.reference}-{clear}.npy"
-    )
+    name = f"samplers-reference-{EDITION}-{fingerprint(args.features)[:12]}-{side}-{args.reference}-{clear}.npy"
     kept = Path(tempfile.gettempdir()) / name
     if kept.is_file():
         features: np.ndarray = np.load(kept)
@@ -164,7 +164,8 @@ def _reference(args: argparse.Namespace, net: FeatureNet, side: int, clear: int)
     first = FIRST + clear
     parts = []
     for start in range(first, first + args.reference, 50):
-        pictures = arrays(range(start, min(start + 50, first + args.reference)), side)[0]
+        seeds = range(start, min(start + 50, first + args.reference))
+        pictures = arrays(seeds, side, edition=EDITION)[0]
         images = torch.from_numpy(np.asarray(pictures)).permute(0, 3, 1, 2).float() / 255
         parts.append(net.embed(images).detach().cpu().numpy())
     features = np.concatenate(parts)

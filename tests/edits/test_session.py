@@ -7,6 +7,7 @@ import json
 import shutil
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -202,11 +203,11 @@ def test_of_no_prompt_there_is_no_emphasis(made_by, task):
 
 
 @pytest.fixture(scope="module")
-def fitted(tiny_models, bundled, tmp_path_factory):
-    """An engine whose model "fitted" has the numbers of scenery-lcm."""
+def fitted(tiny_models, tmp_path_factory):
+    """An engine whose model "fitted" has numbers of its own."""
     root = tmp_path_factory.mktemp("fitted")
     shutil.copytree(tiny_models / "lcm", root / "fitted")
-    numbers = (bundled / "scenery-lcm" / "edits.yaml").read_text()
+    numbers = Path(__file__).with_name("fitted.yaml").read_text()
     made = "  date: 2026-01-02\n"
     (root / "fitted" / "edits.yaml").write_text(
         "".join(made if "  date:" in line else line for line in numbers.splitlines(True))

@@ -19,8 +19,8 @@ from lcm_studio.spec.fitted import Fit, parse
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_bundled_file_is_read_with_its_date_and_written_back_the_same() -> None:
-    fitted = read_fitted(ROOT / "assets/models/scenery-lcm/edits.yaml")
+def test_a_file_is_read_with_its_date_and_written_back_the_same() -> None:
+    fitted = read_fitted(ROOT / "tests/edits/fitted.yaml")
     assert fitted.made["date"] and fitted.made["commit"] and fitted.made["fit"]
     assert str(fitted.made["date"]) in fitted.source
     assert parse(yaml.safe_load(to_yaml(fitted))) == fitted
