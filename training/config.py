@@ -43,7 +43,7 @@ class DataConfig(Strict):
     first: int = Field(0, ge=0, le=2**62, description="scenes: seed of the first one")
     limit: int = Field(0, ge=0, description="only so many examples, the first ones; 0 = all")
     edition: Literal[1, 2] = Field(
-        1, description="scenes: 2 adds weather, birds, bridges, lighthouses and plants nearby"
+        2, description="scenes: 2 adds weather, birds, bridges, lighthouses and plants nearby to 1"
     )
     stored: bool = Field(
         True,

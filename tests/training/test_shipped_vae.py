@@ -1,4 +1,4 @@
-"""The autoencoder of 256 pixels that the next bundled models are made with: what it keeps of scenes it has not seen."""
+"""The autoencoder of the bundled models: what it keeps of scenes it has not seen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.scenery import make
 from training.scenery.render import render
 from training.scenery.sampling import sample_scene
 
-FOLDER = Path("assets/models/scenery-vae")
+FOLDER = Path("assets/models/scenery-teacher/vae")
 HELD_OUT = 100_000_000  # seeds from here on train nothing
 
 
@@ -42,7 +42,7 @@ def commands(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, str]:
 
 def test_one_command_takes_it_and_makes_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
     ready = commands(capsys)
-    assert "taken from" in ready["autoencoder"] and "scenery-vae" in ready["teacher"]
+    assert "taken from" in ready["autoencoder"] and "scenery-teacher/vae" in ready["teacher"]
     assert list(ready) == [stage.name for stage in make.stages()]
     anew = commands(capsys, "--anew")
     assert "-m training autoencoder" in anew["autoencoder"]

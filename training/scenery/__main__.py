@@ -1,4 +1,4 @@
-"""python -m training.scenery --out DIR --count N [--seed S] [--size 128] [--shards N_PER_SHARD].
+"""python -m training.scenery --out DIR --count N [--seed S] [--size 256] [--shards N_PER_SHARD].
 
 `python -m training.scenery make --out DIR` trains the bundled models from nothing.
 """
@@ -22,10 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder to write pictures and captions to")
     parser.add_argument("--count", type=int, default=1000, help="number of scenes (default 1000)")
     parser.add_argument("--seed", type=int, default=0, help="first seed; held-out: 100000000 up")
-    parser.add_argument("--size", type=int, default=128, help="side in pixels (default 128)")
+    parser.add_argument("--size", type=int, default=256, help="side in pixels (default 256)")
     parser.add_argument(
-        "--edition", type=int, choices=(1, 2), default=1,
-        help="2 adds weather, birds, bridges, lighthouses and plants nearby (default 1)",
+        "--edition", type=int, choices=(1, 2), default=2,
+        help="2 (the default) adds weather, birds, bridges, lighthouses and plants nearby to 1",
     )  # fmt: skip
     parser.add_argument("--shards", type=int, metavar="N", help="write tar shards of N scenes each")
     parser.add_argument("--preview", type=Path, metavar="PNG", help="contact sheet of 40 scenes")

@@ -220,7 +220,7 @@ def keep_uploads(files: Sequence[str], home: Path) -> Path:
 
 def example_scenes(home: Path, count: int = EXAMPLE_SCENES) -> Path:
     """A folder of rendered scenes with captions for the guided example, made once."""
-    folder = home / f"example-scenes-{count}"
+    folder = home / f"example-scenes-256px-{count}"
     if not folder.is_dir():
         part = home / f".{folder.name}-{secrets.token_hex(4)}"
         argv = [sys.executable, "-m", "training.scenery", "--out", str(part), "--count", str(count)]

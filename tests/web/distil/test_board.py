@@ -87,6 +87,6 @@ def test_a_run_whose_folder_is_gone_is_told_and_can_be_deleted(
 
 def test_an_empty_number_shows_what_the_preset_has() -> None:
     assert form.hints("lcd-cpu-quick") == {
-        "steps": "300", "batch_size": "8", "resolution": "128", "learning_rate": "0.0004",
+        "steps": "300", "batch_size": "8", "resolution": "256", "learning_rate": "0.0004",
     }  # fmt: skip
     assert set(form.hints("").values()) == {"the recipe's own"}

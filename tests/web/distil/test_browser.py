@@ -463,7 +463,7 @@ def test_an_uploaded_zip_is_examined(shown: Page, tmp_path: Path) -> None:
 
 
 def test_example_scenes_are_found_and_examined(shop: App, shown: Page) -> None:
-    example = shop.home / "data" / f"example-scenes-{form.EXAMPLE_SCENES}"
+    example = shop.home / "data" / f"example-scenes-256px-{form.EXAMPLE_SCENES}"
     write_folder(example, 6, seed=1)  # rendered before, and kept
     shown.locator("#distil-example").click()
     report = shown.locator("#distil-report")
