@@ -172,8 +172,9 @@ def _kept(
         known = Known(op=Mask(mask), y=mask * tensor(full), inverse=Membrane(hole))
     if not hole.all() and method in ("latent", "replace"):
         keep = masks.latent_keep(hole, cell)
-    if model.latent and model.local_decoder and request.decoder == "default":
-        window = masks.window(hole, cell, RING)
+    reach = model.decoder_reach
+    if model.latent and reach is not None and request.decoder == "default":
+        window = masks.window(hole, cell, reach=reach, ring=RING)
     return known, keep, window
 
 

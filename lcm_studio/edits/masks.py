@@ -63,17 +63,16 @@ def hole_of(mask: Pixels) -> tuple[Bools, str]:
     return hole, said
 
 
-REACH = 2  # cells that a decoded pixel sees: further ones move few by more than a level with the bundled autoencoder
 _WORTH = 0.85  # of the grid: larger windows save too little
 
 
-def window(hole: Bools, cell: int, ring: int) -> Box | None:
+def window(hole: Bools, cell: int, *, reach: int, ring: int) -> Box | None:
     """The cells that decide the pixels of a hole and the ones around it, or None where that is nearly the whole grid.
 
-    `ring`: pixels around the hole that are looked at too (for a colour match).
+    `reach`: cells away that a decoded pixel sees. `ring`: pixels around the hole that are looked at too (for a colour match).
     """
     rows, columns = np.nonzero(hole.any(axis=1))[0], np.nonzero(hole.any(axis=0))[0]
-    margin = max(REACH * cell, ring)
+    margin = max(reach * cell, ring)
     ends = [(int(at[0]) - margin, int(at[-1]) + 1 + margin) for at in (rows, columns)]
     sizes = [size // cell for size in hole.shape]
     (top, bottom), (left, right) = (

@@ -38,9 +38,22 @@ class LatentCodec:
         self._current = "default"
 
     @property
-    def local(self) -> bool:
-        """Whether a pixel of the model's own decoder depends on the cells around it alone: no attention, no group norm."""
-        return type(self.vae).__name__ == "AutoencoderTiny"
+    def reach(self) -> int | None:
+        """How many cells away a pixel of the model's own decoder sees, but for a level or so; None where it sees all.
+
+        Attention and group norm see all. Measured with the bundled autoencoders: what lies further moves no pixel by three
+        levels of 255.
+        """
+        name = type(self.vae).__name__
+        if name == "AutoencoderTiny":
+            return 2
+        if name == "AutoencoderDC":
+            blocks = self.vae.config.decoder_block_types
+            norms = self.vae.config.decoder_norm_types
+            kinds = {blocks} if isinstance(blocks, str) else set(blocks)
+            normed = {norms} if isinstance(norms, str) else set(norms)
+            return 4 if kinds == {"ResBlock"} and normed == {"rms_norm"} else None
+        return None
 
     def use(self, name: str) -> None:
         """Decodes with `name` from now on. Raises ModelError where it does not fit the latents."""

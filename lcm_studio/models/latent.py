@@ -76,9 +76,9 @@ class LatentModel:
         return self.placement.device
 
     @property
-    def local_decoder(self) -> bool:
-        """Whether a part of the latents decodes to that part of the picture."""
-        return self.codec.local
+    def decoder_reach(self) -> int | None:
+        """How many cells around a part of the picture its decoding needs; None = all."""
+        return self.codec.reach
 
     def use(
         self,

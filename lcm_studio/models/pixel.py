@@ -32,7 +32,7 @@ class PixelModel:
     """
 
     latent = False
-    local_decoder = True
+    decoder_reach = 0
     preview_decoder = "default"
 
     def __init__(

@@ -71,9 +71,9 @@ class TransformerModel:
         return self.placement.device
 
     @property
-    def local_decoder(self) -> bool:
-        """Whether a part of the latents decodes to that part of the picture."""
-        return self.codec.local
+    def decoder_reach(self) -> int | None:
+        """How many cells around a part of the picture its decoding needs; None = all."""
+        return self.codec.reach
 
     def use(self, *, loras: tuple[LoraSpec, ...] = (), decoder: str = "default") -> None:
         """Switches to a set of LoRAs and a decoder for the calls that follow.

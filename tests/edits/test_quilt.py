@@ -38,7 +38,7 @@ def small(monkeypatch):
 
 def scene(height, width):
     """One of the examples, made larger: shapes and smooth parts as photos have them."""
-    with Image.open(ROOT / "assets/examples/edit-sunset-lake.png") as picture:
+    with Image.open(ROOT / "tests/edits/sunset.png") as picture:
         return np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
 
 

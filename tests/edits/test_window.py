@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lcm_studio.edits.masks import window
 from lcm_studio.engine import Engine, EngineConfig
 
-CELL, RING = 8, 8
+CELL, REACH, RING = 8, 2, 8
 
 
 @settings(max_examples=100, deadline=None)
@@ -24,7 +24,7 @@ CELL, RING = 8, 8
 def test_a_window_holds_the_hole_and_a_margin(top, left, height, width):
     hole = np.zeros((192, 256), bool)
     hole[top : top + height, left : left + width] = True
-    box = window(hole, CELL, RING)
+    box = window(hole, CELL, reach=REACH, ring=RING)
     inside = np.zeros_like(hole)
     if box is None:
         assert hole.mean() > 0.2
@@ -40,26 +40,31 @@ def test_a_window_holds_the_hole_and_a_margin(top, left, height, width):
 
 
 def test_a_hole_over_all_has_no_window():
-    assert window(np.ones((64, 64), bool), CELL, RING) is None
+    assert window(np.ones((64, 64), bool), CELL, reach=REACH, ring=RING) is None
 
 
 @pytest.mark.parametrize(("top", "left"), [(20, 33), (0, 64), (60, 5)])
 def test_a_window_decodes_to_its_part_of_the_picture(top, left):
     """With the bundled decoder, which is made of convolutions: what lies further moves no pixel by three levels."""
-    hole = np.zeros((128, 128), bool)
-    hole[top : top + 56, left : left + 56] = True
-    box = window(hole, CELL, RING)
-    assert box is not None
     with Engine(EngineConfig(device="cpu")) as engine, torch.inference_mode():
         model = engine.model("scenery-lcm")
-        assert model.local_decoder
-        y, x = np.mgrid[:128, :128] / 20
+        cell = model.info.width // model.sample_shape(model.info.width, model.info.height)[2]
+        side, across = model.info.width, 56 * model.info.width // 128
+        top, left = (at * side // 128 for at in (top, left))
+        hole = np.zeros((side, side), bool)
+        hole[top : top + across, left : left + across] = True
+        box = window(hole, cell, reach=model.decoder_reach, ring=RING)
+        if box is None:  # nearly all of it: smaller holes have one
+            hole[top + 64 :] = hole[:, left + 64 :] = False
+            box = window(hole, cell, reach=model.decoder_reach, ring=RING)
+        assert box is not None
+        y, x = np.mgrid[:side, :side] * 6.4 / side
         waves = np.stack([np.sin(x + y), np.sin(3 * x) * np.cos(2 * y), np.cos(x - 4 * y)])
         z = model.encode(torch.from_numpy(waves).float()[None])
         whole = model.decode(z)
         part = model.decode(z[..., box.top : box.bottom, box.left : box.right])
     found = whole.clone()
-    found[..., box.top * 8 : box.bottom * 8, box.left * 8 : box.right * 8] = part
+    found[..., box.top * cell : box.bottom * cell, box.left * cell : box.right * cell] = part
     gap = (found.clamp(-1, 1) - whole.clamp(-1, 1)).abs()[0].amax(0).numpy() * 127.5
     assert gap[hole].max() < 3
     assert gap[hole].mean() < 0.1

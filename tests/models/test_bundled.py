@@ -32,7 +32,14 @@ def test_stock_diffusers_runs_it_and_the_studio_agrees(
     told |= {"class_labels": 2} if name == "scenery-cm" else {"prompt": PROMPT}
     told |= {} if name == "scenery-cm" else {"guidance_scale": 3.0}
     generator = torch.Generator("cpu").manual_seed(7)
-    wanted = np.asarray(pipe(generator=generator, **told).images[0]).astype(int)
+    if name == "scenery-teacher":  # as its card says
+        with torch.no_grad():
+            latents = pipe(generator=generator, output_type="latent", **told).images
+            decoded = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
+        picture = pipe.image_processor.postprocess(decoded)[0]
+    else:
+        picture = pipe(generator=generator, **told).images[0]
+    wanted = np.asarray(picture).astype(int)
     asked = {"class_label": 2} if name == "scenery-cm" else {"guidance": 3.0}
     prompt = "" if name == "scenery-cm" else PROMPT
     found = Studio().generate(prompt, model=name, steps=steps, seed=7, **asked)[0].pixels
@@ -43,7 +50,7 @@ def test_they_are_small_and_their_cards_are_whole(bundled: Path) -> None:
     def size(name: str) -> int:
         return sum(file.stat().st_size for file in (bundled / name).rglob("*") if file.is_file())
 
-    assert size("scenery-lcm") + size("scenery-teacher") <= 40 * 10**6
+    assert sum(size(folder.name) for folder in bundled.iterdir()) <= 60 * 10**6
     assert size("scenery-cm") <= 12 * 10**6
     for name in ("scenery-lcm", "scenery-teacher", "scenery-cm"):
         card = (bundled / name / "README.md").read_text()

@@ -244,7 +244,7 @@ def test_fingerprints_follow_the_weights(tmp_path: Path) -> None:
 
 def test_ratios_and_table() -> None:
     rows = [
-        {"name": name, "frechet": distance, "evaluations": 1, "agreement": 0.5, "grain": 0.0,
+        {"name": name, "frechet": distance, "evaluations": 1, "agreement": 0.5, "detail": 0.9, "grain": 0.0,
          "diversity": 1.0, "seconds_per_picture": 0.1}
         for name, distance in (("LCM-1", 2.0), ("DDIM-2", 8.0), ("DDIM-50", 1.0))
     ]  # fmt: skip

@@ -71,7 +71,7 @@ def card(run: Path, name: str, figures: str, note: str) -> str:
         f"# {name}",
         "",
         f"A {_TITLES.get(recipe, recipe)}, {config['resolution']} x {config['resolution']} pixels, "
-        "trained from nothing on rendered scenes on a CPU. Stock diffusers loads and runs it.",
+        f"trained from nothing on rendered scenes on a CPU. {_stock(run / 'output')}",
         "",
         f"* **Data**: {data['count']} scenes of `training.scenery` (seeds {data['first']} to "
         f"{data['first'] + data['count'] - 1}) with their captions; no picture of anybody else.",
@@ -93,6 +93,22 @@ def card(run: Path, name: str, figures: str, note: str) -> str:
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _stock(folder: Path) -> str:
+    """How stock diffusers runs it. StableDiffusionPipeline hands its decoder a `generator`, which AutoencoderDC does not take."""
+    index = json.loads((folder / "model_index.json").read_text())
+    kind, vae = index["_class_name"], index.get("vae", ["", ""])[1]
+    if (kind, vae) != ("StableDiffusionPipeline", "AutoencoderDC"):
+        return "Stock diffusers loads and runs it."
+    return (
+        "Stock diffusers loads it and runs it up to the latents, which its autoencoder decodes (`StableDiffusionPipeline` itself "
+        "hands the decoder an argument that `AutoencoderDC` does not take):\n\n"
+        "```python\n"
+        'latents = pipe("sunset, lake", output_type="latent").images\n'
+        "pictures = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample  # (B, 3, H, W) in [-1, 1]\n"
+        "```"
+    )
 
 
 def _base(recipe: str, key: str) -> str:

@@ -119,10 +119,25 @@ def sample(
         told: dict[str, Any] = {"prompt": chosen, "guidance_scale": guidance}
         if in_pixels(pipe):
             told = {"batch_size": len(chosen), "class_labels": _classes(pipe, chosen)}
-        images = pipe(
-            **told, num_inference_steps=steps, generator=generators, output_type="pt"
+        latents = pipe(
+            **told,
+            num_inference_steps=steps,
+            generator=generators,
+            output_type="pt" if in_pixels(pipe) else "latent",
         ).images
-        yield images.float().cpu()
+        yield latents.float().cpu() if in_pixels(pipe) else decode(pipe, latents)
+
+
+@torch.no_grad()
+def decode(pipe: Any, latents: Tensor) -> Tensor:
+    """Scaled latents (B, C, h, w) as pictures (B, 3, H, W) in [0, 1].
+
+    Not by the pipeline itself: diffusers' StableDiffusionPipeline hands its decoder a `generator`, which AutoencoderDC does
+    not take.
+    """
+    vae = pipe.vae
+    pictures = vae.decode(latents / vae.config.scaling_factor).sample
+    return (pictures / 2 + 0.5).clamp(0, 1).float().cpu()
 
 
 def _classes(pipe: Any, times: Sequence[str]) -> list[int] | None:
