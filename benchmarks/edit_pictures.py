@@ -17,7 +17,7 @@ from lcm_studio.spec.requests import Edit
 if TYPE_CHECKING:
     from benchmarks.edit_methods import Bench
 
-STEPS, SIZE, GAP, HEAD, COLOURS = 4, 256, 8, 26, 7
+STEPS, SIZE, GAP, HEAD, COLOURS = 4, 208, 8, 26, 7
 ROWS = (
     ("inpaint", "Repaint (known: all but a hole)"),
     ("outpaint", "Widen (known: all but a border)"),

@@ -97,8 +97,9 @@ def card(run: Path, name: str, figures: str, note: str) -> str:
 
 def _stock(folder: Path) -> str:
     """How stock diffusers runs it. StableDiffusionPipeline hands its decoder a `generator`, which AutoencoderDC does not take."""
-    index = json.loads((folder / "model_index.json").read_text())
-    kind, vae = index["_class_name"], index.get("vae", ["", ""])[1]
+    file = folder / "model_index.json"
+    index = json.loads(file.read_text()) if file.is_file() else {}
+    kind, vae = index.get("_class_name"), index.get("vae", ["", ""])[1]
     if (kind, vae) != ("StableDiffusionPipeline", "AutoencoderDC"):
         return "Stock diffusers loads and runs it."
     return (

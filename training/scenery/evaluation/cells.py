@@ -153,7 +153,10 @@ def reconstruct(pipe: Any, images: np.ndarray, batch: int) -> Iterator[Tensor]:
     vae = pipe.vae
     for x in as_tensors(images, batch):
         code = vae.encode((x * 2 - 1).to(vae.device))
-        latents = code.latents if hasattr(code, "latents") else code.latent_dist.mode()
+        if hasattr(code, "latent_dist"):
+            latents = code.latent_dist.mode()  # AutoencoderKL
+        else:
+            latents = code.latents if hasattr(code, "latents") else code.latent  # Tiny, DC
         yield (vae.decode(latents).sample / 2 + 0.5).clamp(0, 1).float().cpu()
 
 
