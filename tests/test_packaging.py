@@ -85,6 +85,6 @@ def test_the_trainer_finds_its_presets_and_the_bundled_teacher(
 ) -> None:
     plan = run(
         installed, tmp_path, sys.executable, "-m", "training", "lcd", "--preset", "cpu-quick", "--output",
-        str(tmp_path / "run"), "--dry-run",
+        str(tmp_path / "run"), "--dry-run", "--untimed",
     )  # fmt: skip
     assert plan.strip()

@@ -127,6 +127,7 @@ def test_from_a_folder_to_the_opened_model(app: App, page: Page) -> None:
     page.locator("#distil-steps input, #distil-steps textarea").fill("6")
     page.locator("#distil-batch input, #distil-batch textarea").fill("4")
     page.locator("#distil-size input, #distil-size textarea").fill("128")
+    field(page, "prompts").fill("night, lake")  # one column: the teacher's sheet takes 25 steps
     page.get_by_role("button", name="All further settings").click()
     page.locator("#distil-more .cm-content").fill(SHORT)
     page.locator("#distil-plan").click()
@@ -168,8 +169,10 @@ def test_from_a_folder_to_the_opened_model(app: App, page: Page) -> None:
     )
 
 
-def test_what_cannot_start_is_one_sentence_and_queues_nothing(app: App, page: Page) -> None:
-    distil(page, app)
+def test_what_cannot_start_is_one_sentence_and_queues_nothing(shop: App, shown: Page) -> None:
+    app, page = shop, shown
+    jobs = Jobs(app.home / "jobs", awake=False)
+    before = jobs.list()
     note = page.locator("#distil-note")
     page.locator("#distil-go").click()
     expect(note).to_contain_text("Choose a folder of pictures first")
@@ -193,7 +196,7 @@ def test_what_cannot_start_is_one_sentence_and_queues_nothing(app: App, page: Pa
     page.locator("#distil-more .cm-content").fill("data: {path: /etc}")
     page.locator("#distil-go").click()
     expect(note).to_contain_text("/etc is outside the folders that jobs may read")
-    assert Jobs(app.home / "jobs", awake=False).list() == ()
+    assert jobs.list() == before
 
 
 @pytest.fixture(scope="module")

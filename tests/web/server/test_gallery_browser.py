@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,17 +24,27 @@ PICTURES = {
 }
 
 
-@pytest.fixture
-def kept(tmp_path: Path) -> Iterator[tuple[Server, Path]]:
-    folder = tmp_path / "outputs"
-    for grey, (name, settings) in enumerate(PICTURES.items(), start=60):
-        write_png(folder / name, np.full((48, 64, 3), grey, np.uint8), settings)
-    server = Server("--outputs", str(folder), log=tmp_path / "log", script="tests/web/fake_app.py")
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+    root = tmp_path_factory.mktemp("gallery")
+    folder = root / "outputs"
+    server = Server("--outputs", str(folder), log=root / "log", script="tests/web/fake_app.py")
     try:
         server.wait()
         yield server, folder
     finally:
         server.close()
+
+
+@pytest.fixture
+def kept(gallery: tuple[Server, Path]) -> tuple[Server, Path]:
+    """The server with the three pictures in its folder, and nothing else."""
+    folder = gallery[1]
+    for path in folder.iterdir() if folder.exists() else ():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for grey, (name, settings) in enumerate(PICTURES.items(), start=60):
+        write_png(folder / name, np.full((48, 64, 3), grey, np.uint8), settings)
+    return gallery
 
 
 @pytest.fixture
