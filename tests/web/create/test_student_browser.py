@@ -105,38 +105,51 @@ def test_its_first_step_is_guided_where_one_says_so(open_student: Callable[..., 
     assert said is not None and "guided_steps" not in said and not said["negative"]
 
 
-def test_a_controlnet_holds_the_picture_and_comes_back(
-    open_student: Callable[..., Any], tmp_path: Path
-) -> None:
-    page = open_student()
-    page.uncheck("#create-randomize input")
-    generate(page, "sunset", steps=2, seed=3)
-    plain = urllib.request.urlopen(sources(page)[0]).read()
-    page.locator("#create-control-block").get_by_text("ControlNet").first.click()
-    box = page.locator("#create-control input")
-    box.click()
-    page.get_by_role("option", name="tiny-canny").click()
-    page.wait_for_selector("#create-control-kind label.selected >> text=Edges")
-    page.click("#create-go")
-    page.wait_for_selector(f"{NOTE} >> text=no control picture yet")
-    with page.expect_file_chooser() as chooser:
-        page.locator("#create-control-open").click()
-    chooser.value.set_files(write_png(tmp_path / "a.png", picture(), {}))
-    page.wait_for_selector("#create-control-preview img")
-    held = another(page)
-    said = read_settings(held)
+@pytest.fixture
+def steered(open_student: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    """Follows a ControlNet or an IP-Adapter: is refused without a picture, then held by one, which comes back.
+
+    Gives the settings of the picture that was held.
+    """
+
+    def held_by(block: str, title: str, name: str, *, refusal: str, chosen: str = "") -> Any:
+        page = open_student()
+        page.uncheck("#create-randomize input")
+        generate(page, "sunset", steps=2, seed=3)
+        plain = urllib.request.urlopen(sources(page)[0]).read()
+        page.locator(f"#create-{block}-block").get_by_text(title).first.click()
+        page.locator(f"#create-{block} input").click()
+        page.get_by_role("option", name=name).click()
+        if chosen:
+            page.wait_for_selector(chosen)
+        page.click("#create-go")
+        page.wait_for_selector(f"{NOTE} >> text={refusal}")
+        with page.expect_file_chooser() as chooser:
+            page.locator(f"#create-{block}-open").click()
+        chooser.value.set_files(write_png(tmp_path / "a.png", picture(), {}))
+        page.wait_for_selector(f"#create-{block}-preview img")
+        held = another(page)
+        assert not np.array_equal(read_image(held), read_image(plain))
+        field = f"document.querySelector('#create-{block} input').value"
+        drop(page, "plain.png", plain)
+        page.wait_for_function(f"() => {field} === 'none'")
+        page.wait_for_selector(f"#create-{block}-preview img", state="detached")
+        drop(page, "held.png", held)
+        page.wait_for_selector(f"#create-{block}-preview img")
+        page.wait_for_function(f"() => {field} === '{name}'")
+        assert np.array_equal(read_image(another(page)), read_image(held))
+        return read_settings(held)
+
+    return held_by
+
+
+def test_a_controlnet_holds_the_picture_and_comes_back(steered: Callable[..., Any]) -> None:
+    said = steered(
+        "control", "ControlNet", "tiny-canny", refusal="no control picture yet",
+        chosen="#create-control-kind label.selected >> text=Edges",
+    )  # fmt: skip
     assert said is not None and said["control"]["path"] == "tiny-canny"
     assert (said["control"]["kind"], said["control"]["strength"]) == ("canny", 1.0)
-    assert not np.array_equal(read_image(held), read_image(plain))
-    drop(page, "plain.png", plain)
-    page.wait_for_function("() => document.querySelector('#create-control input').value === 'none'")
-    page.wait_for_selector("#create-control-preview img", state="detached")
-    drop(page, "held.png", held)
-    page.wait_for_selector("#create-control-preview img")
-    page.wait_for_function(
-        "() => document.querySelector('#create-control input').value === 'tiny-canny'"
-    )
-    assert np.array_equal(read_image(another(page)), read_image(held))
 
 
 def test_weights_dropped_anywhere_are_listed_with_their_words(
@@ -186,31 +199,9 @@ def test_a_model_is_chosen_from_the_list(open_student: Callable[..., Any]) -> No
     page.locator("#create-prompt").wait_for(state="hidden")
 
 
-def test_a_picture_beside_the_words_comes_back_with_them(
-    open_student: Callable[..., Any], tmp_path: Path
-) -> None:
-    page = open_student()
-    page.uncheck("#create-randomize input")
-    generate(page, "sunset", steps=2, seed=3)
-    plain = urllib.request.urlopen(sources(page)[0]).read()
-    page.locator("#create-ip-adapter-block").get_by_text("IP-Adapter").first.click()
-    page.locator("#create-ip-adapter input").click()
-    page.get_by_role("option", name="tiny-ip").click()
-    page.click("#create-go")
-    page.wait_for_selector(f"{NOTE} >> text=no IP-Adapter picture yet")
-    with page.expect_file_chooser() as chooser:
-        page.locator("#create-ip-adapter-open").click()
-    chooser.value.set_files(write_png(tmp_path / "a.png", picture(), {}))
-    page.wait_for_selector("#create-ip-adapter-preview img")
-    held = another(page)
-    said = read_settings(held)
+def test_a_picture_beside_the_words_comes_back_with_them(steered: Callable[..., Any]) -> None:
+    said = steered("ip-adapter", "IP-Adapter", "tiny-ip", refusal="no IP-Adapter picture yet")
     assert said is not None and said["ip_adapter"]["path"] == "tiny-ip"
-    assert not np.array_equal(read_image(held), read_image(plain))
-    drop(page, "plain.png", plain)
-    page.wait_for_selector("#create-ip-adapter-preview img", state="detached")
-    drop(page, "held.png", held)
-    page.wait_for_selector("#create-ip-adapter-preview img")
-    assert np.array_equal(read_image(another(page)), read_image(held))
 
 
 def test_an_edit_and_live_follow_what_is_on_the_canvas(open_student: Callable[..., Any]) -> None:
