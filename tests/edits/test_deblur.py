@@ -124,7 +124,8 @@ def test_a_scene_that_was_blurred_as_said_is_met_to_the_last_level(engine):
 
     with Image.open(ROOT / "assets/examples/edit-lake-in-autumn.png") as picture:
         scene = np.asarray(picture.convert("RGB"))
-    with Image.open(ROOT / "tests/edits/lake.png") as picture:  # of 128 pixels, where the fit costs nothing
+    # a scene of 128 pixels, where the fit costs nothing
+    with Image.open(ROOT / "tests/edits/lake.png") as picture:
         small = np.asarray(picture.convert("RGB"))
     soft = blurred(small, 2)
     for exact in ("auto", "always"):

@@ -20,7 +20,9 @@ def psnr(a, b):
 
 
 # at the least noise the bundled model's own error counts: it is as near as the filter, and takes some of the picture along
-@pytest.mark.parametrize(("sigma", "gain", "most"), [(0.05, -1, 1.25), (0.1, 1, 1.1), (0.2, 1, 1.1)])
+@pytest.mark.parametrize(
+    ("sigma", "gain", "most"), [(0.05, -1, 1.25), (0.1, 1, 1.1), (0.2, 1, 1.1)]
+)
 def test_a_denoised_scene_is_nearer_than_non_local_means(sigma, gain, most):
     images, captions = arrays(SCENES, 256, edition=2)
     ours, classical = [], []

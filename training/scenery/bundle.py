@@ -107,7 +107,8 @@ def _stock(folder: Path) -> str:
         "hands the decoder an argument that `AutoencoderDC` does not take):\n\n"
         "```python\n"
         'latents = pipe("sunset, lake", output_type="latent").images\n'
-        "pictures = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample  # (B, 3, H, W) in [-1, 1]\n"
+        "latents = latents / pipe.vae.config.scaling_factor\n"
+        "pictures = pipe.vae.decode(latents).sample  # (B, 3, H, W) in [-1, 1]\n"
         "```"
     )
 

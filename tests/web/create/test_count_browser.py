@@ -16,7 +16,7 @@ def test_tokens_are_counted_as_one_types(open_page: Callable[..., Any]) -> None:
     count = page.locator("#create-prompt .lcm-count")
     prompt.fill("sunset, (lake:1.3)")
     page.wait_for_function(
-        "() => document.querySelector('#create-prompt .lcm-count')?.textContent === '3 of 38 tokens'"
+        "() => document.querySelector('#create-prompt .lcm-count')?.textContent === '3 of 54 tokens'"
     )
     assert page.locator("#create-note .lcm-note").count() == 0  # nothing is read as plain words
     prompt.fill("sunset, lake, " * 12)

@@ -121,7 +121,7 @@ def test_a_painted_mask_keeps_the_rest_of_the_file(page: Any) -> None:
     assert list(said["options"]) == ["levels"], "fields that were left empty are the tool's own"
     page.fill("#edit-noise-scale textarea, #edit-noise-scale input", "0.02")
     page.locator("#edit-go").click()
-    says(page, "noise_scale=0.02 is not usable; use a number from 0.1 to 1")
+    says(page, "Noise scale=0.02 is not usable; use a number from 0.1 to 1")
     page.fill("#edit-noise-scale textarea, #edit-noise-scale input", "0.5")
     said = read_settings(run(page)[0])
     assert said is not None and said["noise_scale"] == said["options"]["noise_scale"] == 0.5
@@ -302,7 +302,7 @@ def test_strokes_on_a_white_sheet_become_a_picture(page: Any) -> None:
     assert not sent["refine"]
     drawn = pixels(base64.b64decode(sent["image"].partition(",")[2]))
     white = (drawn == 255).all(axis=2)
-    assert drawn.shape == (128, 128, 3) and 0.5 < white.mean() < 1
+    assert drawn.shape == (256, 256, 3) and 0.5 < white.mean() < 1
     page.wait_for_selector("#edit-stage a[download]")
     page.locator("#edit-live input").uncheck()
     out = pixels(run(page)[0])
