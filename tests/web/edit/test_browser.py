@@ -339,13 +339,11 @@ def test_a_tool_brings_its_guidance_but_one_set_by_hand_stays(page: Any) -> None
             arg=scale,
         )
 
-    guidance_is("8")
-    tool(page, "Enlarge", "superres")
-    guidance_is("13")
+    guidance_is("6")
     tool(page, "Colour", "colorize")
-    guidance_is("10")
-    tool(page, "Deblur", "deblur")
     guidance_is("8")
+    tool(page, "Deblur", "deblur")
+    guidance_is("6")
     put(page, "guidance", 5.5)
     tool(page, "Denoise", "denoise")
     tool(page, "Repaint", "inpaint")

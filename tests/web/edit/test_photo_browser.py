@@ -89,7 +89,7 @@ def test_a_photo_that_the_model_knows_nothing_of_is_said_to_be_one(
     # what is known of this request goes with the next, which fails
     page.get_by_label("Morph", exact=True).check()
     page.locator("#edit-go").click()
-    says(page, "Morph needs a second picture")
+    says(page, "Morph needs another picture (Second picture, above the canvas)")
     expect(page.locator("#edit-kept")).to_have_text("")
     expect(page.locator("#edit-film figure")).to_have_count(0)
 
