@@ -19,9 +19,9 @@ def test_tokens_are_counted_as_one_types(open_page: Callable[..., Any]) -> None:
         "() => document.querySelector('#create-prompt .lcm-count')?.textContent === '3 of 54 tokens'"
     )
     assert page.locator("#create-note .lcm-note").count() == 0  # nothing is read as plain words
-    prompt.fill("sunset, lake, " * 12)
+    prompt.fill("sunset, lake, " * 20)
     page.wait_for_function(
-        "() => document.querySelector('#create-prompt .lcm-count')?.textContent.endsWith('of 76 tokens')"
+        "() => document.querySelector('#create-prompt .lcm-count')?.textContent.endsWith('of 108 tokens')"
     )
     prompt.fill("")
     count.wait_for(state="detached")
