@@ -1,6 +1,6 @@
 """python -m training.scenery --out DIR --count N [--seed S] [--size 256] [--shards N_PER_SHARD].
 
-`python -m training.scenery make --out DIR` trains the bundled models from nothing.
+`python -m training.scenery make --out DIR` runs every stage of the bundled models.
 """
 
 from __future__ import annotations

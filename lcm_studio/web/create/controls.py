@@ -224,7 +224,7 @@ def size_range(info: ModelInfo) -> dict[str, int]:
 
 
 def made_for(native: float) -> str:
-    return f"Made for {native:g}; larger repeats itself, Enlarge does not."
+    return f"Made for {native:g}. Larger sizes repeat things; use Enlarge."
 
 
 def about(info: ModelInfo) -> dict[str, str]:
