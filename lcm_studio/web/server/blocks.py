@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict, defaultdict
 from copy import copy
 from typing import Any
 
@@ -10,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from gradio.block_function import BlockFunction
 from gradio.components.api_component import Api
 from gradio.state_holder import SessionState, StateHolder
-from gradio.utils import LRUCache, get_function_params
+from gradio.utils import get_function_params
 from starlette.requests import Request as Http
 from starlette.responses import JSONResponse, Response
 
@@ -97,6 +99,35 @@ class Sessions(StateHolder):
         return super().__getitem__(session_id)
 
 
+class Unread(OrderedDict[str, Any]):
+    """Messages by session, `most` of them, for Gradio's queue. The session that was quiet for longest makes room.
+
+    One whose request waits or runs never does: its messages go to a client that listens. A message to a session that is
+    gone goes nowhere. Where it raised, as a plain dict does, the loop that takes requests off the queue ended for everybody.
+    """
+
+    def __init__(self, queue: Any, most: int) -> None:
+        super().__init__()
+        self.queue, self.most = queue, most
+
+    def __setitem__(self, session: str, messages: Any) -> None:
+        if session not in self and len(self) >= self.most:
+            busy = {event.session_hash for event in self.queue.event_ids_to_events.values()}
+            quiet = next((one for one in self if one not in busy), None)
+            if quiet is not None:
+                del self[quiet]
+                self.queue.pending_event_ids_session.pop(quiet, None)
+        super().__setitem__(session, messages)
+
+    def __getitem__(self, session: str) -> Any:
+        if session in self:
+            self.move_to_end(session)
+        return super().__getitem__(session)
+
+    def __missing__(self, session: str) -> Any:
+        return asyncio.Queue()
+
+
 async def misfit(_: Http, error: Exception) -> Response:
     """A body that is no request of Gradio's; its own answer holds what was sent, which need not be valid JSON."""
     return JSONResponse({"detail": MISFIT}, 422)
@@ -109,4 +140,5 @@ def settle(blocks: gr.Blocks) -> None:
     blocks.app.state_holder = sessions
     blocks.app.add_exception_handler(RequestValidationError, misfit)
     blocks._queue.ANALYTICS_MAX_EVENTS = 100
-    blocks._queue.pending_messages_per_session = LRUCache(UNREAD)
+    blocks._queue.pending_event_ids_session = defaultdict(set)  # of a session that is gone: none
+    blocks._queue.pending_messages_per_session = Unread(blocks._queue, UNREAD)  # type: ignore[assignment]

@@ -18,6 +18,7 @@ import uvicorn
 from lcm_studio.web.app import build_app
 from lcm_studio.web.options import Options
 from lcm_studio.web.page import SESSIONS
+from lcm_studio.web.server.blocks import UNREAD
 from lcm_studio.web.server.guard import Buckets
 from lcm_studio.web.server.handouts import Handouts
 from tests.web.conftest import free_port
@@ -87,6 +88,20 @@ def test_a_client_that_listens_gets_its_picture(fake_server: tuple[int, FakeEngi
     before = engine.cancelled
     text = listen(port, ask(port)).getresponse().read().decode()
     assert "event: complete" in text and engine.cancelled == before
+
+
+def test_a_session_in_work_outlives_many_others(fake_server: tuple[int, FakeEngine, Any]) -> None:
+    """A session's messages were dropped once 256 others had come, and a message to it ended the queue for everybody."""
+    port, engine, _ = fake_server
+    pace, engine.pace = engine.pace, 0.2  # fifty of them: it does not end by itself meanwhile
+    first = ask(port, steps=50)
+    for _ in range(UNREAD + 20):
+        ask(port, steps=10**6)  # refused; nobody reads why
+    engine.pace = 0.0
+    text = listen(port, first).getresponse().read().decode()
+    engine.pace = pace
+    assert "event: complete" in text
+    assert "event: complete" in listen(port, ask(port)).getresponse().read().decode()
 
 
 def test_sessions_leave_little_behind(fake_server: tuple[int, FakeEngine, Any]) -> None:
