@@ -344,7 +344,7 @@ def soak(studio: Studio, args: argparse.Namespace) -> dict[str, Any]:
 
 def write_report(figures: dict[str, Any], args: argparse.Namespace) -> None:
     """The table in docs/results."""
-    rows = "\n".join(f"| {name} | {value} |" for name, value in figures.items())
+    rows = "\n".join(f"| {name} | {_plain(value)} |" for name, value in figures.items())
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text(
         "# The server under load\n\n"
@@ -356,3 +356,9 @@ def write_report(figures: dict[str, Any], args: argparse.Namespace) -> None:
         f"| figure | value |\n|---|---|\n{rows}\n",
         encoding="utf-8",
     )
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{count} x {text}" for text, count in value.items()) or "none"
+    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.tune import to_yaml
+from benchmarks import tune
+from benchmarks.tune import Numbers, to_yaml
 from lcm_studio.models.catalog import read_info, scan
 from lcm_studio.models.words import read_fitted
 from lcm_studio.spec.errors import BadRequest, ModelError
@@ -24,6 +25,21 @@ def test_a_file_is_read_with_its_date_and_written_back_the_same() -> None:
     assert fitted.made["date"] and fitted.made["commit"] and fitted.made["fit"]
     assert str(fitted.made["date"]) in fitted.source
     assert parse(yaml.safe_load(to_yaml(fitted))) == fitted
+
+
+def test_a_search_leaves_no_faithful_picture_for_a_realistic_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Higher first levels always look better here, and above 3 they lose what the picture shows."""
+
+    def score(bench: Any, task: str, steps: int, numbers: Numbers, scenes: Any) -> dict[str, Any]:
+        top = numbers.fit.levels[0]
+        return {"frechet": 100 / top, "psnr": 30.0 if top < 3 else 25.0}
+
+    monkeypatch.setattr(tune, "score", score)
+    monkeypatch.setattr(tune, "start", lambda *_: Numbers(fit=Fit(levels=(1.0, 0.5))))
+    best = tune.search(None, "denoise", 4, 2)  # type: ignore[arg-type]
+    assert 1.5 < best.fit.levels[0] < 3
 
 
 def fit(**more: Any) -> dict[str, Any]:
