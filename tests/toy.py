@@ -23,10 +23,11 @@ class GaussianToy:
     """f of x_0 ~ N(mu, s^2 I): the probability-flow ODE keeps (x - alpha mu) / sqrt(alpha^2 s^2 + sigma^2).
 
     f(x_t, t) = mu + s (x_t - alpha_t mu) / sqrt(alpha_t^2 s^2 + sigma_t^2), in the precision of x_t.
-    A prompt that reads as a number shifts mu by it, so that rows of a batch can be told apart.
+    A prompt shifts mu (`shift`), so that rows of a batch can be told apart.
     """
 
     latent = False
+    decoder_reach = 0
     device = "cpu"
     placement = Placement()
 
@@ -37,11 +38,12 @@ class GaussianToy:
         mu: float = 0.3,
         s: float = 0.5,
         size: int = 8,
+        info: ModelInfo | None = None,
     ) -> None:
         self.schedule = schedule
         self.mu = mu
         self.s = s
-        self.info = ModelInfo(
+        self.info = info or ModelInfo(
             id="toy", path="", kind="cm", width=size, height=size, multiple=1, guidance="none"
         )
 
@@ -79,13 +81,17 @@ class GaussianToy:
 
     def embed(self, prompts: Sequence[Prompt]) -> Cond:
         """The shift of mu per prompt."""
-        shift = [float(p.text) if p.text else 0.0 for p in prompts]
+        shift = [self.shift(prompt.text) for prompt in prompts]
         return Cond(tensors={"shift": torch.tensor(shift)}, batch=len(prompts))
+
+    def shift(self, text: str) -> Sequence[float]:
+        """Of all channels, or of each: the number that the prompt is. Raises ValueError for words."""
+        return (float(text or 0),)
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
         """The exact f, `(B, C, H, W)`."""
         alpha, sigma = self.schedule.alpha_sigma(t, x_t)
-        mu = self.mu + cond.tensors["shift"].to(x_t).reshape(-1, 1, 1, 1)
+        mu = self.mu + cond.tensors["shift"].to(x_t)[..., None, None]
         scale = self.s / (alpha**2 * self.s**2 + sigma**2).sqrt()
         return mu + (x_t - alpha * mu) * scale
 

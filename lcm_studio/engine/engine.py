@@ -301,10 +301,21 @@ class Engine:
                 pass
 
     def _open(self, model_id: str) -> Lane:
-        info = self.info(model_id)
         from lcm_studio.engine.lane import Lane
+
+        return Lane(
+            self.open_model(model_id),
+            max_rows=self.config.max_rows,
+            places=self._places,
+            device_lock=self._device_lock,
+            workers=self._workers,
+        )
+
+    def open_model(self, model_id: str) -> LoadedModel:
+        """A model's network on its device, for a lane of its own. Raises ModelError."""
         from lcm_studio.models.load import load_folder
 
+        info = self.info(model_id)
         path = Path(info.path)
 
         def find_decoder(name: str) -> Path:
@@ -320,12 +331,5 @@ class Engine:
                 find_decoder=find_decoder,
             )
             model.info = replace(model.info, id=model_id)
-        else:
-            model = load_folder(path, self.placement, model_id=model_id, find_decoder=find_decoder)
-        return Lane(
-            model,
-            max_rows=self.config.max_rows,
-            places=self._places,
-            device_lock=self._device_lock,
-            workers=self._workers,
-        )
+            return model
+        return load_folder(path, self.placement, model_id=model_id, find_decoder=find_decoder)

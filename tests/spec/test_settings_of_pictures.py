@@ -17,7 +17,7 @@ from lcm_studio.spec.requests import Generate
 from lcm_studio.spec.schema import Setting, settings_of
 from lcm_studio.spec.settings import from_settings, to_settings
 from lcm_studio.web.create import own, values
-from tests.web.fake_engine import SD
+from tests.toy_models import SD
 
 SETTINGS = settings_of(Generate)
 

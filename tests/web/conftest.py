@@ -1,4 +1,4 @@
-"""The app on the fake engine for quick tests; app.py on the real one, and Chromium, for those marked `browser`."""
+"""The app on the toy engine for quick tests; app.py on the real one, and Chromium, for those marked `browser`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from lcm_studio.web.app import build_app
 from lcm_studio.web.options import Options
-from tests.web.fake_engine import FakeEngine
+from tests.toy_engine import ToyEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -30,16 +32,21 @@ PATIENCE = int(os.environ.get("PATIENCE_MS", "120000"))  # only a failing test w
 
 
 @pytest.fixture(scope="session")
-def fake() -> FakeEngine:
-    return FakeEngine(pace=0.005, broken=("some-sd",))
+def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyEngine:
+    """With one textual inversion in its folder."""
+    folder = tmp_path_factory.mktemp("embeddings")
+    save_file({"emb_params": np.ones((1, 2), np.float32)}, folder / "bad-hands.safetensors")
+    engine = ToyEngine(embeddings=folder)
+    engine.load("scenery-lcm")
+    return engine
 
 
 @pytest.fixture(scope="session")
-def client(fake: FakeEngine) -> Iterator[Any]:
-    """The whole app, guard and all, on the fake engine."""
+def client(toy: ToyEngine) -> Iterator[Any]:
+    """The whole app, guard and all, on the toy engine."""
     from starlette.testclient import TestClient
 
-    app = build_app(lambda _: fake, Options(preload=False, queue_size=4))  # type: ignore[arg-type,return-value]
+    app = build_app(lambda _: toy, Options(preload=False, queue_size=4))
     with TestClient(app, base_url="http://127.0.0.1:7860") as client:
         yield client
 

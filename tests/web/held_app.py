@@ -5,49 +5,59 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from lcm_studio.spec.events import Done, Event, Step, Stopped
-from lcm_studio.spec.requests import Edit
-from lcm_studio.spec.settings import to_settings
+from lcm_studio.engine.engine import never
+from lcm_studio.spec.events import Event
+from lcm_studio.spec.owners import Owner
+from lcm_studio.spec.requests import Request
 from lcm_studio.web import flags
 from lcm_studio.web.server import serve as server
-from tests.web.fake_engine import FakeEngine, paint
+from tests.toy_engine import ToyEngine
 
 
-class HeldEngine(FakeEngine):
-    """Edits as well as new pictures; nothing is checked."""
+class HeldEngine(ToyEngine):
+    """One request at a time: its first call of the network is answered at once, each later one once the file is there."""
 
-    def validate(self, request: Any) -> tuple[str, ...]:
-        return ()
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = 1  # calls that do not wait; the one is that of loading
+        self.under_way: list[Callable[[], bool]] = []
 
     def run(
-        self, request: Any, cancelled: Any = lambda: False, *, owner: Any = None
+        self,
+        request: Request,
+        cancelled: Callable[[], bool] = never,
+        *,
+        owner: Owner | None = None,
     ) -> Iterator[Event]:
-        info = self.info(request.model)
-        width, height = info.width, info.height
-        if isinstance(request, Edit):
-            height, width = request.image.shape[:2]
-        yield Step(done=1, total=2, seconds=1.0, previews=(paint(1, width, height, 0.5),))
-        while not Path(os.environ["HELD"]).exists():
-            if cancelled():
-                yield Stopped()
-                return
+        self.free = 1
+        self.under_way.append(cancelled)
+        try:
+            yield from super().run(request, cancelled, owner=owner)
+        finally:
+            self.under_way.remove(cancelled)
+
+    def before_call(self) -> None:
+        if self.free:
+            self.free -= 1
+            return
+        while not Path(os.environ["HELD"]).exists() and self.is_awaited():
             time.sleep(0.01)
-        settings = to_settings(request, info, width=width, height=height)
-        pictures = (paint(request.seed, width, height, 1.0),)
-        yield Done(images=pictures, seeds=(request.seed,), settings=settings, timing={"total": 1.0})
+
+    def is_awaited(self) -> bool:
+        """Whether there is a request that nobody has stopped."""
+        return any(not cancelled() for cancelled in [*self.under_way])
 
 
 def main() -> int:
     options = flags.read_options(None)
     import lcm_studio.web.app as ui
 
-    ui.engine_for = lambda _: HeldEngine()  # type: ignore[assignment,return-value]
+    ui.engine_for = lambda _: HeldEngine()
     return server.serve(options)
 
 

@@ -1,4 +1,4 @@
-"""The examples of docs/guide/api.md, as they stand there, against the real server on the fake engine."""
+"""The examples of docs/guide/api.md, as they stand there, against the real server on the toy engine."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from PIL import Image
 
 from lcm_studio.web.app import build_app
 from lcm_studio.web.options import Options
+from tests.toy_engine import ToyEngine
 from tests.web.conftest import free_port
-from tests.web.fake_engine import FakeEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     port = free_port()
-    engine = FakeEngine(pace=0.001)
-    app = build_app(lambda _: engine, Options(port=port, preload=False))  # type: ignore[arg-type,return-value]
+    engine = ToyEngine()
+    app = build_app(lambda _: engine, Options(port=port, preload=False))
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", ws="none"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

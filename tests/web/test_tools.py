@@ -15,7 +15,7 @@ from lcm_studio.spec.passwords import single
 from lcm_studio.web import flags
 from lcm_studio.web.app import build_app
 from lcm_studio.web.options import Options
-from tests.web.fake_engine import FakeEngine
+from tests.toy_engine import ToyEngine
 
 pytest.importorskip("mcp")
 
@@ -34,8 +34,8 @@ def served() -> Iterator[Any]:
     from starlette.testclient import TestClient
 
     options = Options(preload=False, mcp_token=TOKEN, users=single("ann", "secret"))
-    engine = FakeEngine(pace=0.001)
-    with TestClient(build_app(lambda _: engine, options), base_url=BASE) as client:  # type: ignore[arg-type,return-value]
+    engine = ToyEngine()
+    with TestClient(build_app(lambda _: engine, options), base_url=BASE) as client:
         yield client
 
 

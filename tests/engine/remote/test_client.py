@@ -18,19 +18,20 @@ from lcm_studio.engine.remote import wire
 from lcm_studio.engine.remote.client import RemoteEngine, parse
 from lcm_studio.engine.remote.front import Front, ReplicaLost, asked
 from lcm_studio.engine.remote.stream import streamed
-from lcm_studio.spec.errors import BadRequest, StudioError
+from lcm_studio.spec.errors import BadRequest, ModelError, StudioError
 from lcm_studio.spec.events import Done, Failed, Loading, Queued, Step, Stopped
 from lcm_studio.spec.owners import Owner
 from lcm_studio.spec.requests import Generate
+from tests.toy_engine import COLOUR, ToyEngine
+from tests.toy_models import SD
 from tests.web.conftest import free_port
-from tests.web.fake_engine import FakeEngine
 
 
 class Here:
     """Replicas in this process. One that is in `dead` loses what it runs."""
 
     def __init__(self, *names: str) -> None:
-        self.engines = {name: FakeEngine(pace=0.02) for name in names}
+        self.engines = {name: ToyEngine(pace=0.02, broken=("scenery-cm",)) for name in names}
         self.dead: set[str] = set()
         self.flags: dict[str, threading.Event] = {}
 
@@ -40,7 +41,7 @@ class Here:
     async def run(self, replica: str, ticket: str, frame: bytes) -> AsyncIterator[bytes]:
         _, request, owner = wire.unpack(frame)
         flag = self.flags[ticket] = threading.Event()
-        async for part in streamed(self.engines[replica], request, owner, flag):  # type: ignore[arg-type]
+        async for part in streamed(self.engines[replica], request, owner, flag):
             if replica in self.dead:
                 raise ReplicaLost(replica)
             yield part
@@ -49,13 +50,15 @@ class Here:
         self.flags[ticket].set()
 
     async def ask(self, replica: str, what: str, given: tuple[Any, ...]) -> Any:
-        return asked(self.engines[replica], what, given)  # type: ignore[arg-type]
+        return asked(self.engines[replica], what, given)
 
 
 @pytest.fixture
 def house() -> Iterator[tuple[RemoteEngine, Here, Front]]:
     here, port = Here("a", "b"), free_port()
-    front = Front(FakeEngine(), here, limit=4, token="secret")  # type: ignore[arg-type]
+    for engine in here.engines.values():
+        engine.load("scenery-lcm")
+    front = Front(ToyEngine(), here, limit=4, token="secret")
     app = Starlette(routes=[Route("/{path}", front.answer, methods=["GET", "POST"])])
     server = uvicorn.Server(
         uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=1)
@@ -68,6 +71,8 @@ def house() -> Iterator[tuple[RemoteEngine, Here, Front]]:
     yield RemoteEngine(f"ray://127.0.0.1:{port}", token="secret"), here, front
     server.should_exit = True
     thread.join(30)
+    for engine in here.engines.values():
+        engine.close()
 
 
 def settled(front: Front) -> None:
@@ -90,14 +95,15 @@ def test_a_request_has_the_events_of_the_engine(house: Any) -> None:
         model="scenery-lcm",
     )
     events = list(remote.run(request))
-    alone = list(FakeEngine(pace=0.0).run(request))
+    with ToyEngine() as engine:
+        engine.load("scenery-lcm")
+        alone = list(engine.run(request))
+        assert remote.catalog() == engine.catalog()
     assert [type(e) for e in events] == [type(e) for e in alone]
     assert events[-1].seeds == (5, 6) and events[-1].settings == alone[-1].settings
     for a, b in zip(events[-1].images, alone[-1].images, strict=True):
         assert np.array_equal(a, b)
-    assert remote.catalog() == FakeEngine().catalog() and remote.info(
-        "some-sd"
-    ) == FakeEngine().info("some-sd")
+    assert remote.info("some-sd") == SD
     remote.load("some-sd")
     settled(front)
 
@@ -105,9 +111,12 @@ def test_a_request_has_the_events_of_the_engine(house: Any) -> None:
 def test_errors_are_those_of_the_engine(house: Any) -> None:
     remote, _, _ = house
     bad = Generate(steps=10**6)
-    assert list(remote.run(bad)) == list(FakeEngine().run(bad))
-    with pytest.raises(StudioError, match="is not known here"):
+    (failed,) = remote.run(bad)
+    assert [failed] == list(ToyEngine().run(bad)) and isinstance(failed, Failed)
+    with pytest.raises(ModelError, match="is unknown; choose one of"):
         remote.info("nothing")
+    with pytest.raises(ModelError, match="is truncated; download it again"):
+        remote.load("scenery-cm")
     with pytest.raises(StudioError, match="without --engine"):
         remote.lane("scenery-lcm")
     stranger = RemoteEngine(remote.address, token="wrong")
@@ -125,9 +134,12 @@ def test_a_picture_unlike_the_models_own_is_told_from_afar(house: Any) -> None:
     red = np.zeros((1500, 3000, 3), np.uint8)
     red[..., 0] = 255
     words = words_on(remote, red, "scenery-lcm")
-    assert words == words_on(FakeEngine(), red, "scenery-lcm")  # type: ignore[arg-type]
+    with ToyEngine() as engine:
+        engine.load("scenery-lcm")
+        assert words == words_on(engine, red, "scenery-lcm")
     assert "unlike those that scenery-lcm was made from" in words
-    assert words_on(remote, red[..., ::-1], "scenery-lcm") == ""
+    its_own = np.full((64, 64, 3), COLOUR, np.uint8)
+    assert words_on(remote, its_own, "scenery-lcm") == ""
     assert words_on(remote, red, "nothing") == ""
 
 
@@ -153,13 +165,13 @@ def test_a_wait_in_a_replicas_lane_is_no_place_in_the_line(
     house: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remote, _, front = house
-    run = FakeEngine.run
+    run = ToyEngine.run
 
-    def waits(self: FakeEngine, *given: Any, **more: Any) -> Iterator[Any]:
+    def waits(self: ToyEngine, *given: Any, **more: Any) -> Iterator[Any]:
         yield Queued(position=1)
         yield from run(self, *given, **more)
 
-    monkeypatch.setattr(FakeEngine, "run", waits)
+    monkeypatch.setattr(ToyEngine, "run", waits)
     events = list(remote.run(Generate(steps=2, width=64, height=64)))
     assert isinstance(events[-1], Done) and not any(isinstance(e, Queued) for e in events)
     settled(front)

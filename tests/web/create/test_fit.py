@@ -17,7 +17,7 @@ from lcm_studio.spec.schema import settings_of
 from lcm_studio.web import views
 from lcm_studio.web.create import controls
 from lcm_studio.web.create.fit import fit, side_ends
-from tests.web.fake_engine import CM, LCM, SD
+from tests.toy_models import CM, LCM, SD
 
 NUMBERS = st.one_of(st.integers(-(2**70), 2**70), st.floats(), st.none())
 

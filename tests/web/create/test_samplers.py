@@ -13,8 +13,8 @@ from lcm_studio.spec.settings import to_settings
 from lcm_studio.web.create import controls, samplers
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.fit import fit
+from tests.toy_models import SD
 from tests.web.create.test_values import GOOD
-from tests.web.fake_engine import SD
 
 
 def other(setting: Setting) -> Any:

@@ -19,7 +19,7 @@ from lcm_studio.web.create import values as form
 from lcm_studio.web.create.fit import short_name
 from lcm_studio.web.options import Options
 from lcm_studio.web.server.folders import models_folder
-from tests.web.fake_engine import CM, LCM, SD
+from tests.toy_models import CM, LCM, SD
 
 TURBO = replace(
     SD, id="some-turbo", guidance="none", guidance_range=(1.0, 1.0), takes_negative=False

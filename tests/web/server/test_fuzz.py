@@ -16,8 +16,8 @@ from lcm_studio.web.app import build_app
 from lcm_studio.web.options import Options
 from lcm_studio.web.server.guard import Buckets
 from tests.images.test_gate import chunk, png
+from tests.toy_engine import ToyEngine
 from tests.web.create.test_values import GOOD
-from tests.web.fake_engine import FakeEngine
 
 RAW = re.compile(
     r"Traceback|\w+Error\b|\w+Exception\b|site-packages|object at 0x|NoneType|pydantic|not subscriptable|"
@@ -50,7 +50,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     patch = pytest.MonkeyPatch()
     patch.setenv("LCM_STUDIO_HOME", str(tmp_path_factory.mktemp("home")))
-    app: Any = build_app(lambda _: FakeEngine(pace=0.0), Options(preload=False))  # type: ignore[arg-type,return-value]
+    app: Any = build_app(lambda _: ToyEngine(), Options(preload=False))
     app.buckets = Buckets(rate=1e9, burst=1e9)
     patch.setattr(logging.getLogger("lcm_studio.web"), "disabled", True)  # hundreds of tracebacks
     with TestClient(app, base_url="http://127.0.0.1:7860") as client:

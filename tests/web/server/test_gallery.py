@@ -20,7 +20,7 @@ from lcm_studio.web.app import build_app
 from lcm_studio.web.options import Options
 from lcm_studio.web.server.gallery import MOST, Gallery
 from lcm_studio.web.server.picture_store import PictureStore
-from tests.web.fake_engine import FakeEngine
+from tests.toy_engine import ToyEngine
 
 GREY = np.full((20, 40, 3), 120, np.uint8)
 
@@ -137,7 +137,7 @@ def test_animations_are_pictures_of_the_gallery(tmp_path: Path) -> None:
 
 
 def app(folder: Path, **options: Any) -> TestClient:
-    made = build_app(lambda _: FakeEngine(), Options(preload=False, outputs=folder, **options))  # type: ignore[arg-type,return-value]
+    made = build_app(lambda _: ToyEngine(), Options(preload=False, outputs=folder, **options))
     return TestClient(made, base_url="http://127.0.0.1:7860")
 
 

@@ -28,7 +28,7 @@ PICTURES = {
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
     root = tmp_path_factory.mktemp("gallery")
     folder = root / "outputs"
-    server = Server("--outputs", str(folder), log=root / "log", script="tests/web/fake_app.py")
+    server = Server("--outputs", str(folder), log=root / "log", script="tests/web/toy_app.py")
     try:
         server.wait()
         yield server, folder

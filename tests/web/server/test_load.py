@@ -21,17 +21,17 @@ from lcm_studio.web.page import SESSIONS
 from lcm_studio.web.server.blocks import UNREAD
 from lcm_studio.web.server.guard import Buckets
 from lcm_studio.web.server.handouts import Handouts
+from tests.toy_engine import ToyEngine
 from tests.web.conftest import free_port
-from tests.web.fake_engine import FakeEngine
 
 JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def fake_server() -> Iterator[tuple[int, FakeEngine, Any]]:
-    """(port, engine, app) of a real server on the fake engine, whose steps take 20 ms."""
-    engine, port = FakeEngine(pace=0.02), free_port()
-    app: Any = build_app(lambda _: engine, Options(preload=False, port=port))  # type: ignore[arg-type,return-value]
+def toy_server() -> Iterator[tuple[int, ToyEngine, Any]]:
+    """(port, engine, app) of a real server on the toy engine, whose steps take 20 ms."""
+    engine, port = ToyEngine(pace=0.02), free_port()
+    app: Any = build_app(lambda _: engine, Options(preload=False, port=port))
     app.buckets = Buckets(rate=1e9, burst=1e9)
     config = uvicorn.Config(
         app, port=port, log_level="error", ws="none", timeout_graceful_shutdown=1
@@ -67,8 +67,8 @@ def listen(port: int, event: str) -> http.client.HTTPConnection:
     return link
 
 
-def test_a_client_that_hangs_up_stops_its_request(fake_server: tuple[int, FakeEngine, Any]) -> None:
-    port, engine, _ = fake_server
+def test_a_client_that_hangs_up_stops_its_request(toy_server: tuple[int, ToyEngine, Any]) -> None:
+    port, engine, _ = toy_server
     before, pace = engine.cancelled, engine.pace
     engine.pace = 1.0  # fifty of them: it does not end by itself meanwhile
     event = ask(port, steps=50, count=16)
@@ -76,23 +76,23 @@ def test_a_client_that_hangs_up_stops_its_request(fake_server: tuple[int, FakeEn
     answer = link.getresponse()  # the stream is open
     answer.close()
     link.close()
-    end = time.monotonic() + 120
-    while engine.cancelled == before and time.monotonic() < end:
+    lane, end = engine.lane("scenery-lcm"), time.monotonic() + 120
+    while (engine.cancelled == before or lane.load != (0, 0)) and time.monotonic() < end:
         time.sleep(0.02)
     engine.pace = pace
-    assert engine.cancelled == before + 1
+    assert engine.cancelled == before + 1 and lane.load == (0, 0)
 
 
-def test_a_client_that_listens_gets_its_picture(fake_server: tuple[int, FakeEngine, Any]) -> None:
-    port, engine, _ = fake_server
+def test_a_client_that_listens_gets_its_picture(toy_server: tuple[int, ToyEngine, Any]) -> None:
+    port, engine, _ = toy_server
     before = engine.cancelled
     text = listen(port, ask(port)).getresponse().read().decode()
     assert "event: complete" in text and engine.cancelled == before
 
 
-def test_a_session_in_work_outlives_many_others(fake_server: tuple[int, FakeEngine, Any]) -> None:
+def test_a_session_in_work_outlives_many_others(toy_server: tuple[int, ToyEngine, Any]) -> None:
     """A session's messages were dropped once 256 others had come, and a message to it ended the queue for everybody."""
-    port, engine, _ = fake_server
+    port, engine, _ = toy_server
     pace, engine.pace = engine.pace, 0.2  # fifty of them: it does not end by itself meanwhile
     first = ask(port, steps=50)
     for _ in range(UNREAD + 20):
@@ -104,9 +104,9 @@ def test_a_session_in_work_outlives_many_others(fake_server: tuple[int, FakeEngi
     assert "event: complete" in listen(port, ask(port)).getresponse().read().decode()
 
 
-def test_sessions_leave_little_behind(fake_server: tuple[int, FakeEngine, Any]) -> None:
+def test_sessions_leave_little_behind(toy_server: tuple[int, ToyEngine, Any]) -> None:
     """Each fresh session kept half a megabyte for good; now the latest few keep a little, and refusals nothing."""
-    port, _, _ = fake_server
+    port, _, _ = toy_server
     from gradio.state_holder import StateHolder
 
     def visit(number: int) -> None:
@@ -128,9 +128,9 @@ def test_sessions_leave_little_behind(fake_server: tuple[int, FakeEngine, Any]) 
 
 
 def test_a_full_queue_of_the_page_answers_in_words(
-    fake_server: tuple[int, FakeEngine, Any],
+    toy_server: tuple[int, ToyEngine, Any],
 ) -> None:
-    port, _, _ = fake_server
+    port, _, _ = toy_server
     link = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     link.request("POST", "/gradio_api/run/generate", json.dumps({"data": [""]}), JSON)
     answer = link.getresponse()

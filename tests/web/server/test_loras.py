@@ -35,15 +35,22 @@ def send(client: Any, name: str, data: bytes) -> Any:
     return client.post("/studio/lora", params={"name": name}, content=data)
 
 
-def test_a_lora_file_gets_a_name_that_the_form_can_use(client: Any, fake: Any) -> None:
+def live(client: Any, form: dict[str, Any]) -> list[dict[str, Any]]:
+    """The stage values of one live picture."""
+    answer = client.post("/studio/live", json={"form": form, "refine": False})
+    assert answer.status_code == 200, answer.text
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def test_a_lora_file_gets_a_name_that_the_form_can_use(client: Any, toy: Any) -> None:
     said = send(client, "My style.safetensors", LORA).json()
     assert said["title"] == "My-style.safetensors" and said["layers"] == 1
     assert said["name"].startswith("uploaded/") and "/tmp" not in said["name"]
     assert send(client, "My style.safetensors", LORA).json()["name"] == said["name"]
     form = {**GOOD, "lora0": said["name"], "weight0": 0.5, "live": True}
-    answer = client.post("/studio/live", json={"form": form, "refine": False})
-    assert answer.status_code == 200
-    (lora,) = fake.requests[-1].loras
+    (view,) = live(client, form)
+    assert view["phase"] == "live" and view["message"] is None
+    (lora,) = toy.requests[-1].loras
     assert Path(lora.path).read_bytes() == LORA and lora.weight == 0.5
 
 
@@ -60,13 +67,14 @@ def test_a_lora_says_what_it_was_trained_with(tmp_path: Path) -> None:
     assert stranger.triggers((LoraSpec(path=str(files[0])),)) == ()
 
 
-def test_a_textual_inversion_comes_in_by_the_same_gate(client: Any, fake: Any) -> None:
+def test_a_textual_inversion_comes_in_by_the_same_gate(client: Any, toy: Any) -> None:
     said = send(client, "Old ink.safetensors", safetensors("emb_params")).json()
     assert said["word"] == "Old-ink" and said["vectors"] == 2 and "layers" not in said
-    form = {**GOOD, "model": "some-sd", "embeddings": f"mine = {said['name']}\nBad-Hands"}
-    answer = client.post("/studio/live", json={"form": form, "refine": False})
-    assert answer.status_code == 200
-    uploaded, named = fake.requests[-1].embeddings
+    lines = f"mine = {said['name']}\nBad-Hands"
+    views = live(client, {**GOOD, "prompt": "mine, sea", "model": "some-sd", "embeddings": lines})
+    assert views[-1]["phase"] == "live"
+    assert "bad-hands.safetensors is not used" in views[-1]["message"]["text"]
+    uploaded, named = toy.requests[-1].embeddings
     assert Path(uploaded.path).read_bytes() == safetensors("emb_params")
     assert (uploaded.word, named.path, named.word) == ("mine", "Bad-Hands", "")
 

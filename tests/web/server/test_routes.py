@@ -1,4 +1,4 @@
-"""The page's own routes: live, check, settings of a PNG, pictures; on the fake engine."""
+"""The page's own routes: live, check, settings of a PNG, pictures; on the toy engine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lcm_studio.images import png_bytes, read_settings
+from tests.toy_engine import FATAL
 from tests.web.create.test_values import GOOD
 
 FORM = {**GOOD, "randomize": True, "live": True, "more": False, "seed": 11}
@@ -18,17 +19,17 @@ def lines(answer: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in answer.text.splitlines()]
 
 
-def test_live_is_one_step_and_one_picture(client: Any, fake: Any) -> None:
+def test_live_is_one_step_and_one_picture(client: Any, toy: Any) -> None:
     views = lines(client.post("/studio/live", json={"form": FORM, "refine": False}))
     assert [view["phase"] for view in views] == ["live"]
     assert views[0]["frames"][0]["src"].startswith("data:image/jpeg;base64,")
-    request = fake.requests[-1]
+    request = toy.requests[-1]
     assert (request.steps, request.count, request.priority, request.seed) == (1, 1, "live", 11)
 
 
-def test_resting_runs_every_step_and_keeps_the_pictures(client: Any, fake: Any) -> None:
+def test_resting_runs_every_step_and_keeps_the_pictures(client: Any, toy: Any) -> None:
     views = lines(client.post("/studio/live", json={"form": FORM, "refine": True}))
-    assert [view["phase"] for view in views] == ["running"] * 4 + ["done"]
+    assert [view["phase"] for view in views] == ["running"] * 3 + ["done"]
     frames = views[-1]["frames"]
     assert views[-1]["live"] and [frame["seed"] for frame in frames] == [11, 12]
     answer = client.get("/" + frames[1]["url"])
@@ -60,6 +61,12 @@ def test_live_names_unknown_words_and_bad_values(client: Any) -> None:
     )
 
 
+def test_what_fails_on_the_device_is_said_on_the_stage(client: Any) -> None:
+    form = {**FORM, "prompt": FATAL}
+    views = lines(client.post("/studio/live", json={"form": form, "refine": False}))
+    assert views[-1]["phase"] == "failed" and "out of memory" in views[-1]["message"]["text"]
+
+
 def test_check_tells_what_the_model_does_not_know(client: Any) -> None:
     said = client.post("/studio/check", json={"form": {**FORM, "prompt": "unicorn"}}).json()
     assert said["message"]["kind"] == "warning" and "unicorn" in said["message"]["text"]
@@ -69,7 +76,7 @@ def test_check_tells_what_the_model_does_not_know(client: Any) -> None:
     ] == [3, 75]
 
 
-def test_a_seed_that_is_replaced_is_not_asked_for(client: Any, fake: Any) -> None:
+def test_a_seed_that_is_replaced_is_not_asked_for(client: Any, toy: Any) -> None:
     for seed in (-5, 1.5, None, 2**60):
         form = {**FORM, "seed": seed}
         said = client.post("/studio/check", json={"form": {**form, "randomize": True}}).json()
@@ -78,9 +85,9 @@ def test_a_seed_that_is_replaced_is_not_asked_for(client: Any, fake: Any) -> Non
         assert "seed" in said["message"]["text"].lower()
     form = {**FORM, "seed": -5, "randomize": True}
     lines(client.post("/studio/live", json={"form": form, "refine": False}))
-    assert fake.requests[-1].seed == 0
+    assert toy.requests[-1].seed == 0
     lines(client.post("/studio/live", json={"form": {**form, "seed": 11}, "refine": False}))
-    assert fake.requests[-1].seed == 11
+    assert toy.requests[-1].seed == 11
 
 
 def test_what_is_no_picture_is_known_before_edit_opens(client: Any) -> None:

@@ -1,4 +1,4 @@
-"""The page on the fake engine, to look at it or to drive it quickly: python -m tests.web.fake_app --port 7870."""
+"""The page on the toy engine, to look at it or to drive it quickly: python -m tests.web.toy_app --port 7870."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lcm_studio.web.server import serve as server
 
 
 def main(argv: list[str] | None = None) -> int:
-    from tests.web.fake_engine import FakeEngine
+    from tests.toy_engine import ToyEngine
 
     options = flags.read_options(argv)
     import lcm_studio.web.app as ui
 
-    ui.engine_for = lambda _: FakeEngine(pace=0.15, broken=("some-sd",))  # type: ignore[assignment,return-value]
+    ui.engine_for = lambda _: ToyEngine(pace=0.15, broken=("some-sd",))
     return server.serve(options)
 
 
