@@ -12,7 +12,7 @@ from lcm_studio.spec import limits
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.web import inputs, parts
-from lcm_studio.web.create import own, samplers, steering
+from lcm_studio.web.create import own, samplers, steering_controls
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.fit import (
     FEW_STEPS,
@@ -151,7 +151,7 @@ def build_advanced(studio: Studio, info: ModelInfo, offer: Offer) -> Controls:
         "All models: kind, size, licence, last used", open=False, elem_id=f"{TAB}-models-block"
     ):
         c["models"] = parts.mount("models", TAB, value=listed(info, offer), events=["pick"])
-    c |= steering.build(TAB, info, offer)
+    c |= steering_controls.build(TAB, info, offer)
     with gr.Accordion(
         "More: decoder, LoRAs, sampler, timesteps", open=False, elem_id=f"{TAB}-advanced"
     ):
@@ -296,7 +296,7 @@ def follow(
     ):
         if name in values:
             updates[name] = {**updates.get(name, gr.update()), "value": values[name]}
-    updates |= steering.follow(info, values, offer)
+    updates |= steering_controls.follow(info, values, offer)
     if "sampler" in values:
         updates |= samplers.updates(values["sampler"], values)
     for i in range(form.LORA_ROWS):

@@ -23,7 +23,7 @@ from lcm_studio.spec.errors import BadRequest, StudioError
 from lcm_studio.spec.owners import Owner
 from lcm_studio.spec.requests import Generate, Request
 from lcm_studio.web import views
-from lcm_studio.web.create import steering
+from lcm_studio.web.create import steering_values
 from lcm_studio.web.create import values as form
 from lcm_studio.web.server.stops import owner_of
 from lcm_studio.web.studio import Studio
@@ -107,7 +107,7 @@ class Live:
         )
         whole = form.to_request(
             values, info, previews=True, priority="live", store=self.studio.loras,
-            steering=steering.of_form(values, info, self.studio.controls),
+            steering=steering_values.of_form(values, info, self.studio.controls),
         )  # fmt: skip
         if said.get("refine"):
             return whole

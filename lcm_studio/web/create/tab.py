@@ -14,7 +14,7 @@ from lcm_studio.spec.requests import Generate, LoraSpec
 from lcm_studio.web import parts, views
 from lcm_studio.web.compare import compare
 from lcm_studio.web.create import controls as create_form
-from lcm_studio.web.create import loras, samplers, steering
+from lcm_studio.web.create import loras, samplers, steering_controls, steering_values
 from lcm_studio.web.create import offer as offers
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.controls import TAB, Controls
@@ -48,7 +48,7 @@ def build(studio: Studio) -> None:
     loras.wire(studio, c)
     wire_kind(studio, c)
     wire_guided_steps(studio, c)
-    steering.wire(studio, c)
+    steering_controls.wire(studio, c)
     wire_model(studio, c, current)
     wire_restore(studio, c, current)
     parts.keep_form(TAB, {name: c[name] for name in form.NAMES})
@@ -76,7 +76,7 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
         info = info_of(studio, said)
         return form.to_request(
             said, info, previews=form.whole(said, "steps") > 1, store=studio.loras,
-            steering=steering.of_form(said, info, studio.controls),
+            steering=steering_values.of_form(said, info, studio.controls),
         )  # fmt: skip
 
     def go(data: Mapping[Any, Any], request: gr.Request) -> Iterator[Any]:
@@ -266,11 +266,13 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
     """Settings of a picture fill the whole form; the model is chosen too where it is at hand."""
     blank = create_form.fallback("x")
     names = list(
-        create_form.follow(blank, form.from_settings({}, blank) | steering.START | {"live": False})
+        create_form.follow(
+            blank, form.from_settings({}, blank) | steering_values.START | {"live": False}
+        )
     )
     outputs = [
         *(c[name] for name in names),
-        *(c[name] for name in steering.PREVIEWS),
+        *(c[name] for name in steering_controls.PREVIEWS),
         current,
         c["note"],
     ]
@@ -281,7 +283,7 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
             files = form.loras(values)
         offer = offers.offer_of(studio, info.id, files)
         updates = create_form.follow(info, values, offer)
-        updates |= steering.followed(studio, info, values, offer)
+        updates |= steering_controls.followed(studio, info, values, offer)
         return {c[name]: update for name, update in updates.items()}
 
     def restore(said: Any) -> dict[Any, Any]:
@@ -297,8 +299,8 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
             notes += samplers.unknown(
                 str(values["sampler"]), dict(said.get("sampler_settings") or {})
             )
-            values |= steering.of_settings(said)
-            notes += steering.missing(values, studio.controls)
+            values |= steering_values.of_settings(said)
+            notes += steering_values.missing(values, studio.controls)
             for i in range(form.LORA_ROWS):
                 values[f"lora{i}"] = studio.loras.shown(values[f"lora{i}"])
         except (StudioError, ValueError, TypeError, OverflowError, AttributeError) as error:

@@ -40,7 +40,7 @@ def to_request(
 ) -> Generate:
     """The request of a form for the model it names. Raises BadRequest with one sentence.
 
-    `store`: has the files that names of LoRAs and textual inversions stand for. `steering`: `control` and `ip_adapter` of the form (`create.steering`).
+    `store`: has the files that names of LoRAs and textual inversions stand for. `steering`: `control` and `ip_adapter` of the form (`create.steering_values`).
     """
     chosen, inversions = loras(form), embeddings(form) if info.takes_weights else ()
     if store is not None:

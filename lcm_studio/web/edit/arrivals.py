@@ -17,7 +17,7 @@ from lcm_studio.models.kinds.recognise import with_guided_steps
 from lcm_studio.spec.errors import BadRequest, StudioError, TooLarge
 from lcm_studio.web import parts, views
 from lcm_studio.web.create import controls as create_form
-from lcm_studio.web.create import steering
+from lcm_studio.web.create import steering_controls, steering_values
 from lcm_studio.web.create.offer import offer_of
 from lcm_studio.web.edit import controls as edit_controls
 from lcm_studio.web.edit import values as edit_form
@@ -237,8 +237,8 @@ def wire_restore(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) -
             known = edit_form.from_settings(settings)
             info = create_form.known(studio, model)
             known, notes = edit_controls.fit(known, info)
-            notes += steering.missing(known, studio.controls, edits=True)
-            known = steering.present(known, studio.controls)
+            notes += steering_values.missing(known, studio.controls, edits=True)
+            known = steering_values.present(known, studio.controls)
         except BadRequest as error:
             return {c["note"]: views.note(str(error))}
         if now.picture is None:
@@ -250,14 +250,14 @@ def wire_restore(studio: Studio, c: Controls, desk: gr.State, canvas: gr.HTML) -
         filled = {c[name]: known[name] for name in names if name in known}
         return {
             **with_values(updates, filled),
-            **{c[name]: html for name, html in steering.previews(studio, known).items()},
+            **{c[name]: html for name, html in steering_controls.previews(studio, known).items()},
             canvas: of_tool(known["tool"]),
             c["note"]: views.note(
                 words, "warning" if len(notes) > (now.picture is None) else "info"
             ),
         }
 
-    shows = [c[name] for name in steering.PREVIEWS]
+    shows = [c[name] for name in steering_controls.PREVIEWS]
     outputs = [*(c[name] for name in names), *shows, *edit_controls.groups(c), canvas, c["note"]]
     parts.on_channel(
         f"restore-{TAB}", restore, inputs=[desk, c["model"]], outputs=list(dict.fromkeys(outputs))
@@ -287,13 +287,13 @@ def wire_form(
         fitted, notes = edit_controls.fit({n: v for n, v in values.items() if v is not None}, info)
         offer = offer_of(studio, info.id)
         info = with_guided_steps(info, int(fitted.get("guided_steps") or 0))
-        fitted = steering.present(fitted, studio.controls)
+        fitted = steering_values.present(fitted, studio.controls)
         filled = {
             component: fitted[name]
             for name, component in kept.items()
             if name in fitted and name != "model"
         }
-        shows = {c[name]: html for name, html in steering.previews(studio, fitted).items()}
+        shows = {c[name]: html for name, html in steering_controls.previews(studio, fitted).items()}
         return (
             with_values(edit_controls.follow(c, tool, info, offer), filled)
             | shows
@@ -305,5 +305,5 @@ def wire_form(
         )
 
     outputs = [*kept.values(), *edit_controls.groups(c), *edit_controls.of_model(c)]
-    outputs += [*(c[name] for name in steering.PREVIEWS), current, canvas, c["note"]]
+    outputs += [*(c[name] for name in steering_controls.PREVIEWS), current, canvas, c["note"]]
     parts.on_channel(f"form-{TAB}", again, outputs=list(dict.fromkeys(outputs)))

@@ -12,7 +12,7 @@ from lcm_studio.edits import TASKS
 from lcm_studio.edits.task import EditTask
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.web import inputs, parts
-from lcm_studio.web.create import own, steering
+from lcm_studio.web.create import own, steering_controls, steering_values
 from lcm_studio.web.create.controls import (
     GUIDANCE,
     about,
@@ -66,14 +66,17 @@ def shown(c: Controls, tool: str, info: ModelInfo) -> dict[Any, Any]:
 
 def of_model(c: Controls) -> list[Any]:
     """The components that `follow` updates beside those of `groups`."""
-    names = [name for block in steering.BLOCKS for name in (block.name, f"{block.name}_block")]
+    names = [
+        name for block in steering_values.BLOCKS for name in (block.name, f"{block.name}_block")
+    ]
     return [c[name] for name in ("model", "about", *names)]
 
 
 def follow(c: Controls, tool: str, info: ModelInfo, offer: Offer = NOTHING) -> dict[Any, Any]:
     """Updates of every control that goes by the model. `offer`: what the studio's folders hold for it."""
     steers = {
-        c[name]: update for name, update in steering.follow(info, {}, offer, edits=True).items()
+        c[name]: update
+        for name, update in steering_controls.follow(info, {}, offer, edits=True).items()
     }
     title, hint = GUIDANCE[info.guidance]
     low, high = guidance_range(info)
@@ -195,7 +198,7 @@ def build_options(info: ModelInfo, catalog: Iterable[str], offer: Offer = NOTHIN
                 elem_classes="lcm-switch" if name == "live" else "lcm-mini",
             )
     c |= _sampling(info, catalog)
-    c |= steering.build(TAB, info, offer, edits=True)
+    c |= steering_controls.build(TAB, info, offer, edits=True)
     return c
 
 

@@ -16,7 +16,7 @@ from lcm_studio.spec.requests import Edit
 from lcm_studio.web import parts, views
 from lcm_studio.web.compare import compare
 from lcm_studio.web.create import controls as create_form
-from lcm_studio.web.create import steering
+from lcm_studio.web.create import steering_controls
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.fit import short_name
 from lcm_studio.web.create.offer import offer_of
@@ -62,7 +62,7 @@ def build(studio: Studio) -> None:
     wire_tool(studio, c, board)
     wire_model(studio, c, current)
     wire_kind(studio, c)
-    steering.wire(studio, c)
+    steering_controls.wire(studio, c)
     parts.wire_reuse(c, TAB)
     arrivals.wire_files(c, board.desk, board.canvas, too_large)
     arrivals.wire_blank(studio, c, board.desk, board.canvas)

@@ -18,7 +18,7 @@ from lcm_studio.images import read_image
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import Edit, Priority
-from lcm_studio.web.create import own, steering
+from lcm_studio.web.create import own, steering_values
 from lcm_studio.web.create import values as form
 from lcm_studio.web.edit import fields
 
@@ -46,7 +46,7 @@ ROUND_STROKES = 6  # pixels around strokes that may change with them
 
 def names() -> tuple[str, ...]:
     """Every value of the form: the request's own, then the settings of all tasks."""
-    return (*REQUEST, *steering.FIELDS, *fields.names())
+    return (*REQUEST, *steering_values.FIELDS, *fields.names())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -186,7 +186,7 @@ def to_request(
     priority: Priority = "normal",
     pictures: ControlPictures | None = None,
 ) -> Edit:
-    """The request of the tab. Raises BadRequest with one sentence. `pictures`: of what steers it (`create.steering`)."""
+    """The request of the tab. Raises BadRequest with one sentence. `pictures`: of what steers it (`create.steering_values`)."""
     task = task_of(str(said.get("tool")))
     tool = task.name
     layers = _layers(painted)
@@ -236,8 +236,8 @@ def steered(
 ) -> dict[str, Any]:
     """The fields `control` and `ip_adapter` of a request; without those that the tool does not have."""
     if not task_of(tool).takes_control:
-        said = {**said, "control": steering.NONE}
-    return steering.of_form(said, info, pictures, edits=True)
+        said = {**said, "control": steering_values.NONE}
+    return steering_values.of_form(said, info, pictures, edits=True)
 
 
 def guidance_of(tool: str, now: float | None, info: ModelInfo) -> float:
@@ -277,7 +277,7 @@ def from_settings(said: object) -> dict[str, Any]:
     except (TypeError, ValueError, OverflowError) as error:
         raise BadRequest(f"these settings are no edit's: {error}") from error
     known["model_kind"] = str(said.get("kind") or "auto")
-    known |= steering.of_settings(said)
+    known |= steering_values.of_settings(said)
     return known | fields.from_options(given if isinstance(given, Mapping) else {})
 
 

@@ -14,7 +14,7 @@ from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.settings import to_settings
 from lcm_studio.web.create import controls as create_form
 from lcm_studio.web.create import offer as offers
-from lcm_studio.web.create import steering
+from lcm_studio.web.create import steering_controls, steering_values
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.fit import short_name
 from lcm_studio.web.options import Options
@@ -159,14 +159,14 @@ def test_restored_steps_above_eight_widen_the_slider() -> None:
 
 def test_a_panel_says_where_its_folder_is(tmp_path: Path) -> None:
     """With its path on a page of this machine alone; strangers and engines elsewhere see none."""
-    for block in steering.BLOCKS:
+    for block in steering_values.BLOCKS:
         near = offers.Offer(free_paths=True, folder=str(tmp_path))
-        words = steering.about(block, near)
+        words = steering_controls.about(block, near)
         assert words.startswith("None for this model") and block.path in words
         assert str(tmp_path / block.where) in words
         held = replace(near, controls=("canny",), ip_adapters=("plus",))
-        assert steering.about(block, held).startswith(f"From `{tmp_path / block.where}`")
-        assert "/" not in steering.about(block, offers.Offer()).replace(block.where, "")
+        assert steering_controls.about(block, held).startswith(f"From `{tmp_path / block.where}`")
+        assert "/" not in steering_controls.about(block, offers.Offer()).replace(block.where, "")
     options = Options(models_dirs=(tmp_path,))
     assert models_folder(options) == tmp_path.resolve()
     assert models_folder(Options(engine="ray://a:1", models_dirs=(tmp_path,))) is None
