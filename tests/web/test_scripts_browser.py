@@ -94,3 +94,29 @@ def test_a_pasted_picture_opens_in_edit_unless_it_cannot_be_decoded(
         assert page.inner_text("#note") == words and not page.evaluate("window.opened")
     else:
         page.wait_for_function("window.opened === 'The pasted picture'")
+
+
+def test_work_of_the_lab_can_be_stopped_and_says_what_went_wrong(scripts: Open) -> None:
+    page = scripts(
+        '<div id="place"></div>',
+        """import { Work } from "./lab/work.js";
+        import { post } from "./lab/wire.js";
+        const work = new Work("lab-", "Run", async () => {
+            const signal = work.begin();
+            const answer = window.waits ? new Promise((_, no) => signal.addEventListener("abort", () => no(signal.reason))) : post("x", {}, signal);
+            window.ended = await work.follow(answer, signal, () => {});
+        });
+        document.getElementById("place").append(...work.nodes);
+        window.shown = () => [work.go.disabled, work.stop.disabled, work.progress.hidden, work.note.innerText];
+        window.waits = true;""",
+        {"studio/lab/x": (422, '{"detail": "nine samplers are too many"}')},
+    )
+    page.click("#lab-go")
+    assert page.evaluate("shown()") == [True, False, False, ""]
+    page.click("[data-busy] #lab-stop")
+    page.wait_for_function("window.ended === false")
+    assert page.evaluate("shown()") == [False, True, True, ""]
+    page.evaluate("window.waits = false")
+    page.click("#lab-go")
+    page.wait_for_selector("#place [role=alert]")
+    assert page.evaluate("shown()") == [False, True, True, "nine samplers are too many"]

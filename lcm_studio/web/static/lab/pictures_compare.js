@@ -1,9 +1,10 @@
 // One prompt and seed through several systems: final pictures, filmstrips, and quality against evaluations.
 import { h } from "../registry.js";
 import { Chart } from "../chart/chart.js";
-import { card, chip, choice, figure, formula, noteplace, number, progress, select } from "./parts.js";
+import { card, chip, choice, figure, formula, noteplace, number, select } from "./parts.js";
 import { Strip, csv, pretty, film, img, keep, pictures, sheet, noise, clean, sigma } from "./pictures_parts.js";
-import { Latest, download, messages, post } from "./wire.js";
+import { download, post } from "./wire.js";
+import { Work } from "./work.js";
 
 const COLOURS = ["--lab-a", "--lab-b", "--lab-c", "--lab-d", "--lab-e", "--lab-f"];
 const FRAMES = 12;
@@ -14,15 +15,11 @@ export class Compare {
     Object.assign(this, { schema, conditions, results: [], points: [] });
     this.samplers = Object.fromEntries(schema.samplers.map((s) => [s.name, s]));
     this.models = Object.fromEntries(schema.models.map((m) => [m.id, m]));
-    this.run = new Latest();
+    this.work = new Work("lab-pictures-", "Run", () => this.start(this.rows, FRAMES));
     this.rows = [];
     this.list = h("div", { className: "lab-systems" });
     this.words = h("p", { className: "lab-words" });
-    this.note = noteplace();
-    this.progress = progress();
     this.counts = h("input", { type: "text", value: "4, 8, 16, 32", ariaLabel: "Evaluations of the sweep", title: "Evaluations, with commas" });
-    this.go = h("button", { type: "button", className: "lab-go lcm-go", id: "lab-pictures-go", onclick: () => this.start(this.rows, FRAMES) }, "Run");
-    this.stop = h("button", { type: "button", className: "lab-halt lcm-stop", id: "lab-pictures-stop", disabled: true, onclick: () => this.halt() }, "Stop");
     this.more = h("button", { type: "button", className: "lcm-tool", onclick: () => this.add() }, "+ another");
     const presets = [
       ["Equal cost", (n) => [["sde", n], ["ode-heun", n - 1], ["dpmpp", n], ["consistency", 4]], "The reverse SDE and two solvers of the ODE with 16 evaluations of the teacher; its student, a consistency model, has four."],
@@ -32,7 +29,7 @@ export class Compare {
     ];
     this.side = [
       card("Samplers", h("div", { className: "lcm-chips" }, ...presets.map(([title, make, words]) => chip(title, () => this.preset(make(16), words)))), this.words, this.list, h("div", { className: "lab-tools" }, this.more),
-        h("div", { className: "lcm-actions lab-actions" }, this.go, this.stop), this.progress, this.note),
+        ...this.work.nodes),
       card("Sweep", h("p", {}, "Each of the samplers above at several numbers of evaluations; the points join the plot."), h("div", { className: "lab-tools" }, this.counts, h("button", { type: "button", className: "lcm-tool", id: "lab-sweep", onclick: () => this.sweep() }, "Sweep"))),
     ];
     this.row = h("div", { className: "lab-finals" });
@@ -105,42 +102,32 @@ export class Compare {
     const counts = [...new Set(this.counts.value.split(/[\s,;]+/).filter(Boolean).map(Number))];
     const most = this.schema.limits.evaluations;
     if (!counts.length || counts.some((n) => !Number.isInteger(n) || n < 1 || n > most)) {
-      this.note.say(`The sweep needs whole numbers from 1 to ${most} with commas between them, such as 4, 8, 16.`);
+      this.work.note.say(`The sweep needs whole numbers from 1 to ${most} with commas between them, such as 4, 8, 16.`);
       return;
     }
     const kinds = new Map(this.rows.map((r) => [`${r.model} ${r.sampler} ${JSON.stringify(r.settings)}`, r]));
     const systems = [...kinds.values()].flatMap((row) => counts.filter((n) => n >= this.samplers[row.sampler].least).map((evaluations) => ({ ...row, evaluations })));
     if (systems.length > this.schema.limits.sweep) {
-      this.note.say(`${systems.length} runs are too many for one sweep; choose at most ${this.schema.limits.sweep}.`);
+      this.work.note.say(`${systems.length} runs are too many for one sweep; choose at most ${this.schema.limits.sweep}.`);
       return;
     }
     this.start(systems, 0);
   }
 
   async start(systems, frames) {
-    this.halt();
-    this.note.say("");
-    const signal = this.run.start();
-    this.busy(true);
-    this.progress.show(0, "starting");
+    const signal = this.work.begin();
     const list = systems.map((row) => ({ ...row }));
     if (frames) this.clear(list);
     let current = 0;
-    try {
-      for await (const message of messages(await post("pictures/compare", { ...this.conditions(), systems: list, frames, reference: true }, signal))) {
-        if (signal.aborted) return;
-        if (message.kind === "frame") current = message.system;
-        if (message.kind === "result") current = message.system + 1;
-        if (message.kind === "progress") {
-          const which = list[Math.min(current, list.length - 1)];
-          this.progress.show((Math.min(current, list.length - 1) + message.share) / list.length, `${this.samplers[which.sampler].title}: ${message.text}`);
-        } else this[message.kind]?.(message, list, frames);
-      }
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      this.note.say(error.message);
-    }
-    if (!signal.aborted) this.busy(false);
+    const body = { ...this.conditions(), systems: list, frames, reference: true };
+    await this.work.follow(post("pictures/compare", body, signal), signal, (message) => {
+      if (message.kind === "frame") current = message.system;
+      if (message.kind === "result") current = message.system + 1;
+      if (message.kind === "progress") {
+        const number = Math.min(current, list.length - 1);
+        this.work.progress.show((number + message.share) / list.length, `${this.samplers[list[number].sampler].title}: ${message.text}`);
+      } else this[message.kind]?.(message, list, frames);
+    });
   }
 
   // The panels of a run with filmstrips; what a sweep makes joins the plot alone.
@@ -174,7 +161,7 @@ export class Compare {
       if (!this.points.length) this.measure.set("distance"); // the first run of this page is what one looks for
       this.points.push({ name: this.name(row), evaluations: message.evaluations, distance: message.distance });
     }
-    if (!frames && message.error) this.note.say(message.error);
+    if (!frames && message.error) this.work.note.say(message.error);
     this.plot();
     if (!frames) return;
     const [picture] = pictures(message, "image/png");
@@ -195,7 +182,7 @@ export class Compare {
   }
 
   stopped() {
-    this.note.say("Stopped; what was finished stays.", "info");
+    this.work.note.say("Stopped; what was finished stays.", "info");
   }
 
   name(row) {
@@ -229,18 +216,6 @@ export class Compare {
     }
     this.chart.draw(counts, means);
     this.quality.dataset.points = rows.length;
-  }
-
-  busy(on) {
-    this.go.disabled = on;
-    this.stop.disabled = !on;
-    this.go.parentElement.toggleAttribute("data-busy", on);
-    if (!on) this.progress.show(null);
-  }
-
-  halt() {
-    this.run.stop();
-    this.busy(false);
   }
 
   picture() {

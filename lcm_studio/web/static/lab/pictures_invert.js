@@ -1,27 +1,24 @@
 // A picture of one's own up the ODE to its noise, and back.
-import { h, url } from "../registry.js";
-import { card, figure, formula, noteplace, number, progress, select } from "./parts.js";
+import { h } from "../registry.js";
+import { card, figure, noteplace, number, select } from "./parts.js";
 import { Strip, csv, film, img, keep, pictures, sheet, sigma, noise, clean } from "./pictures_parts.js";
-import { LabError, Latest, download, messages, packed, post } from "./wire.js";
+import { download, packed, post } from "./wire.js";
+import { Work, told } from "./work.js";
 
 export class Invert {
   constructor(schema, { conditions }) {
     Object.assign(this, { schema, conditions });
-    this.run = new Latest();
+    this.work = new Work("lab-invert-", "There and back", () => this.start());
     this.model = select("Model", schema.models.filter((m) => !m.consistency).map((m) => [m.id, m.id]), schema.default.teacher);
     this.sampler = select("Solver", schema.samplers.filter((s) => s.family === "ode" && s.score).map((s) => [s.name, s.title]), "ode-heun");
     this.evaluations = number("Evaluations each way", 49, { low: 2, high: schema.limits.evaluations });
     this.file = h("input", { type: "file", accept: "image/*", hidden: true, id: "lab-invert-file", onchange: () => this.file.files[0] && this.take(this.file.files[0]) });
     this.shown = h("div", { className: "lab-chosen" });
-    this.note = noteplace();
-    this.progress = progress();
-    this.go = h("button", { type: "button", className: "lab-go lcm-go", id: "lab-invert-go", onclick: () => this.start() }, "There and back");
-    this.stop = h("button", { type: "button", className: "lab-halt lcm-stop", id: "lab-invert-stop", disabled: true, onclick: () => this.halt() }, "Stop");
     const open = h("button", { type: "button", className: "lcm-tool", onclick: () => this.file.click() }, "Choose a picture…");
     this.side = [card("A picture of your own", h("p", {}, "The ODE runs both ways: up, it gives the noise from which this picture comes; down again it should come back. The prompt says what the picture shows; guidance is 1 unless you set another, since the way up and the way down must be the same ODE."),
       h("div", { className: "lab-tools" }, open, this.shown), this.file,
       h("div", { className: "lab-fields" }, h("label", {}, "Model", this.model), h("label", {}, "Solver", this.sampler), h("label", {}, "Evaluations each way", this.evaluations)),
-      h("div", { className: "lcm-actions lab-actions" }, this.go, this.stop), this.progress, this.note)];
+      ...this.work.nodes)];
     this.empty = h("div", { className: "lab-empty" }, h("h3", {}, "There and back"), h("p", {}, "Choose a picture. It is carried to its noise and back, and you see what the round trip loses."));
     this.row = h("div", { className: "lab-finals" });
     this.films = h("div", { className: "lab-films" });
@@ -39,36 +36,22 @@ export class Invert {
   take(file) {
     this.picture = { blob: file, src: URL.createObjectURL(file) };
     this.shown.replaceChildren(img(this.picture, "the chosen picture", { className: "lab-mini" }));
-    this.note.say("");
+    this.work.note.say("");
   }
 
   async start() {
-    this.halt();
-    this.note.say("");
     if (!this.picture) {
-      this.note.say("Choose a picture first.");
+      this.work.note.say("Choose a picture first.");
       return;
     }
-    const signal = this.run.start();
+    const signal = this.work.begin();
     this.asked = { model: this.model.value, sampler: this.sampler.value };
-    this.busy(true);
-    this.progress.show(0, "starting");
     this.strips = [];
     this.films.replaceChildren();
     this.row.replaceChildren();
     this.facts.textContent = "";
-    try {
-      const body = packed({ ...this.conditions(), model: this.model.value, sampler: this.sampler.value, evaluations: Number(this.evaluations.value) }, this.picture.blob);
-      for await (const message of messages(await post("pictures/invert", body, signal))) {
-        if (signal.aborted) return;
-        if (message.kind === "progress") this.progress.show(message.share, message.text);
-        else this[message.kind]?.(message);
-      }
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      this.note.say(error.message);
-    }
-    if (!signal.aborted) this.busy(false);
+    const body = packed({ ...this.conditions(), ...this.asked, evaluations: Number(this.evaluations.value) }, this.picture.blob);
+    await this.work.follow(post("pictures/invert", body, signal), signal, told(this));
   }
 
   frame(message) {
@@ -106,19 +89,7 @@ export class Invert {
   }
 
   stopped() {
-    this.note.say("Stopped.", "info");
-  }
-
-  busy(on) {
-    this.go.disabled = on;
-    this.stop.disabled = !on;
-    this.go.parentElement.toggleAttribute("data-busy", on);
-    if (!on) this.progress.show(null);
-  }
-
-  halt() {
-    this.run.stop();
-    this.busy(false);
+    this.work.note.say("Stopped.", "info");
   }
 
   write(address) {

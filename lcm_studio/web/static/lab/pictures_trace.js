@@ -1,26 +1,23 @@
 // The self-consistency strip: one path of the teacher's ODE, and what teacher and student say at each of its levels.
 import { h } from "../registry.js";
 import { Chart } from "../chart/chart.js";
-import { card, figure, formula, noteplace, number, progress, select } from "./parts.js";
+import { card, figure, formula, noteplace, number, select } from "./parts.js";
 import { Strip, csv, film, img, keep, pictures, sheet, sigma } from "./pictures_parts.js";
-import { Latest, download, messages, post } from "./wire.js";
+import { download, post } from "./wire.js";
+import { Work, told } from "./work.js";
 
 export class Trace {
   constructor(schema, { conditions }) {
     Object.assign(this, { schema, conditions, points: [] });
-    this.run = new Latest();
+    this.work = new Work("lab-trace-", "Trace", () => this.start());
     const pick = (label, fits, value) => select(label, schema.models.filter(fits).map((m) => [m.id, m.id]), value);
     this.student = pick("Student", (m) => m.consistency, schema.default.student);
     this.teacher = pick("Teacher", (m) => !m.consistency, schema.default.teacher);
     this.evaluations = number("Evaluations of the path", 49, { low: 3, high: schema.limits.evaluations });
     this.count = number("Levels shown", 12, { low: 2, high: 24 });
-    this.note = noteplace();
-    this.progress = progress();
-    this.go = h("button", { type: "button", className: "lab-go lcm-go", id: "lab-trace-go", onclick: () => this.start() }, "Trace");
-    this.stop = h("button", { type: "button", className: "lab-halt lcm-stop", id: "lab-trace-stop", disabled: true, onclick: () => this.halt() }, "Stop");
     this.side = [card("One path", h("p", {}, "The teacher's ODE is solved from the noise of the seed. At each level of this one path both networks are asked once for the clean picture."),
       h("div", { className: "lab-fields" }, h("label", {}, "Student", this.student), h("label", {}, "Teacher", this.teacher), h("label", {}, "Evaluations", this.evaluations), h("label", {}, "Levels shown", this.count)),
-      h("div", { className: "lcm-actions lab-actions" }, this.go, this.stop), this.progress, this.note)];
+      ...this.work.nodes)];
     this.empty = h("div", { className: "lab-empty" }, h("h3", {}, "What distillation did, at a glance"), h("p", {}, "A consistency function says the same at every level of a path: where it ends. Its teacher, asked once, can only say the mean of all that may come."));
     this.place = h("div", { className: "lab-films" });
     this.chart = new Chart({ title: [h("b", {}, "Distance to its own first answer"), "  ", formula("| f(x_t, t) − f(x_T, T) |")], x: "sigma", y: "of 255", logX: true, height: 210, lines: [{ label: "student", colour: "--lab-a", points: true }, { label: "teacher, one step", colour: "--lab-b", points: true }] });
@@ -38,26 +35,12 @@ export class Trace {
   }
 
   async start() {
-    this.halt();
-    this.note.say("");
-    const signal = this.run.start();
-    this.busy(true);
-    this.progress.show(0, "starting");
+    const signal = this.work.begin();
     this.points = [];
     this.strip = new Strip([formula("x_t"), "teacher", "student"]);
     this.end.replaceChildren();
     const body = { ...this.conditions(), model: this.student.value, teacher: this.teacher.value, evaluations: Number(this.evaluations.value), points: Number(this.count.value) };
-    try {
-      for await (const message of messages(await post("pictures/trace", body, signal))) {
-        if (signal.aborted) return;
-        if (message.kind === "progress") this.progress.show(message.share, message.text);
-        else this[message.kind]?.(message);
-      }
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      this.note.say(error.message);
-    }
-    if (!signal.aborted) this.busy(false);
+    await this.work.follow(post("pictures/trace", body, signal), signal, told(this));
   }
 
   point(message) {
@@ -89,19 +72,7 @@ export class Trace {
   }
 
   stopped() {
-    this.note.say("Stopped.", "info");
-  }
-
-  busy(on) {
-    this.go.disabled = on;
-    this.stop.disabled = !on;
-    this.go.parentElement.toggleAttribute("data-busy", on);
-    if (!on) this.progress.show(null);
-  }
-
-  halt() {
-    this.run.stop();
-    this.busy(false);
+    this.work.note.say("Stopped.", "info");
   }
 
   write(address) {

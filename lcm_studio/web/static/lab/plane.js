@@ -1,12 +1,13 @@
 // The bench on the plane: data, networks, samplers side by side; the settings are in the page's address.
 import { h } from "../registry.js";
-import { card, check, chip, noteplace, number, progress, select } from "./parts.js";
+import { card, chip, noteplace, number, select } from "./parts.js";
 import { film } from "./pictures_parts.js";
 import { Data } from "./plane_data.js";
 import { Atlas } from "./plane_draw.js";
 import { Learn } from "./plane_learn.js";
 import { Player } from "./plane_player.js";
 import { Latest, download, messages, post } from "./wire.js";
+import { Work } from "./work.js";
 
 const EXPERIMENTS = [
   { title: "Four ways down", systems: ["langevin:201", "sde:50", "ode-heun:21", "consistency:1"], words: "Langevin and the reverse SDE shake the particles: the colours of the noise mix. The ODE and the consistency function do not: where a particle ends follows from where it starts. Set the clock to evaluations to see who is ready first." },
@@ -23,20 +24,16 @@ export class Plane {
     this.rows = [];
     this.learnedNow = {};
     this.atlasCall = new Latest();
-    this.run = new Latest();
+    this.work = new Work("lab-", "Run", () => this.sample(), () => this.halt());
     this.data = new Data(schema, { onchange: () => (this.opening = this.changed()) });
     this.player = new Player(schema, {});
     this.learn = new Learn(schema, { data: () => this.data.value, seed: () => this.seedValue(), onarrows: (a) => this.player.setLearned(a), onnetworks: (n) => this.trained(n) });
     this.words = h("p", { className: "lab-words lab-experiment" });
     this.list = h("div", { className: "lab-systems" });
-    this.note = noteplace();
-    this.progress = progress();
     this.particles = number("Particles", 2000, { low: 100, high: schema.limits.particles, step: 100 });
     this.seed = number("Seed", 0, { low: 0, high: schema.limits.seed });
     this.more = h("button", { type: "button", className: "lcm-tool", onclick: () => this.add() }, "+ another");
     this.forward = h("button", { type: "button", className: "lcm-tool", title: "Back to data and noise", onclick: () => this.showForward() }, "Adding noise");
-    this.go = h("button", { type: "button", className: "lab-go lcm-go", id: "lab-go", onclick: () => this.sample() }, "Run");
-    this.stop = h("button", { type: "button", className: "lab-halt lcm-stop", id: "lab-stop", disabled: true, onclick: () => this.halt() }, "Stop");
     const tool = (text, title, act) => h("button", { type: "button", className: "lcm-tool", title, onclick: act }, text);
     this.saved = noteplace();
     this.side = h("div", { className: "lab-side" },
@@ -47,7 +44,7 @@ export class Plane {
         this.words, this.list,
         h("div", { className: "lab-tools" }, this.more, this.forward),
         h("div", { className: "lab-fields" }, h("label", {}, "Particles", this.particles), h("label", {}, "Seed", this.seed)),
-        h("div", { className: "lcm-actions lab-actions" }, this.go, this.stop), this.progress, this.note),
+        ...this.work.nodes),
       card("Keep", h("div", { className: "lab-tools" }, tool("PNG", "The panels as they are now", () => this.savePicture()), tool("GIF", "The whole run as an animation", () => this.saveFilm()), tool("CSV", "Where the particles end, and the curves of the networks", () => this.saveTable()), tool("Link", "Copy an address that brings these settings back", () => this.link())), this.saved));
     this.view = h("div", { className: "lab-view" }, this.player.node, this.learn.node);
     this.node = h("div", { className: "lab-split" }, this.view, this.side);
@@ -157,54 +154,32 @@ export class Plane {
   }
 
   async sample() {
-    this.note.say("");
-    const signal = this.run.start();
+    const signal = this.work.begin();
     const rows = this.rows.map((row) => ({ ...row }));
     const total = rows.reduce((sum, row) => sum + row.evaluations, 0);
-    this.busy(true);
-    this.progress.show(0, "starting");
     const used = rows.map(() => 0);
     let set = false;
-    try {
-      await this.opening; // frames are drawn on the atlas of their distribution
-      if (signal.aborted) return;
-      for await (const message of messages(await post("plane/sample", this.body(), signal))) {
-        if (signal.aborted) return;
-        if (!set) {
-          this.player.set(rows.map((row) => [row, this.info[row.sampler]]));
-          set = true;
-        }
-        used[message.system] = message.evaluations;
-        const done = used.reduce((a, b) => a + b, 0);
-        this.progress.show(Math.min(1, done / total), `${done} evaluations, ${this.info[rows[message.system].sampler].title}`);
-        this.player[message.kind](message);
+    await this.opening; // frames are drawn on the atlas of their distribution
+    if (signal.aborted) return;
+    const done = await this.work.follow(post("plane/sample", this.body(), signal), signal, (message) => {
+      if (!set) {
+        this.player.set(rows.map((row) => [row, this.info[row.sampler]]));
+        set = true;
       }
-      if (signal.aborted) return;
-      this.busy(false);
-      this.node.dataset.runs = Number(this.node.dataset.runs || 0) + 1;
-      this.player.at = 0;
-      this.player.play();
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      this.busy(false);
-      this.note.say(error.message);
-    }
-  }
-
-  busy(on) {
-    this.go.disabled = on;
-    this.stop.disabled = !on;
-    if (on) this.side.dataset.busy = "1";
-    else {
-      delete this.side.dataset.busy;
-      this.progress.show(null);
-    }
+      used[message.system] = message.evaluations;
+      const spent = used.reduce((a, b) => a + b, 0);
+      this.work.progress.show(Math.min(1, spent / total), `${spent} evaluations, ${this.info[rows[message.system].sampler].title}`);
+      this.player[message.kind](message);
+    });
+    if (!done) return;
+    this.node.dataset.runs = Number(this.node.dataset.runs || 0) + 1;
+    this.player.at = 0;
+    this.player.play();
   }
 
   // What has been computed stays and can be played.
   halt() {
-    this.run.stop();
-    this.busy(false);
+    this.work.halt();
     for (const panel of this.player.panels) {
       if (panel.computing) panel.spread();
       panel.computing = false;
