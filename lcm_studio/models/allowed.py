@@ -49,38 +49,16 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 WEIGHTLESS = ("scheduler", "tokenizer", "tokenizer_2", "tokenizer_3", "feature_extractor")
 SCHEDULER = re.compile(r"[A-Z][A-Za-z0-9]{2,60}Scheduler")
+_LATENT = ("vae", "text_encoder", "tokenizer", "scheduler")
+_TWO_TEXTS = (*_LATENT, "text_encoder_2", "tokenizer_2")
 NEEDED = {
-    "sd": ("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
-    "sdxl": (
-        "unet",
-        "vae",
-        "text_encoder",
-        "text_encoder_2",
-        "tokenizer",
-        "tokenizer_2",
-        "scheduler",
-    ),
+    "sd": ("unet", *_LATENT),
+    "sdxl": ("unet", *_TWO_TEXTS),
     "cm": ("unet", "scheduler"),
-    "sana": ("transformer", "vae", "text_encoder", "tokenizer", "scheduler"),
-    "flux": (
-        "transformer",
-        "vae",
-        "text_encoder",
-        "text_encoder_2",
-        "tokenizer",
-        "tokenizer_2",
-        "scheduler",
-    ),
-    "sd3": (
-        "transformer",
-        "vae",
-        "text_encoder",
-        "text_encoder_2",
-        "tokenizer",
-        "tokenizer_2",
-        "scheduler",
-    ),
-    "z-image": ("transformer", "vae", "text_encoder", "tokenizer", "scheduler"),
+    "sana": ("transformer", *_LATENT),
+    "flux": ("transformer", *_TWO_TEXTS),
+    "sd3": ("transformer", *_TWO_TEXTS),
+    "z-image": ("transformer", *_LATENT),
 }
 
 
