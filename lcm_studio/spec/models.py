@@ -72,6 +72,11 @@ class ModelInfo:
     own_error: float | None = None
 
     @property
+    def called(self) -> str:
+        """Its name, else its id without its folders."""
+        return self.name or self.id.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
     def takes_weights(self) -> bool:
         """Whether its CLIP text encoders take weights, breaks and long prompts (`spec.prompts`)."""
         return self.takes_prompt and self.kind in ("lcm", "sd", "sdxl")

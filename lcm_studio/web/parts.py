@@ -13,6 +13,8 @@ from typing import Any
 
 import gradio as gr
 
+from lcm_studio.spec.errors import StudioError
+from lcm_studio.spec.models import ModelInfo
 from lcm_studio.web import views
 from lcm_studio.web.inputs import Number
 from lcm_studio.web.server.boundary import MISFIT
@@ -116,6 +118,33 @@ def wire_reuse(c: dict[str, Any], tab: str) -> None:
         None, inputs=[c["seed"], c["randomize"]], outputs=[c["seed"], c["randomize"]], **PRIVATE,
         js=f"(seed, r) => {{ const last = window.lcm?.lastSeed({json.dumps(tab)}); return last === null ? [seed, r] : [last, false]; }}",
     )  # fmt: skip
+
+
+def choose_model(
+    studio: Studio,
+    c: Mapping[str, Any],
+    current: gr.State,
+    model: str | None,
+    before: str,
+    follow: Callable[[ModelInfo], dict[Any, Any]],
+) -> Iterator[dict[Any, Any]]:
+    """Loads a model at once; then come the updates that `follow` it. One that cannot be says why, and `before` stays."""
+    try:
+        wanted = studio.allowed_model(model or "")
+        info = studio.engine.info(wanted)
+        called = info.name or info.id
+        yield {c["note"]: views.note(f"Loading {called} ...", "info")}
+        studio.engine.load(wanted)
+    except StudioError as error:
+        yield {
+            c["model"]: gr.update(value=before),
+            c["note"]: views.note(f"{error} {before} stays in use."),
+        }
+        return
+    yield follow(info) | {
+        current: info.id,
+        c["note"]: views.note(f"{called} is ready.", "info"),
+    }
 
 
 def wire_run(

@@ -104,14 +104,9 @@ def _fit_size(out: dict[str, Any], info: ModelInfo, notes: list[str]) -> None:
     if tuple(sides) != asked:
         names = " x ".join(_short(side) for side in asked)
         notes.append(
-            f"{names} is no size for {short_name(info)}, whose sides are multiples of {step} from {low} to {high}; "
+            f"{names} is no size for {info.called}, whose sides are multiples of {step} from {low} to {high}; "
             f"{sides[0]} x {sides[1]} is set."
         )
-
-
-def short_name(info: ModelInfo) -> str:
-    """What a model is called: its name, else its id without its folders."""
-    return info.name or info.id.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _short(value: float) -> str:

@@ -99,12 +99,7 @@ class Live:
         if not isinstance(values, Mapping):
             raise BadRequest("the form is missing; send {form: {...}}")
         values = form.without_replaced_seed(values)
-        info = self.studio.engine.info_as(
-            self.studio.allowed_model(form.text(values, "model")),
-            loras=self.studio.loras.resolve(form.loras(values)),
-            kind=form.text(values, "kind") or "auto",
-            guided_steps=form.guided_steps(values),
-        )
+        info = form.info_of(self.studio, values)
         whole = form.to_request(
             values, info, previews=True, priority="live", store=self.studio.loras,
             steering=steering_values.of_form(values, info, self.studio.controls),

@@ -18,7 +18,7 @@ from lcm_studio.web.create import loras, samplers, steering_controls, steering_v
 from lcm_studio.web.create import offer as offers
 from lcm_studio.web.create import values as form
 from lcm_studio.web.create.controls import TAB, Controls
-from lcm_studio.web.create.fit import FEW_STEPS, fit, most_steps, short_name
+from lcm_studio.web.create.fit import FEW_STEPS, fit, most_steps
 from lcm_studio.web.server.running import page_of
 from lcm_studio.web.server.stops import owner_of
 from lcm_studio.web.studio import Studio
@@ -73,7 +73,7 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
         return said
 
     def request_of(said: Mapping[str, Any]) -> Generate:
-        info = info_of(studio, said)
+        info = form.info_of(studio, said)
         return form.to_request(
             said, info, previews=form.whole(said, "steps") > 1, store=studio.loras,
             steering=steering_values.of_form(said, info, studio.controls),
@@ -160,33 +160,16 @@ def wire_sampler(c: Controls) -> None:
     )
 
 
-def allowed_model(studio: Studio, said: Mapping[str, Any]) -> str:
-    """The model a form names; a path only from users that are known."""
-    return studio.allowed_model(form.text(said, "model"))
-
-
 def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
-    """A chosen model is loaded at once; one that cannot be says why, and the old one stays."""
+    """The controls follow a model that is chosen in the menu or the list, or that has just come as a file."""
     outputs = [c[name] for name in create_form.follow(create_form.fallback("x"))]
 
+    def follow(info: ModelInfo) -> dict[Any, Any]:
+        updates = create_form.follow(info, offer=offers.offer_of(studio, info.id))
+        return {c[name]: update for name, update in updates.items()}
+
     def choose(model: str | None, before: str) -> Iterator[Any]:
-        try:
-            wanted = studio.allowed_model(model or "")
-            info = studio.engine.info(wanted)
-            yield {c["note"]: views.note(f"Loading {info.name or info.id} ...", "info")}
-            studio.engine.load(wanted)
-        except StudioError as error:
-            yield {
-                c["model"]: gr.update(value=before),
-                c["note"]: views.note(f"{error} {before} stays in use."),
-            }
-            return
-        followed = create_form.follow(info, offer=offers.offer_of(studio, info.id))
-        updates = {c[name]: update for name, update in followed.items()}
-        yield updates | {
-            current: info.id,
-            c["note"]: views.note(f"{info.name or info.id} is ready.", "info"),
-        }
+        yield from parts.choose_model(studio, c, current, model, before, follow)
 
     def pick(event: gr.EventData, before: str) -> Iterator[Any]:
         yield from choose(str(event._data), before)
@@ -210,16 +193,6 @@ def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
     parts.on_channel(f"model-{TAB}", added, inputs=[current], outputs=followed)
 
 
-def info_of(studio: Studio, said: Mapping[str, Any]) -> ModelInfo:
-    """The model of a form as it will be sampled: by the kind that is chosen, else by its LoRAs."""
-    return studio.engine.info_as(
-        allowed_model(studio, said),
-        loras=studio.loras.resolve(form.loras(said)),
-        kind=form.text(said, "kind") or "auto",
-        guided_steps=form.guided_steps(said),
-    )
-
-
 def wire_kind(studio: Studio, c: Controls) -> None:
     """Steps, guidance, negative prompt and eta follow the kind that is chosen, and the LoRAs."""
     names = ["negative", "steps", "more", "guidance", "eta", "about", "chips"]
@@ -228,7 +201,7 @@ def wire_kind(studio: Studio, c: Controls) -> None:
     def choose(data: Mapping[Any, Any]) -> list[Any]:
         said = values(c, data)
         try:
-            info = info_of(studio, said)
+            info = form.info_of(studio, said)
         except StudioError as error:
             return [*([gr.skip()] * len(names)), views.note(str(error))]
         offer = offers.offer_of(studio, info.id, form.loras(said))
@@ -247,7 +220,7 @@ def wire_guided_steps(studio: Studio, c: Controls) -> None:
     def choose(data: Mapping[Any, Any]) -> dict[Any, Any]:
         said = values(c, data)
         try:
-            info = info_of(studio, said)
+            info = form.info_of(studio, said)
         except StudioError as error:
             return {c["note"]: views.note(str(error))}
         updates = create_form.follow(info)
@@ -320,7 +293,7 @@ def wire_restore(studio: Studio, c: Controls, current: gr.State) -> None:
             own = studio.engine.info(studio.options.model)
             return (
                 own,
-                f"{wanted} is not at hand, so these settings are for {short_name(own)} now; the picture will differ.",
+                f"{wanted} is not at hand, so these settings are for {own.called} now; the picture will differ.",
             )
 
     def as_asked(info: ModelInfo, said: Mapping[str, Any]) -> tuple[ModelInfo, str]:

@@ -19,6 +19,7 @@ from lcm_studio.web.create import own, samplers
 
 if TYPE_CHECKING:
     from lcm_studio.web.server.loras import LoraStore
+    from lcm_studio.web.studio import Studio
 
 LORA_ROWS = 3
 NAMES = (
@@ -66,6 +67,19 @@ def to_request(
         **(steering or {}),
         previews=previews,
         priority=priority,
+    )
+
+
+def info_of(studio: Studio, form: Mapping[str, Any], *, kind: str = "kind") -> ModelInfo:
+    """The model that a form names as it will be sampled: by the kind that is chosen in its field `kind`, else by its LoRAs.
+
+    Raises BadRequest or ModelError.
+    """
+    return studio.engine.info_as(
+        studio.allowed_model(text(form, "model")),
+        loras=studio.loras.resolve(loras(form)),
+        kind=text(form, kind) or "auto",
+        guided_steps=guided_steps(form),
     )
 
 

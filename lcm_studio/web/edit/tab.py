@@ -12,13 +12,13 @@ import gradio as gr
 from lcm_studio import bundled
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.events import Done
+from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import Edit
 from lcm_studio.web import parts, views
 from lcm_studio.web.compare import compare
 from lcm_studio.web.create import controls as create_form
 from lcm_studio.web.create import steering_controls
 from lcm_studio.web.create import values as form
-from lcm_studio.web.create.fit import short_name
 from lcm_studio.web.create.offer import offer_of
 from lcm_studio.web.edit import api as edit_api
 from lcm_studio.web.edit import arrivals, results
@@ -115,11 +115,7 @@ def wire_go(studio: Studio, c: Controls, board: Board, too_large: gr.State) -> N
         return said, desk, drawn
 
     def request_of(said: Mapping[str, Any], desk: Desk, drawn: str, count: int) -> Edit:
-        info = studio.engine.info_as(
-            studio.allowed_model(form.text(said, "model")),
-            kind=form.text(said, "model_kind") or "auto",
-            guided_steps=form.guided_steps(said),
-        )
+        info = form.info_of(studio, said, kind="model_kind")
         return edit_form.to_request(said, desk, drawn, info, count=count, pictures=studio.controls)
 
     def start_of(said: Mapping[str, Any], desk: Desk) -> dict[Any, Any]:
@@ -212,11 +208,8 @@ def wire_kind(studio: Studio, c: Controls) -> None:
 
     def choose(kind: str, model: str, tool: str, guided: Any) -> dict[Any, Any]:
         try:
-            info = studio.engine.info_as(
-                studio.allowed_model(model),
-                kind=kind,
-                guided_steps=form.guided_steps({"guided_steps": guided}),
-            )
+            chosen = {"model": model, "model_kind": kind, "guided_steps": guided}
+            info = form.info_of(studio, chosen, kind="model_kind")
         except StudioError as error:
             return {c["note"]: views.note(str(error))}
         updates = edit_controls.follow(c, tool, info)
@@ -246,24 +239,13 @@ def wire_kind(studio: Studio, c: Controls) -> None:
 
 
 def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
-    """A chosen model is loaded at once; one that cannot be says why, and the old one stays."""
+    """The controls follow a model that is chosen."""
 
     def choose(model: str | None, before: str, tool: str) -> Iterator[Any]:
-        try:
-            wanted = studio.allowed_model(model or "")
-            info = studio.engine.info(wanted)
-            yield {c["note"]: views.note(f"Loading {short_name(info)} ...", "info")}
-            studio.engine.load(wanted)
-        except StudioError as error:
-            yield {
-                c["model"]: gr.update(value=before),
-                c["note"]: views.note(f"{error} {before} stays in use."),
-            }
-            return
-        yield edit_controls.follow(c, tool, info, offer_of(studio, info.id)) | {
-            current: info.id,
-            c["note"]: views.note(f"{short_name(info)} is ready.", "info"),
-        }
+        def follow(info: ModelInfo) -> dict[Any, Any]:
+            return edit_controls.follow(c, tool, info, offer_of(studio, info.id))
+
+        yield from parts.choose_model(studio, c, current, model, before, follow)
 
     c["model"].input(
         choose, inputs=[c["model"], current, c["tool"]],

@@ -16,7 +16,6 @@ from lcm_studio.web.create import controls as create_form
 from lcm_studio.web.create import offer as offers
 from lcm_studio.web.create import steering_controls, steering_values
 from lcm_studio.web.create import values as form
-from lcm_studio.web.create.fit import short_name
 from lcm_studio.web.options import Options
 from lcm_studio.web.server.folders import models_folder
 from tests.toy_models import CM, LCM, SD
@@ -129,7 +128,7 @@ def test_the_model_of_a_run_is_listed_and_called_by_its_name() -> None:
     assert updates["models"]["current"] == made.id
     assert updates["about"]["text"].startswith("Dusk, ")
     assert (updates["about"]["id"], updates["about"]["name"]) == (made.id, "Dusk")
-    assert short_name(made) == "Dusk" and short_name(LCM) == "scenery-lcm"
+    assert made.called == "Dusk" and LCM.called == "scenery-lcm"
 
 
 def test_words_of_textual_inversions_are_under_the_prompt() -> None:
