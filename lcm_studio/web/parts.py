@@ -51,6 +51,11 @@ def mount(
     )
 
 
+def html(value: str = "", **options: Any) -> gr.HTML:
+    """Markup of the studio's own, in its own styles: Gradio's for prose would take its colours, sizes and margins."""
+    return gr.HTML(value, apply_default_css=False, **options)
+
+
 @dataclass(frozen=True)
 class Actions:
     go: gr.Button

@@ -76,7 +76,7 @@ def _build(block: Block, tab: str, info: ModelInfo, offer: Offer, edits: bool) -
                 [(TITLES[kind], kind) for kind in get_args(ControlKind)], value=NONE, label="What is made of it",
                 elem_id=f"{id_}-kind",
             )  # fmt: skip
-        c[f"{name}_preview"] = gr.HTML(elem_id=f"{id_}-preview")
+        c[f"{name}_preview"] = parts.html(elem_id=f"{id_}-preview")
         c[f"{name}_strength"] = inputs.Slider(
             0, limits.MAX_CONTROL, value=1.0, step=0.05, label="Strength", elem_id=f"{id_}-strength",
             info=f"{block.cost} From and To are shares of the steps.",

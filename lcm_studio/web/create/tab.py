@@ -29,7 +29,7 @@ LIVE_JS = "(...v) => window.lcm && window.lcm.live('create', Object.fromEntries(
 def build(studio: Studio) -> None:
     """Everything inside the tab."""
     info = create_form.known(studio, studio.options.model)
-    with gr.Row(elem_classes="lcm-split"):
+    with gr.Row(elem_classes="lcm-split lcm-words-first"):
         with gr.Column(elem_classes="lcm-left", scale=3, min_width=320):
             stage = parts.stage(TAB)
             parts.history(TAB)

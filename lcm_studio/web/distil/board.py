@@ -43,6 +43,7 @@ class Board:
     strip: gr.HTML
     compared: gr.HTML
     log: gr.HTML
+    logs: gr.Accordion
     seen: gr.State
 
     @property
@@ -55,6 +56,7 @@ class Board:
             self.log,
             self.outcome,
             self.curves,
+            self.logs,
             *self.buttons.values(),
             self.seen,
         ]
@@ -77,7 +79,7 @@ def build_board() -> Board:
         elem_id=f"{TAB}-beside",
         visible=False,
     )
-    head = gr.HTML(views.LOOKING, elem_id=f"{TAB}-head")
+    head = parts.html(views.LOOKING, elem_id=f"{TAB}-head")
     curves = parts.mount("curves", TAB)
     with gr.Row(elem_classes="distil-buttons"):
         buttons = {
@@ -85,13 +87,13 @@ def build_board() -> Board:
             for name, text, kind in BUTTONS
         }
     note = parts.note(f"{TAB}-board")
-    outcome = gr.HTML(elem_id=f"{TAB}-outcome")
-    compared = gr.HTML(elem_id=f"{TAB}-compared")
-    strip = gr.HTML(elem_id=f"{TAB}-strip")
-    with gr.Accordion("Log", open=False, elem_id=f"{TAB}-logs"):
-        log = gr.HTML(elem_id=f"{TAB}-log")
+    outcome = parts.html(elem_id=f"{TAB}-outcome")
+    compared = parts.html(elem_id=f"{TAB}-compared")
+    strip = parts.html(elem_id=f"{TAB}-strip")
+    with gr.Accordion("Log", open=False, elem_id=f"{TAB}-logs", visible=False) as logs:
+        log = parts.html(elem_id=f"{TAB}-log")
     return Board(
-        picker=picker, beside=beside, head=head, curves=curves, buttons=buttons, note=note, outcome=outcome, strip=strip, compared=compared, log=log,
+        picker=picker, beside=beside, head=head, curves=curves, buttons=buttons, note=note, outcome=outcome, strip=strip, compared=compared, log=log, logs=logs,
         seen=gr.State({}),
     )  # fmt: skip
 
@@ -143,6 +145,7 @@ def refresh(
             unless_seen(name, partial(getattr, found, name))
             for name in ("head", "strip", "log", "outcome", "curves")
         ),
+        unless_seen("log", lambda: gr.update(visible=bool(found.log))),
         *(
             gr.update(visible=name in found.actions) if changed else gr.skip()
             for name, _, _ in BUTTONS

@@ -32,7 +32,7 @@ _CHANGED = """() => {
 def build_permission(c: dict[str, Any]) -> None:
     """The question whether runs may read a folder; hidden until one is named that they may not."""
     with gr.Column(visible=False, elem_id=f"{TAB}-ask", elem_classes="distil-ask") as c["ask"]:
-        c["allow_words"] = gr.HTML(elem_id=f"{TAB}-allow-words")
+        c["allow_words"] = parts.html(elem_id=f"{TAB}-allow-words")
         c["allow"] = gr.Button(
             "Let runs read this folder", variant="primary", size="sm", elem_id=f"{TAB}-allow"
         )

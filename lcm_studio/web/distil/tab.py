@@ -31,7 +31,7 @@ def build(studio: Studio) -> None:
     """Everything inside the tab."""
     with gr.Row(elem_classes="lcm-split"):
         with gr.Column(elem_classes="lcm-left", scale=3, min_width=320):
-            report = gr.HTML(visible=False, elem_id=f"{TAB}-report")
+            report = parts.html(visible=False, elem_id=f"{TAB}-report")
             sheet = gr.Image(
                 visible=False,
                 show_label=False,
@@ -45,7 +45,7 @@ def build(studio: Studio) -> None:
             c = build_form(studio)
     wire_board(studio, board)
     wire_data(studio, c, report, sheet)
-    wire_start(studio, c, board)
+    wire_start(studio, c, board, (report, sheet))
     wire_finished(studio, c, board)
 
 
@@ -53,7 +53,7 @@ def build_form(studio: Studio) -> dict[str, Any]:
     """Pictures, teacher and recipe, settings, plan and start."""
     c: dict[str, Any] = {}
     with gr.Group(elem_classes="lcm-card"):
-        gr.HTML('<h2 class="distil-step">1 · Pictures</h2>')
+        parts.html('<h2 class="distil-step">1 · Pictures</h2>')
         c["folder"] = gr.Dropdown(
             choices=choices(places(studio)), value=None, label="Folder or shards", allow_custom_value=True,
             info="With a .txt caption beside each picture, metadata.jsonl, or none.", elem_id=f"{TAB}-folder",
@@ -73,7 +73,7 @@ def build_form(studio: Studio) -> dict[str, Any]:
                 label="Pictures and their .txt captions, or a .zip of them", elem_id=f"{TAB}-files", height=120,
             )  # fmt: skip
     with gr.Group(elem_classes="lcm-card"):
-        gr.HTML('<h2 class="distil-step">2 · What to make</h2>')
+        parts.html('<h2 class="distil-step">2 · What to make</h2>')
         c["recipe"] = gr.Dropdown(
             choices=form.recipes(), value="lcd", label="Recipe", elem_id=f"{TAB}-recipe"
         )
@@ -113,7 +113,7 @@ def build_form(studio: Studio) -> dict[str, Any]:
                 label="YAML, on top of the preset", language="yaml", lines=5, elem_id=f"{TAB}-more"
             )
     with gr.Group(elem_classes="lcm-card"):
-        gr.HTML('<h2 class="distil-step">3 · Plan and start</h2>')
+        parts.html('<h2 class="distil-step">3 · Plan and start</h2>')
         with gr.Row(elem_classes="distil-buttons"):
             c["plan"] = gr.Button(
                 "Show the plan", size="sm", elem_id=f"{TAB}-plan", elem_classes="lcm-quiet"
@@ -122,7 +122,7 @@ def build_form(studio: Studio) -> dict[str, Any]:
                 "Start the run", variant="primary", elem_id=f"{TAB}-go", elem_classes="lcm-go"
             )
         c["note"] = parts.note(TAB)
-        c["planned"] = gr.HTML(elem_id=f"{TAB}-planned")
+        c["planned"] = parts.html(elem_id=f"{TAB}-planned")
         with gr.Accordion("Command and config to copy", open=False, elem_id=f"{TAB}-copy"):
             c["text"] = gr.Code(
                 language="yaml", show_label=False, interactive=False, elem_id=f"{TAB}-text"
@@ -154,10 +154,13 @@ def first_preset(names: tuple[str, ...]) -> str:
     )
 
 
-def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
-    """Plan and start: both check the same form the same way."""
+def wire_start(
+    studio: Studio, c: dict[str, Any], board: Board, examined: tuple[gr.HTML, gr.Image]
+) -> None:
+    """Plan and start: both check the same form the same way. A run that has started takes the place of what was `examined`."""
     fields = {c[name] for name in form.NAMES}
     asked = [c[name] for name in PERMISSION]
+    kept = [gr.skip() for _ in examined]
 
     def read(data: Mapping[Any, Any]) -> tuple[str, dict[str, Any]]:
         permitted(studio)
@@ -197,6 +200,7 @@ def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
                 form.recipe_text(recipe, config),
                 said("Checking the settings ...", "info"),
                 *permission(),
+                *kept,
             )
             found = jobs().plan(recipe, config, timed=False)
             if not found.ok:
@@ -205,14 +209,15 @@ def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
             name = str(data.get(c["name"]) or "")
             job = jobs().submit(recipe, config, name=name, owner=viewer.user)
         except StudioError as error:
-            yield gr.skip(), gr.skip(), refusal(error), *permission(error)
+            yield gr.skip(), gr.skip(), refusal(error), *permission(error), *kept
             return
         runs = list(look(job.id, viewer).choices)
         yield (
             gr.update(choices=runs, value=job.id, visible=True),
             gr.skip(),
-            said("The run is queued.", "info"),
+            said("The run is in the list; this page need not stay open for it.", "info"),
             *permission(),
+            *(gr.update(visible=False) for _ in examined),
         )
 
     def hints(preset: str | None) -> list[Any]:
@@ -233,7 +238,7 @@ def wire_start(studio: Studio, c: dict[str, Any], board: Board) -> None:
         trigger_mode="always_last",
         **parts.PRIVATE,
     )
-    outputs = [board.picker, c["text"], c["note"], *asked]
+    outputs = [board.picker, c["text"], c["note"], *asked, *examined]
     started = c["go"].click(start, fields, outputs, **parts.PRIVATE)
     # static/pending.js answers a second press while the first is being checked
     started.then(None, js=f"() => window.lcm.settled('{TAB}-go')", **parts.PRIVATE)

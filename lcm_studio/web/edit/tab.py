@@ -47,7 +47,7 @@ def build(studio: Studio) -> None:
     """Everything inside the tab."""
     info = create_form.known(studio, studio.options.model)
     catalog = [model.id for model in studio.engine.catalog()]
-    with gr.Row(elem_classes="lcm-split lcm-edit"):
+    with gr.Row(elem_classes="lcm-split lcm-words-first lcm-edit"):
         with gr.Column(elem_classes="lcm-left", scale=3, min_width=320):
             c = edit_controls.build_files(bundled.EXAMPLES)
             board = build_board()
@@ -81,8 +81,8 @@ def build_board() -> Board:
         painted=gr.Textbox(visible="hidden", elem_id=f"{TAB}-painted"),
         canvas=paint_canvas(),
         stage=parts.stage(TAB),
-        kept=gr.HTML(elem_id=f"{TAB}-kept"),
-        film=gr.HTML(elem_id=f"{TAB}-film"),
+        kept=parts.html(elem_id=f"{TAB}-kept"),
+        film=parts.html(elem_id=f"{TAB}-film"),
     )
 
 

@@ -1,5 +1,5 @@
 // The gallery: all pictures and animations of the output folder, by day; search, stars, large view with arrow keys, many at once.
-import { h, registry, send, showTab, tabOf, url } from "./registry.js";
+import { h, registry, send, shape, showTab, tabOf, url } from "./registry.js";
 
 const REST = 250; // after the last key of a search
 const post = (act, ids) => fetch(url(`studio/gallery/${act}`), { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ids }) });
@@ -22,12 +22,13 @@ class Gallery {
     this.more = act("Show more", "Older pictures", () => this.load(this.entries.length));
     this.remove = act("Delete", "Remove the files for good", () => this.delete());
     this.target = h("select", { ariaLabel: "Open in a tool", onchange: () => this.openIn(this.target.value) }, h("option", { value: "" }, "Open in ..."), ...tools.map(([title, name]) => h("option", { value: name }, title)));
+    this.turn = h("span", { className: "lcm-pens" }, act("Back to all", "Esc", () => this.show(-1)), act("Previous", "Arrow key to the left", () => this.step(-1)), act("Next", "Arrow key to the right", () => this.step(1)));
     this.one = h("span", { className: "lcm-pens" }, act("Use settings", "Put this picture's settings into the form", () => this.use()), this.target);
-    this.actions = h("div", { className: "lcm-bar", hidden: true }, act("Star", "Star, or take the star away", () => this.star()), act("Download", "One as it is, many as a zip", () => this.download()), this.remove, this.one, act("Choose none", "", () => { this.chosen.clear(); this.draw(); }));
-    this.image = h("img", { alt: "" });
+    this.actions = h("div", { className: "lcm-bar", hidden: true }, this.turn, act("Star", "Star, or take the star away", () => this.star()), act("Download", "One as it is, many as a zip", () => this.download()), this.remove, this.one, act("Choose none", "", () => { this.chosen.clear(); this.draw(); }));
+    this.image = h("img", { alt: "", onload: () => shape(this.image) });
     this.video = h("video", { controls: true, loop: true, muted: true, autoplay: true, playsInline: true, hidden: true });
     this.words = h("p", {});
-    this.large = h("figure", { className: "lcm-large", hidden: true }, this.image, this.video, h("figcaption", {}, this.words, h("small", {}, "Arrow keys: the next one. Esc: back to all.")));
+    this.large = h("figure", { className: "lcm-large", hidden: true }, this.image, this.video, h("figcaption", {}, this.words, h("small", { className: "lcm-keys" }, "Arrow keys: the next one. Esc: back to all.")));
     this.dialog = h(
       "dialog",
       { className: "lcm-gallery", tabIndex: -1, ariaLabel: "Gallery", onkeydown: (e) => this.key(e), oncancel: (e) => { if (this.at >= 0) { e.preventDefault(); this.show(-1); } }, onclose: () => this.closed() },
@@ -107,6 +108,7 @@ class Gallery {
     const large = this.at >= 0;
     this.actions.hidden = !about.length;
     this.actions.lastChild.hidden = large;
+    this.turn.hidden = !large;
     this.one.hidden = about.length !== 1;
     this.target.hidden = about.some((e) => kindOf(e) !== "PNG"); // the tools take pictures
     this.remove.textContent = "Delete";
@@ -142,10 +144,15 @@ class Gallery {
       this.show(-1);
       return;
     }
-    const step = { ArrowLeft: -1, ArrowRight: 1 }[e.key];
-    if (!step || this.at < 0) return;
+    const way = { ArrowLeft: -1, ArrowRight: 1 }[e.key];
+    if (!way || this.at < 0) return;
     e.preventDefault();
-    const next = this.at + step;
+    await this.step(way);
+  }
+
+  // The picture after the large one, or before it.
+  async step(way) {
+    const next = this.at + way;
     if (next >= this.entries.length && next < this.total) await this.load(this.entries.length);
     if (this.entries[next]) this.show(next);
   }

@@ -40,8 +40,19 @@ export function say(tab, message, from = "") {
   if (!note) return;
   for (const said of [...note.children]) if (from ? said.dataset.from === from : said.dataset.from !== "press") said.remove();
   if (!message || !message.text || [...note.children].some((said) => said.textContent === message.text)) return;
-  note.append(h("div", { className: `lcm-note lcm-${message.kind}`, role: message.kind === "error" ? "alert" : "status", "data-from": from }, message.text));
+  const error = message.kind === "error";
+  note.append(h("div", { className: `lcm-note lcm-${message.kind}`, role: error ? "alert" : "status", "data-from": from }, message.text));
+  if (error) bring(note.lastChild);
 }
+
+// An error is brought into the window where it lies outside, as when the button is pinned below a long form.
+function bring(node) {
+  const { top, bottom } = node.getBoundingClientRect();
+  if (node.offsetParent && (top < 0 || bottom > innerHeight)) node.scrollIntoView({ block: "center" });
+}
+
+// Width over height of a picture that has come, for the styles of `node`: they give it all the room that there is.
+export const shape = (img, node = img) => node.style.setProperty("--ratio", img.naturalWidth / Math.max(1, img.naturalHeight));
 
 // Type into a Gradio text field as a hand would, so that its listeners hear it.
 export function type(field, value) {

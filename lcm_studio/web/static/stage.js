@@ -1,6 +1,6 @@
 // The picture stage: frames that are updated in place, progress, facts; draws the values of web/views.py.
 import { ended, sent, underWay } from "./again.js";
-import { h, hasTab, registry, say, send, url } from "./registry.js";
+import { h, hasTab, registry, say, send, shape, url } from "./registry.js";
 import { latest, remember } from "./history.js";
 import { openViewer } from "./viewer.js";
 
@@ -68,7 +68,8 @@ export class Stage {
     const columns = value.layout === "compare" ? 4 : Math.ceil(Math.sqrt(frames.length));
     this.frames.style.setProperty("--n", String(columns));
     // All rows fit on the screen together.
-    this.frames.style.maxWidth = `min(100%, ${(64 * columns) / Math.max(1, Math.ceil(frames.length / columns))}vh)`;
+    const share = columns / Math.max(1, Math.ceil(frames.length / columns));
+    this.frames.style.maxWidth = frames.length > 1 ? `min(100%, var(--lcm-tall) * ${share} * var(--ratio, 1))` : "";
     while (this.frames.children.length > frames.length) this.frames.lastChild.remove();
     frames.forEach((frame, i) => this.drawFrame(frame, i, value));
   }
@@ -78,6 +79,7 @@ export class Stage {
     if (!node) {
       node = h("figure", { className: "lcm-frame" }, h("button", { type: "button", className: "lcm-picture", ariaLabel: "Look at it large" }, h("img", { alt: "", decoding: "sync" })), h("figcaption"));
       node.querySelector("button").addEventListener("click", () => this.open(node, i));
+      node.querySelector("img").addEventListener("load", (e) => shape(e.target, this.frames));
       this.frames.append(node);
     }
     node.frame = frame;
@@ -90,6 +92,12 @@ export class Stage {
     node.dataset.final = frame.url ? "1" : "";
     if (frame.url) upgrade(img, frame);
     this.caption(node.querySelector("figcaption"), frame, value);
+  }
+
+  // The one of several that is seen on the canvas.
+  mark(id) {
+    const { children } = this.frames;
+    for (const node of children) node.toggleAttribute("data-picked", children.length > 1 && node.frame.id === id);
   }
 
   // Where there is a canvas the picture goes there; elsewhere it opens large.

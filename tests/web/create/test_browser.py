@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from lcm_studio.images import read_image, read_settings, write_png
 
@@ -18,6 +19,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 PROMPT = "#create-prompt textarea"
 STAGE = "#tab-create .lcm-stage"
+LARGE = "#create-stage .lcm-picture img"
 NOTE = "#create-note"
 WEIGHTS = (
     Path(__file__).resolve().parents[3]
@@ -89,6 +91,8 @@ def test_typed_prompt_becomes_a_picture_and_nothing_foreign_is_asked_for(open_pa
     said = read_settings(data)
     assert said is not None and said["prompt"] == "sunset, lake, unicorn" and said["seed"] == 5
     pixels = read_image(data)
+    box = page.locator("#create-stage .lcm-picture").bounding_box()
+    assert box and box["width"] == pytest.approx(box["height"], abs=1), "no bars beside the picture"
     width = page.eval_on_selector("#create-stage .lcm-picture img", "i => i.naturalWidth")
     assert pixels.shape[:2] == (said["height"], said["width"]) and width == said["width"]
     assert pixels.std() > 5, "the picture is flat"
@@ -257,8 +261,18 @@ def test_phone_needs_no_sideways_scroll_and_reaches_every_control(open_page: Ope
     assert page.evaluate("document.body.classList.contains('dark')")
     generate(page, "sunset, lake", steps=1)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    box = page.locator("#create-go").bounding_box()
-    assert box and box["y"] + box["height"] <= 844, "Generate is always within reach"
+    page.evaluate("scrollTo(0, 0)")
+    places = [page.locator(name).bounding_box() for name in (PROMPT, LARGE, "#create-go")]
+    words, picture, main = [(box["y"], box["y"] + box["height"]) for box in places if box]
+    assert words[1] < picture[0] and picture[1] < main[0] and main[1] <= 844, "all within reach"
+    # a word on a press is seen although the button is pinned, wherever the page is
+    page.uncheck("#create-randomize input")
+    page.locator("#create-seed input").fill("-5")
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    page.click("#create-go")
+    error = page.locator(f"{NOTE} .lcm-error")
+    expect(error).to_be_in_viewport()
+    page.locator("#create-seed input").fill("5")
     for name in (
         "prompt",
         "live",

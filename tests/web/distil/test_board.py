@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from lcm_studio.jobs.layout import JobFolder
@@ -50,6 +51,14 @@ def test_what_the_page_shows_already_is_not_sent(monkeypatch: pytest.MonkeyPatch
     first = distil_board.refresh("old", {}, Viewer())
     again = distil_board.refresh("old", first[-1], Viewer())
     assert all("value" not in part and "choices" not in part for part in again)
+
+
+def test_a_log_shows_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distil_board, "look", look)
+    with gr.Blocks():
+        board = distil_board.build_board()
+    updates = dict(zip(board.outputs, distil_board.refresh("old", {}, Viewer()), strict=True))
+    assert updates[board.logs]["visible"] is False
 
 
 def test_the_curves_of_two_runs_have_names_and_finite_points(tmp_path: Path) -> None:

@@ -138,6 +138,7 @@ def test_from_a_folder_to_the_opened_model(app: App, page: Page) -> None:
     page.locator("#distil-go").click()
     head = page.locator("#distil-head .distil-head")
     expect(head).to_contain_text("Shortened example")
+    expect(report).to_be_hidden()  # the run takes its place
     expect(head).to_have_attribute("data-state", re.compile("starting|running"), timeout=240_000)
 
     app.kill()  # as by kill -9, in the middle of the run
@@ -323,7 +324,7 @@ def test_a_second_start_and_escape_are_answered(shop: App, shown: Page) -> None:
       return document.getElementById("distil-note").innerText;
     }""")
     assert "The run before is still being checked" in told
-    expect(note).to_contain_text("The run is queued")
+    expect(note).to_contain_text("The run is in the list")
     expect(word).to_have_count(0)
     head = shown.locator("#distil-head .distil-head")
     expect(head).to_contain_text("Long")

@@ -173,6 +173,10 @@ def test_variations_pick_one_go_on_and_take_it_back(page: Any) -> None:
     seeds = [(read_settings(data) or {})["seed"] for data in four]
     assert seeds == [40, 41, 42, 43]
     page.locator("#edit-stage .lcm-picture").nth(2).click()
+    picked = page.eval_on_selector_all(
+        "#edit-stage .lcm-frame", "all => all.map(f => 'picked' in f.dataset)"
+    )
+    assert picked == [False, False, True, False]
     picture_on_canvas(page, lambda: page.locator("#edit-go-on").click())
     # the third is what the next edit starts from, in another tool
     tool(page, "Widen", "outpaint")

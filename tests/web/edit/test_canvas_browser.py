@@ -192,6 +192,25 @@ def test_the_canvas_stays_beside_the_controls_that_are_scrolled_to(page: Any) ->
     )
 
 
+def test_on_a_phone_tool_and_words_are_above_the_canvas(page: Any) -> None:
+    stroke(page, [(0.4, 0.5), (0.6, 0.5)])
+    page.set_viewport_size({"width": 390, "height": 844})
+    run(page)
+    page.evaluate("scrollTo(0, 0)")
+    names = ("#edit-tool", "#edit-prompt textarea", ".lcm-view", "#edit-go")
+    places = [page.locator(name).bounding_box() for name in names]
+    tools, words, canvas, main = [(box["y"], box["y"] + box["height"]) for box in places if box]
+    assert tools[1] <= words[0] and words[1] <= canvas[0] and main[1] <= 844
+    assert main[0] - canvas[0] > 340, "most of the canvas is seen at once"
+    assert page.get_attribute(".lcm-view", "data-look") == "result"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    small = page.evaluate(
+        """() => [...document.querySelectorAll('#tab-edit button, #tab-edit select, #tab-edit a[href]')]
+            .filter(e => e.offsetParent && Math.min(e.offsetWidth, e.offsetHeight) < 24).map(e => e.outerHTML.slice(0, 120))"""
+    )
+    assert small == []
+
+
 def test_a_reload_and_back_lose_nothing(page: Any) -> None:
     stroke(page, [(0.3, 0.4), (0.6, 0.4)])
     page.fill("#edit-prompt textarea", "night, stars")

@@ -33,7 +33,7 @@ def runs(page: Any, count: int) -> None:
 
 def test_the_plane_is_drawn_on_learned_and_sampled(open_page: Open) -> None:
     asked: list[str] = []
-    page = open_page(viewport={"width": 1400, "height": 1000})
+    page = open_page(viewport={"width": 1400, "height": 900})
     page.on("request", lambda r: asked.append(r.url))
     assert (
         page.evaluate(
@@ -43,6 +43,10 @@ def test_the_plane_is_drawn_on_learned_and_sampled(open_page: Open) -> None:
     )
     lab(page)
     assert any("/lab/plane/atlas" in url for url in asked)
+    sheet, player = (
+        page.locator(name).bounding_box() for name in (".lab-panels canvas", ".lab-player")
+    )
+    assert sheet["y"] + sheet["height"] <= player["y"], "the player covers nothing of the plane"
     # the slider moves noise and arrows
     page.wait_for_function("document.querySelector('.lab-theatre').dataset.frames > 0")
     before = pixels(page, ".lab-panel canvas")

@@ -83,10 +83,18 @@ def test_pictures_of_all_days_are_found_looked_at_and_worked_with(
     page.get_by_label("Look at it large: night, sea", exact=True).click()
     words = page.locator(".lcm-large p")
     expect(words).to_contain_text("seed 7")
+    large, dialog = (page.locator(f".lcm-{name}") for name in ("large img", "gallery"))
+    assert large.evaluate("i => i.offsetHeight") > 0.6 * dialog.evaluate("d => d.offsetHeight")
     page.keyboard.press("ArrowRight")
     expect(words).to_contain_text("seed 1")
     page.keyboard.press("ArrowRight")  # it is the last one
     expect(words).to_contain_text("seed 1")
+    # the same without keys
+    button(page, "Previous").click()
+    expect(words).to_contain_text("seed 7")
+    button(page, "Back to all").click()
+    shown(page, 2)
+    page.get_by_label("Look at it large: night, lake", exact=True).click()
     button(page, "Star").click()
     expect(words).to_contain_text("★")
     page.keyboard.press("Escape")

@@ -240,6 +240,7 @@ class Desk {
     this.paper.style.visibility = alone || empty ? "hidden" : "";
     const place = preview ? size : shown;
     result.node.hidden = !(alone || beside);
+    registry.get("stage", this.tab)?.mark(result.frame?.id);
     result.node.style.width = `${place[0]}px`;
     result.node.style.height = `${place[1]}px`;
     result.node.style.left = beside ? `${size[0] * (1 + GAP)}px` : "0";

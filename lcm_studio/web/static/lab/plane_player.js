@@ -150,7 +150,7 @@ export class Player {
     panel.spread();
     panel.computing = false;
     panel.done = message;
-    const parts = [WHOSE[panel.system.network], `${message.evaluations} evaluation${message.evaluations === 1 ? "" : "s"}`, `${message.seconds < 0.095 ? message.seconds.toFixed(2) : message.seconds.toFixed(1)} s`];
+    const parts = [WHOSE[panel.system.network], `${message.evaluations} evaluation${message.evaluations === 1 ? "" : "s"}`, `${message.seconds < 0.095 ? message.seconds.toFixed(2) : message.seconds.toFixed(1)}\u00a0s`];
     panel.count.textContent = parts.join(" · ");
     panel.result.replaceChildren(
       h("span", { title: "Sliced Wasserstein-2 distance between the particles and points of the data" }, "distance to the data ", h("b", {}, figure(message.distance))),
