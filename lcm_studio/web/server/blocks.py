@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import OrderedDict, defaultdict
 from copy import copy
 from typing import Any
@@ -140,5 +141,7 @@ def settle(blocks: gr.Blocks) -> None:
     blocks.app.state_holder = sessions
     blocks.app.add_exception_handler(RequestValidationError, misfit)
     blocks._queue.ANALYTICS_MAX_EVENTS = 100
+    # a table of all of them was made again after every event, and nobody reads it
+    blocks._queue.ANAYLTICS_CACHE_FREQUENCY = sys.maxsize
     blocks._queue.pending_event_ids_session = defaultdict(set)  # of a session that is gone: none
     blocks._queue.pending_messages_per_session = Unread(blocks._queue, UNREAD)  # type: ignore[assignment]

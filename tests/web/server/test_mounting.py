@@ -20,6 +20,15 @@ def test_the_queue_works_with_the_server_that_is_mounted(client: Any) -> None:
     assert page.get_blocks().app is page
 
 
+def test_no_statistics_are_made_of_events(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradio made a table of the last events after every event, which took longer than most events do."""
+    queue, tables = mounted(client.app).get_blocks()._queue, []
+    monkeypatch.setattr(queue, "_get_df", tables.append)
+    monkeypatch.setattr(queue, "events_recorded", queue.events_recorded + 1)
+    queue.compute_analytics_summary([{"function": "generate", "status": "success"}])
+    assert not tables
+
+
 def test_pages_without_a_server_leave_gradio_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     import gradio as gr
     from gradio.routes import App
