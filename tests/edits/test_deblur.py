@@ -186,7 +186,7 @@ def test_tiles_share_the_blur_that_the_whole_picture_shows(engine, monkeypatch):
 
     for name, size in (("WHOLE_PIXELS", 200 * 200), ("SIDE", 192), ("FADE", 16), ("MARGIN", 8)):
         monkeypatch.setattr(quilt, name, size)
-    soft = blurred(PHOTOS["coffee"][:256, :256], 1)
+    soft = blurred(PHOTOS["coffee"][:192, :256], 1)
     tiling = tiling_of(Edit(task="deblur", image=soft))
     assert tiling.options["kernel"] == deblur.proposal(estimate_blur(soft))
     done = run(engine, soft)

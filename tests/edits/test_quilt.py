@@ -150,7 +150,7 @@ def test_noise_is_estimated_once_and_the_same_seed_gives_the_same(engine, small,
     # to the bit only where calls hold the same tiles: which two meet in one depends on their pace
     monkeypatch.setattr(large, "TOGETHER", 1)
     rng = np.random.default_rng(4)
-    noisy = np.clip(scene(200, 280) + rng.normal(0, 12, (200, 280, 3)), 0, 255).astype(np.uint8)
+    noisy = np.clip(scene(150, 280) + rng.normal(0, 12, (150, 280, 3)), 0, 255).astype(np.uint8)
     request = Edit(task="denoise", image=noisy, steps=1, seed=9)
     tiling = tiling_of(request)
     assert tiling.options["sigma"] == pytest.approx(12 / 255, rel=0.2)
