@@ -222,7 +222,7 @@ def _picture_findings(looks: Sequence[Look], size: int, found: _Found) -> None:
     if 0 < good < FEW:
         found.findings.append(
             Finding(
-                code="few", level="note", count=good, message=f"{good} pictures are few",
+                code="few", level="note", count=good, message="few pictures",
                 remedy=f"distilling needs no large set, but below {FEW} it learns them by heart; "
                 "turn flips on and keep the run short",
             )

@@ -12,10 +12,11 @@ _MARK = {"error": "ERROR", "warning": "warning", "note": "note"}
 def summary(report: Report) -> str:
     """One sentence: how many, how large, how many captions."""
     sizes = ", ".join(f"{size} ({count})" for size, count in report.sizes[:3]) or "none"
+    changes = {"cropped to a square": report.cropped, "enlarged": report.enlarged}
+    done = " and ".join(f"{count} are {what}" for what, count in changes.items() if count)
     return (
         f"{report.usable} of {report.pictures} pictures can be used, {report.captioned} have a caption; "
-        f"sizes: {sizes}; at {report.size} pixels {report.cropped} are cropped to a square "
-        f"and {report.enlarged} enlarged."
+        f"sizes: {sizes}" + (f"; at {report.size} pixels {done}." if done else ".")
     )
 
 

@@ -68,7 +68,7 @@ def test_a_pasted_picture_opens_in_edit_unless_it_cannot_be_decoded(
     scripts: Open, damaged: bool
 ) -> None:
     answer = (
-        (422, '{"detail": "the picture is damaged; save it again"}') if damaged else (200, "{}")
+        (422, '{"detail": "The picture is damaged; save it again"}') if damaged else (200, "{}")
     )
     page = scripts(
         """<div id="note"></div><div id="drop"></div><textarea></textarea>
@@ -90,7 +90,7 @@ def test_a_pasted_picture_opens_in_edit_unless_it_cannot_be_decoded(
     assert not page.evaluate("paste(document.body)")
     if damaged:
         page.wait_for_selector("#note .lcm-error")
-        words = "The pasted picture cannot be opened: the picture is damaged; save it again"
+        words = "The pasted picture cannot be opened. The picture is damaged; save it again"
         assert page.inner_text("#note") == words and not page.evaluate("window.opened")
     else:
         page.wait_for_function("window.opened === 'The pasted picture'")

@@ -72,7 +72,7 @@ class Live:
         try:
             request, warnings = await asyncio.to_thread(self.checked, said)
         except StudioError as error:
-            return JSONResponse({"detail": views.in_page_words(str(error))}, 422)
+            return JSONResponse({"detail": str(error)}, 422)
         if not self.slots.acquire(blocking=False):
             return JSONResponse(
                 {"detail": "The studio is busy; Live goes on when others have finished."}, 503

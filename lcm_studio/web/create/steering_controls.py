@@ -64,7 +64,7 @@ def _build(block: Block, tab: str, info: ModelInfo, offer: Offer, edits: bool) -
             info=about(block, offer, edits=edits),
         )  # fmt: skip
         c[f"{name}_open"] = gr.UploadButton(
-            block.picture, file_types=[".png", ".jpg", ".jpeg", ".webp"], type="filepath",
+            block.picture, type="filepath",
             size="sm", elem_id=f"{id_}-open", elem_classes="lcm-quiet",
         )  # fmt: skip
         if edits and block is CONTROL:

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from lcm_studio.spec.errors import StudioError
+from lcm_studio.spec.events import Done
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.requests import Generate, LoraSpec
 from lcm_studio.web import parts, views
@@ -23,6 +24,7 @@ from lcm_studio.web.server.running import page_of
 from lcm_studio.web.server.stops import owner_of
 from lcm_studio.web.studio import Studio
 
+NO_PROMPT = "Without a prompt the model draws whatever it has learned; words, typed or clicked together, steer it."
 LIVE_JS = "(...v) => window.lcm && window.lcm.live('create', Object.fromEntries({names}.map((n, i) => [n, v[i]])))"
 
 
@@ -82,7 +84,11 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
     def go(data: Mapping[Any, Any], request: gr.Request) -> Iterator[Any]:
         said = ready(data)
         plays = studio.play(
-            lambda: request_of(said), owner=owner_of(request), tab=TAB, page=page_of(request)
+            lambda: request_of(said),
+            owner=owner_of(request),
+            tab=TAB,
+            page=page_of(request),
+            on_done=lambda done: without_words(studio, done),
         )
         yield from parts.followed(studio, show(plays, said), request, TAB)
 
@@ -110,6 +116,13 @@ def wire_generate(studio: Studio, c: Controls, stage: gr.HTML) -> None:
     )
     parts.on_failure(compared, TAB)
     parts.wire_again(studio, TAB, stage, outputs)
+
+
+def without_words(studio: Studio, done: Done) -> views.View:
+    """What an empty prompt has done, where the model takes one and nothing else is to be said."""
+    silent = not (done.warnings or str(done.settings.get("prompt") or "").strip())
+    asked = silent and create_form.known(studio, str(done.settings["model"])).takes_prompt
+    return {"message": views.note(NO_PROMPT, "info")} if asked else {}
 
 
 def wire_live(c: Controls) -> None:

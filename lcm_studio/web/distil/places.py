@@ -78,6 +78,8 @@ def allowed(place: str, there: Places) -> str:
         if there.hold(path):
             continue
         folder = path.parent if shards else path
+        if there.can_click and not folder.exists():  # to nobody else, who would learn what is there
+            raise BadRequest(f"there is no folder {str(folder)[:300]}; check the path")
         names = ", ".join(str(root) for root in there.all)
         words = f"{text[:80]} is outside the folders that jobs may read ({names}); "
         why = grants.refusal(folder) if there.can_click else "no"

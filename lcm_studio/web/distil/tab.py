@@ -47,6 +47,7 @@ def build(studio: Studio) -> None:
     wire_data(studio, c, report, sheet)
     wire_start(studio, c, board, (report, sheet))
     wire_finished(studio, c, board)
+    wire_kept(c)
 
 
 def build_form(studio: Studio) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def build_form(studio: Studio) -> dict[str, Any]:
         build_permission(c)
         with gr.Accordion("Upload pictures", open=False):
             c["files"] = gr.File(
-                file_count="multiple", file_types=[".png", ".jpg", ".jpeg", ".webp", ".txt", ".jsonl", ".zip"],
+                file_count="multiple",
                 label="Pictures and their .txt captions, or a .zip of them", elem_id=f"{TAB}-files", height=120,
             )  # fmt: skip
     with gr.Group(elem_classes="lcm-card"):
@@ -94,11 +95,13 @@ def build_form(studio: Studio) -> dict[str, Any]:
             placeholder="my model",
         )
         with gr.Row():
-            c["steps"] = _small("Steps", "steps", hints["steps"])
-            c["batch_size"] = _small("Batch", "batch", hints["batch_size"])
+            c["steps"] = _small(form.TITLES["steps"], "steps", hints["steps"])
+            c["batch_size"] = _small(form.TITLES["batch_size"], "batch", hints["batch_size"])
         with gr.Row():
-            c["resolution"] = _small("Pixels", "size", hints["resolution"])
-            c["learning_rate"] = _small("Learning rate", "rate", hints["learning_rate"])
+            c["resolution"] = _small(form.TITLES["resolution"], "size", hints["resolution"])
+            c["learning_rate"] = _small(
+                form.TITLES["learning_rate"], "rate", hints["learning_rate"]
+            )
         c["prompts"] = gr.Textbox(
             label="Validation prompts",
             info="One a line, a column of pictures each. None: the first captions of the data.",
@@ -160,7 +163,7 @@ def wire_start(
     """Plan and start: both check the same form the same way. A run that has started takes the place of what was `examined`."""
     fields = {c[name] for name in form.NAMES}
     asked = [c[name] for name in PERMISSION]
-    kept = [gr.skip() for _ in examined]
+    kept = [gr.skip(), gr.skip(), ""]  # what was examined stays; a plan, made or refused, is over
 
     def read(data: Mapping[Any, Any]) -> tuple[str, dict[str, Any]]:
         permitted(studio)
@@ -218,18 +221,14 @@ def wire_start(
             said("The run is in the list; this page need not stay open for it.", "info"),
             *permission(),
             *(gr.update(visible=False) for _ in examined),
+            "",
         )
 
     def hints(preset: str | None) -> list[Any]:
-        return [gr.update(placeholder=words) for words in form.hints(preset or "").values()]
+        return list(placeholders(preset).values())
 
-    def recipe_chosen(recipe: str) -> list[Any]:
-        names = form.presets(recipe)
-        first = first_preset(names)
-        needs = recipe in form.NEEDS_TEACHER
-        chosen = gr.update(choices=["", *names], value=first)
-        prompted = gr.update(visible=recipe in form.PROMPTED)
-        return [chosen, gr.update(visible=needs), prompted, *hints(first)]
+    def recipe_chosen(recipe: str) -> dict[Any, Any]:
+        return {c[name]: update for name, update in of_recipe(recipe).items()}
 
     c["plan"].click(
         plan,
@@ -238,7 +237,7 @@ def wire_start(
         trigger_mode="always_last",
         **parts.PRIVATE,
     )
-    outputs = [board.picker, c["text"], c["note"], *asked, *examined]
+    outputs = [board.picker, c["text"], c["note"], *asked, *examined, c["planned"]]
     started = c["go"].click(start, fields, outputs, **parts.PRIVATE)
     # static/pending.js answers a second press while the first is being checked
     started.then(None, js=f"() => window.lcm.settled('{TAB}-go')", **parts.PRIVATE)
@@ -250,3 +249,38 @@ def wire_start(
         **parts.PRIVATE,
     )
     c["preset"].input(hints, c["preset"], numbers, **parts.PRIVATE)
+
+
+def placeholders(preset: str | None) -> dict[str, Any]:
+    """Updates of the numbers that may stay empty: they show those of the preset."""
+    return {name: gr.update(placeholder=words) for name, words in form.hints(preset or "").items()}
+
+
+def of_recipe(recipe: str, preset: str | None = None) -> dict[str, Any]:
+    """Updates of the controls that go by the recipe, with its own `preset` or its first."""
+    names = form.presets(recipe)
+    chosen = preset if preset in ("", *names) else first_preset(names)
+    return {
+        "preset": gr.update(choices=["", *names], value=chosen),
+        "teacher": gr.update(visible=recipe in form.NEEDS_TEACHER),
+        "prompts": gr.update(visible=recipe in form.PROMPTED),
+        **placeholders(chosen),
+    }
+
+
+def wire_kept(c: dict[str, Any]) -> None:
+    """What the form held comes back after a reload."""
+    parts.keep_form(TAB, {name: c[name] for name in form.NAMES})
+
+    def again(kept: Any) -> dict[Any, Any]:
+        recipes = {name for _, name in form.recipes()}
+        if not isinstance(kept, Mapping) or kept.get("recipe") not in recipes:
+            return {c["note"]: None}
+        updates = of_recipe(kept["recipe"], kept.get("preset"))
+        for name in form.NAMES:
+            if name != "preset" and isinstance(kept.get(name), str):
+                updates[name] = {**updates.get(name, gr.update()), "value": kept[name]}
+        return {c[name]: update for name, update in updates.items()}
+
+    outputs = [*(c[name] for name in form.NAMES), c["note"]]
+    parts.on_channel(f"form-{TAB}", again, outputs=outputs)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lcm_studio.data.captions import CAPTION_FILES, TABLES
 from lcm_studio.data.listing import PICTURES
 from lcm_studio.data.shards import looks_like_shards
 from lcm_studio.jobs.config import (
@@ -29,7 +30,7 @@ EXAMPLE_SCENES = 600
 UPLOADS = "uploads"
 MAX_UPLOADS = 5000
 MOST_PROMPTS = 8  # as training.recipes.latents.SHEET_PROMPTS
-WANTED = (*PICTURES, ".txt", ".jsonl")
+WANTED = (*PICTURES, *CAPTION_FILES, *(Path(name).suffix for name in TABLES))
 LABELS = {
     "lcd": "LCM: latent consistency distillation",
     "lcm-lora": "LCM-LoRA: a small file for the same teacher",
@@ -54,7 +55,13 @@ NAMES = (
     "prompts",
     "more",
 )
-NUMBERS = ("steps", "batch_size", "resolution", "learning_rate")  # that may stay empty
+TITLES = {
+    "steps": "Steps",
+    "batch_size": "Batch",
+    "resolution": "Pixels",
+    "learning_rate": "Learning rate",
+}
+NUMBERS = tuple(TITLES)  # that may stay empty
 PLACELESS = ("scenes", "huggingface")  # kinds of data that need no folder
 PROMPTED = ("lcd", "lcm-lora", "teacher")  # recipes whose validation pictures have prompts
 NEEDS_TEACHER = ("lcd", "lcm-lora", "cd", "ect")
@@ -177,7 +184,8 @@ def _number(name: str, value: Any, kind: type, low: float) -> Any:
     except (TypeError, ValueError, OverflowError):
         fits = False
     if not fits:
-        raise BadRequest(f"{name}={str(value)[:40]!r} is not a number from {low:g} up")
+        what = "whole number" if kind is int else "number"
+        raise BadRequest(f"{TITLES[name]}: {str(value)[:40]!r} is no {what} from {low:g} up")
     return number
 
 
@@ -202,7 +210,8 @@ def keep_uploads(files: Sequence[str], home: Path) -> Path:
     for source in sources:
         if source.suffix.lower() not in (*WANTED, ".zip"):
             raise BadRequest(
-                f"{source.name[:60]!r} is no picture (PNG, JPEG, WebP), no .txt caption and no .zip"
+                f"{source.name[:60]!r} is no picture (PNG, JPEG, WebP), no caption (.txt, .caption, "
+                "metadata.jsonl, .csv or .json) and no .zip"
             )
     folder = home / UPLOADS / secrets.token_hex(6)
     folder.mkdir(parents=True, mode=0o700)

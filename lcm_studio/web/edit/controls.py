@@ -117,7 +117,6 @@ def fit(known: Mapping[str, Any], info: ModelInfo) -> tuple[dict[str, Any], list
 def build_files(examples: Path) -> Controls:
     """Open a picture, a second one, a mask, a white sheet, or an example."""
     c: Controls = {"examples": []}
-    kinds = [".png", ".jpg", ".jpeg", ".webp"]
     with gr.Row(elem_classes="lcm-files"):
         for name, text in (
             ("picture", "Open picture"),
@@ -126,7 +125,6 @@ def build_files(examples: Path) -> Controls:
         ):
             c[name] = gr.UploadButton(
                 text,
-                file_types=kinds,
                 type="filepath",
                 size="sm",
                 elem_id=f"{TAB}-open-{name}",

@@ -21,7 +21,6 @@ from lcm_studio.web.edit import fields
 from lcm_studio.web.edit import values as edit_form
 from lcm_studio.web.server.stops import owner_of
 from lcm_studio.web.studio import Studio
-from lcm_studio.web.views import in_page_words
 
 MAX_BODY = 12 * 1024 * 1024
 
@@ -42,7 +41,7 @@ class Sketch:
             said = self._said(await http.body())
             request, warnings = await asyncio.to_thread(self.checked, said)
         except StudioError as error:
-            return JSONResponse({"detail": in_page_words(str(error))}, 422)
+            return JSONResponse({"detail": str(error)}, 422)
         if not self.slots.acquire(blocking=False):
             return JSONResponse({"detail": "The studio is busy; Live goes on in a moment."}, 503)
         refine = bool(said.get("refine"))

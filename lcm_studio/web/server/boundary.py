@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from lcm_studio.spec.errors import StudioError
 from lcm_studio.spec.owners import API
+from lcm_studio.web.views import in_page_words
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from lcm_studio.web.server.stops import Stops
@@ -140,10 +143,8 @@ class Answer:
         if self._held is None:
             return
         start, self._held = self._held, None
-        if self._ours and has_detail(self._body):
-            self._started = self.ended = True
-            await self._send(start)
-            await self._send({"type": "http.response.body", "body": self._body})
+        if self._ours and (words := detail(self._body)):
+            await self._reply(start["status"], {"detail": in_page_words(words)}, start["headers"])
             return
         await self._reply(start["status"], worded(start["status"], self._body))
 
@@ -153,7 +154,8 @@ class Answer:
             return
         if not self._started:
             self._held = None
-            await self._reply(status, {"detail": text})
+            words = in_page_words(text) if self._ours else text
+            await self._reply(status, {"detail": words})
             return
         if self._stream:
             word = {"msg": "unexpected_error", "message": text, "success": False}
@@ -167,24 +169,28 @@ class Answer:
         self.ended = True
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _reply(self, status: int, value: Any) -> None:
+    async def _reply(
+        self, status: int, value: Any, more: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
         body = json.dumps(value).encode()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
         ]
+        headers += [(name, text) for name, text in more if name not in dict(headers)]
         self._started = self.ended = True
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def has_detail(body: bytes) -> bool:
-    """Whether an error of our own routes has said something."""
+def detail(body: bytes) -> str:
+    """What an error of our own routes has said; empty where it is nothing."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(value, dict) and isinstance(value.get("detail"), str)
+        return ""
+    words = value.get("detail") if isinstance(value, dict) else None
+    return words if isinstance(words, str) else ""
 
 
 def worded(status: int, body: bytes) -> dict[str, Any]:

@@ -23,8 +23,8 @@ async function restore(file, tab) {
 async function damage(file) {
   const answer = await fetch(url("studio/opens"), { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } }).catch(() => null);
   if (answer?.ok) return "";
-  const { detail } = answer ? await answer.json().catch(() => ({})) : { detail: "the studio does not answer; is it still running?" };
-  return `${file.name} cannot be opened: ${detail || "try again in a moment"}`;
+  const { detail } = answer ? await answer.json().catch(() => ({})) : { detail: "The studio does not answer; is it still running?" };
+  return `${file.name} cannot be opened. ${detail || "Try again in a moment"}`;
 }
 
 async function open(file, tab) {

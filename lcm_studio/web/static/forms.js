@@ -3,7 +3,7 @@ import { settle } from "./fields.js";
 import { registry } from "./registry.js";
 
 const key = (tab) => `lcm-form-${tab}`;
-const TABS = ["create", "edit"];
+const TABS = ["create", "edit", "distil"];
 
 function read(tab) {
   try {

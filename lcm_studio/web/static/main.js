@@ -12,6 +12,7 @@ import { mountModels } from "./models.js";
 import { mountTools } from "./tools.js";
 import { h, registry, say } from "./registry.js";
 import "./fields.js";
+import "./choosers.js";
 import "./keys.js";
 import "./pending.js";
 import "./place.js";

@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from lcm_studio.models.kinds.recognise import with_guided_steps
 from lcm_studio.spec.errors import BadRequest
+from lcm_studio.spec.events import Done
+from lcm_studio.spec.models import ModelInfo
 from lcm_studio.spec.settings import to_settings
 from lcm_studio.web.create import controls as create_form
 from lcm_studio.web.create import offer as offers
 from lcm_studio.web.create import steering_controls, steering_values
 from lcm_studio.web.create import values as form
+from lcm_studio.web.create.tab import without_words
 from lcm_studio.web.options import Options
 from lcm_studio.web.server.folders import models_folder
 from tests.toy_models import CM, LCM, SD
@@ -169,3 +173,19 @@ def test_a_panel_says_where_its_folder_is(tmp_path: Path) -> None:
     options = Options(models_dirs=(tmp_path,))
     assert models_folder(options) == tmp_path.resolve()
     assert models_folder(Options(engine="ray://a:1", models_dirs=(tmp_path,))) is None
+
+
+def test_an_empty_prompt_says_what_it_has_done() -> None:
+    def message(prompt: str, model: ModelInfo = LCM, warnings: tuple[str, ...] = ()) -> str:
+        studio = SimpleNamespace(engine=SimpleNamespace(info=lambda _: model))
+        settings = {"prompt": prompt, "model": model.id}
+        done = Done(images=(), seeds=(), settings=settings, warnings=warnings)
+        return str(without_words(studio, done).get("message", {}).get("text", ""))  # type: ignore[arg-type]
+
+    assert "whatever it has learned" in message("  ")
+    assert (
+        message("a lake")
+        == message("", CM)
+        == message("", warnings=("there is more to say",))
+        == ""
+    )

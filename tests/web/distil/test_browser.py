@@ -139,6 +139,7 @@ def test_from_a_folder_to_the_opened_model(app: App, page: Page) -> None:
     head = page.locator("#distil-head .distil-head")
     expect(head).to_contain_text("Shortened example")
     expect(report).to_be_hidden()  # the run takes its place
+    expect(planned).not_to_contain_text("6 steps")  # of a plan, too
     expect(head).to_have_attribute("data-state", re.compile("starting|running"), timeout=240_000)
 
     app.kill()  # as by kill -9, in the middle of the run
@@ -357,6 +358,15 @@ def test_messages_are_under_the_pressed_button_and_numbers_are_the_presets(shown
     box.click()
     shown.get_by_role("option", name="lcd-paper").click()
     expect(field(shown, "steps")).not_to_have_attribute("placeholder", "300")
+    # and a reload loses nothing of it
+    field(shown, "name").fill("Kept")
+    field(shown, "steps").fill("77")
+    shown.wait_for_function("(sessionStorage.getItem('lcm-form-distil') || '').includes('77')")
+    shown.reload(wait_until="commit")
+    expect(field(shown, "steps")).to_have_value("77")
+    expect(field(shown, "name")).to_have_value("Kept")
+    expect(box).to_have_value("lcd-paper")
+    expect(field(shown, "size")).not_to_have_attribute("placeholder", "256")
 
 
 def test_validation_pictures_are_large_and_a_slider_goes_through_the_steps(shown: Page) -> None:

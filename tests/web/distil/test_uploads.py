@@ -40,6 +40,20 @@ def test_a_zip_becomes_a_folder_with_its_captions(tmp_path: Path) -> None:
     assert {e.caption for e in list_folder(kept).entries} == {"a lake", "a sea"}
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_captions_come_along_in_every_file_that_is_read_from_folders(
+    zipped: bool, tmp_path: Path
+) -> None:
+    members = {"a.png": png(), "a.caption": b"a lake", "b.png": png(9)}
+    members["metadata.csv"] = b"file_name,text\nb.png,a sea\n"
+    for name, data in members.items():
+        (tmp_path / name).write_bytes(data)
+    files = [pack(tmp_path / "x.zip", members)] if zipped else [tmp_path / name for name in members]
+    kept = form.keep_uploads([str(file) for file in files], tmp_path / "home")
+    assert names(kept) == set(members)
+    assert "a sea" in {e.caption for e in list_folder(kept).entries}
+
+
 @pytest.mark.parametrize(
     "name", ["../../evil.png", "/etc/evil.png", "..\\evil.png", "a/../../e.png"]
 )

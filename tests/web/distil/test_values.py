@@ -93,6 +93,12 @@ def test_pictures_are_asked_for_where_none_are_named() -> None:
             to_config({"recipe": "lcd", "more": more}, teacher="a", folder="")
 
 
+def test_a_wrong_number_is_told_by_the_name_that_the_page_shows(tmp_path: Path) -> None:
+    values = {"recipe": "lcd", "resolution": "large"}
+    with pytest.raises(BadRequest, match=r"^Pixels: 'large' is no whole number from 16 up$"):
+        to_config(values, teacher="a", folder=str(tmp_path))
+
+
 def test_validation_prompts_are_lines_of_the_recipes_that_draw_from_prompts(tmp_path: Path) -> None:
     text = "\n  sunset, lake \n\n a red house\n"
     for recipe, wanted in (("teacher", ["sunset, lake", "a red house"]), ("edm", None)):

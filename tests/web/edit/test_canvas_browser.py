@@ -172,7 +172,7 @@ def test_a_damaged_picture_stays_where_it_was_dropped(
     whole = (tmp_path / "cut.png").read_bytes()
     drop(page, "cut.png", whole[: len(whole) // 2])
     expect(page.locator("#create-note .lcm-error")).to_have_text(
-        "cut.png cannot be opened: the picture is damaged or cut short; save it again"
+        "cut.png cannot be opened. The picture is damaged or cut short; save it again"
     )
     assert page.get_by_role("tab", name="Create").get_attribute("aria-selected") == "true"
 
@@ -297,7 +297,16 @@ def test_model_compare_and_last_seed_as_in_create(page: Any) -> None:
     assert page.locator("#edit-seed input").input_value() == str(said[0]["seed"])
 
 
-def test_a_second_picture_replaces_the_first(page: Any) -> None:
+def test_a_second_picture_replaces_the_first(page: Any, tmp_path: Path) -> None:
+    words = tmp_path / "notes.txt"
+    words.write_text("no picture")
+    with page.expect_file_chooser() as chooser:
+        page.locator("#edit-open-picture").click()
+    assert ".webp" in (chooser.value.element.get_attribute("accept") or "")
+    chooser.value.set_files(words)
+    expect(page.locator("#edit-note .lcm-error")).to_have_count(1)
+    expect(page.locator("#edit-note .lcm-error")).to_contain_text("no PNG, JPEG or WEBP picture")
+    assert page.locator(".toast-body").count() == 0, "said once, and not over the controls"
     with page.expect_file_chooser() as chooser:
         page.locator("#edit-open-picture").click()
     picture_on_canvas(page, lambda: chooser.value.set_files(EXAMPLES[1]))

@@ -120,10 +120,10 @@ def test_pictures_of_one_size_become_an_animation(client: Any) -> None:
         ("sample", {"systems": ROWS * 3}, "choose 1 to 4"),
         ("sample", {"systems": "all"}, "must be a list"),
         ("sample", {"systems": ROWS, "particles": 10**9}, "particles=1000000000"),
-        ("sample", {"systems": ROWS, "networks": 3}, "networks must be"),
+        ("sample", {"systems": ROWS, "networks": 3}, "Networks must be"),
         ("sample", {"systems": [{"sampler": "sde", "evaluations": None}]}, "evaluations=None"),
         ("train", {"stage": "magic"}, "no stage"),
-        ("train", {"stage": "score", "steps": 10**9}, "training steps"),
+        ("train", {"stage": "score", "steps": 10**9}, "Training steps"),
     ],
 )
 def test_a_wrong_request_is_one_sentence(

@@ -89,6 +89,20 @@ def test_our_own_words_stay() -> None:
     assert said.json() == {"detail": "There is no such run."} and said.headers["x-mine"] == "1"
 
 
+@pytest.mark.parametrize("raised", [True, False])
+def test_our_own_words_are_those_of_the_page(raised: bool) -> None:
+    words = "inpaint needs a mask: paint one"
+
+    async def answer(_: Request) -> Response:
+        if raised:
+            raise StudioError(words)
+        return JSONResponse({"detail": words}, 422, headers={"X-More": "1"})
+
+    said = client(answer, "/studio/x").get("/studio/x")
+    assert said.json() == {"detail": "Repaint needs a mask: paint one"}
+    assert raised or said.headers["x-more"] == "1"
+
+
 def test_errors_inside_a_stream_are_put_into_words() -> None:
     raw = (
         b'data: {"msg":"unexpected_error","message":"404: Not Found","session_not_found":true}\n\n'

@@ -53,7 +53,7 @@ def test_a_click_counts_where_nobody_else_can_press(
     [
         ("", "whole home"), ("..", "whole home"), ("/", "whole home"), (".ssh", "hidden"), ("keys", "hidden"),
         ("pictures/.private", "hidden"), ("pictures/../.ssh", "hidden"), ("/etc", "system"), ("/etc/ssl", "system"),
-        ("/proc/self", "system"), ("nowhere", "no folder"),
+        ("/proc/self", "system"),
     ],
 )  # fmt: skip
 def test_what_no_click_opens(name: str, why: str, home: Path) -> None:
@@ -89,3 +89,13 @@ def test_shards_ask_for_their_folder(home: Path) -> None:
     with pytest.raises(Outside) as caught:
         allowed(str(home / "pictures" / "x-{0..0}.tar"), Places(named=(), can_click=True))
     assert caught.value.folder == (home / "pictures").resolve()
+
+
+def test_a_folder_that_is_not_there_is_told_in_few_words(home: Path) -> None:
+    with pytest.raises(BadRequest, match=r"^there is no folder .*nowhere; check the path$"):
+        allowed(str(home / "nowhere"), Places(named=(home / "pictures",), can_click=True))
+    with pytest.raises(BadRequest, match="no folder"):
+        Grants().allow(home / "nowhere", Options())
+    # a stranger learns nothing of what is there
+    with pytest.raises(BadRequest, match="--data-dir"):
+        allowed("/nowhere", Places(named=(home / "pictures",)))
