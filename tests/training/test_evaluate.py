@@ -13,7 +13,7 @@ import torch
 from tests import tiny
 from training.scenery.captions import WORDS
 from training.scenery.dataset import arrays
-from training.scenery.evaluation import cells
+from training.scenery.evaluation import blind, cells
 from training.scenery.evaluation.cells import (
     Cell,
     fingerprint,
@@ -24,7 +24,7 @@ from training.scenery.evaluation.cells import (
     table_cells,
     use_sampler,
 )
-from training.scenery.evaluation.evaluate import EvaluateConfig, main
+from training.scenery.evaluation.evaluate import EvaluateConfig, main, own_guidance
 from training.scenery.evaluation.features import FeatureConfig, FeatureNet, save_features
 from training.scenery.evaluation.report import contact_sheet, markdown, ratios
 
@@ -216,8 +216,8 @@ def test_bad_input_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="count=4"):
         EvaluateConfig(count=4)
-    with pytest.raises(ValueError, match="guidance=0"):
-        EvaluateConfig(guidance=0)
+    with pytest.raises(ValueError, match=r"guidance=0\.5"):
+        EvaluateConfig(guidance=0.5)
     with pytest.raises(FileNotFoundError, match="model_index"):
         load_pipeline(tmp_path)
     for said, more in (
@@ -262,3 +262,37 @@ def test_contact_sheet_orders_its_rows() -> None:
     assert sheet.shape == (60 + 2 * 36, 76 + 2 * 36, 3)
     assert sheet[60 + 16, 76 + 16, 0] == 200
     assert sheet[60 + 36 + 16, 76 + 36 + 16, 0] == 40
+
+
+def test_a_blind_sheet_hides_the_models_pictures_among_scenes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    model = save_tiny(tmp_path / "lcm", distilled=True)
+    out = tmp_path / "sheet.png"
+    assert blind.main([str(model), "--out", str(out), "--count", "6", "--side", "32"]) == 0
+    told = {
+        int(row.removeprefix("row ")): [int(column) for column in columns.split(", ")]
+        for row, _, columns in (
+            line.partition(": ") for line in capsys.readouterr().out.strip().splitlines()[1:]
+        )
+    }
+    assert sum(map(len, told.values())) == 6
+    sheet = np.asarray(Image.open(out).convert("RGB"))
+    _, made = blind.drawn(model, 6, 4, 2.5, 0)[::-1]
+    left, step = sheet.shape[1] - blind.COLUMNS * (32 + blind.GAP), 32 + blind.GAP
+    places = [(row, column) for row in sorted(told) for column in told[row]]
+    for picture, (row, column) in zip(made, places, strict=True):
+        top, begin = (row - 1) * step + blind.GAP, left + (column - 1) * step
+        assert np.array_equal(sheet[top : top + 32, begin : begin + 32], picture)
+    with pytest.raises(SystemExit):
+        blind.main([str(model), "--out", str(out), "--side", "8"])
+
+
+def test_the_guidance_is_what_the_models_folder_says(tmp_path: Path) -> None:
+    assert own_guidance(tmp_path) == own_guidance(None) == 2.5
+    (tmp_path / "studio.json").write_text(json.dumps({"guidance": {"default": 6}}))
+    assert own_guidance(tmp_path) == 6
+    (tmp_path / "studio.json").write_text(json.dumps({"steps": 4}))
+    assert own_guidance(tmp_path) == 2.5

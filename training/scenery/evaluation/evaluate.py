@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ class EvaluateConfig:
     out: Path = Path("runs/evaluation")
     count: int = 1000
     reference: int = 4000
-    guidance: float = 2.5
+    guidance: float = 0.0  # guidance scale, 1 + w; 0 = what the folder says, or 2.5
     batch: int = 50
     seed: int = 0
     spacing: str = "trailing"
@@ -50,14 +50,25 @@ class EvaluateConfig:
                 f"count={self.count}, reference={self.reference}, batch={self.batch}: "
                 "use 16 pictures or more in batches of 1 or more"
             )
-        if self.guidance < 1:
+        if self.guidance and self.guidance < 1:
             raise ValueError(
                 f"guidance={self.guidance} is below 1, which means none; use 1 or more"
             )
 
 
+def own_guidance(folder: Path | None, otherwise: float = 2.5) -> float:
+    """The guidance scale that a model's folder sets out with."""
+    about = folder / "studio.json" if folder else None
+    if about is None or not about.is_file():
+        return otherwise
+    fields = json.loads(about.read_text(encoding="utf-8")).get("guidance", {})
+    return float(fields.get("default", otherwise))
+
+
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Makes or recalls every cell, writes the three files, returns what evaluation.json holds."""
+    if not config.guidance:
+        config = replace(config, guidance=own_guidance(config.model or config.teacher))
     from training.scenery.dataset import HELD_OUT_SEEDS, arrays
     from training.scenery.evaluation.cells import as_tensors, fingerprint, in_pixels, table_cells
     from training.scenery.evaluation.features import load_features
@@ -306,7 +317,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--reference", type=int, default=base.reference, help="real scenes")
     parser.add_argument(
         "--guidance", type=float, default=base.guidance,
-        help=f"guidance scale, 1 + w, 1 or more (default {base.guidance})",
+        help="guidance scale, 1 + w, 1 or more (default: what the folder says, or 2.5)",
     )  # fmt: skip
     parser.add_argument("--batch", type=int, default=base.batch)
     parser.add_argument("--seed", type=int, default=base.seed, help="seed of the first noise")
