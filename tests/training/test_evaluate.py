@@ -216,6 +216,8 @@ def test_bad_input_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="count=4"):
         EvaluateConfig(count=4)
+    with pytest.raises(ValueError, match="first=-1"):
+        EvaluateConfig(first=-1)
     with pytest.raises(ValueError, match=r"guidance=0\.5"):
         EvaluateConfig(guidance=0.5)
     with pytest.raises(FileNotFoundError, match="model_index"):

@@ -41,6 +41,7 @@ class EvaluateConfig:
     seed: int = 0
     spacing: str = "trailing"
     edition: int = 2  # of the scenes
+    first: int = 0  # held-out scenes to pass over
     device: str = "cpu"
     only: tuple[str, ...] = field(default_factory=tuple)
 
@@ -50,6 +51,8 @@ class EvaluateConfig:
                 f"count={self.count}, reference={self.reference}, batch={self.batch}: "
                 "use 16 pictures or more in batches of 1 or more"
             )
+        if self.first < 0:
+            raise ValueError(f"first={self.first} is negative; use 0 or more")
         if self.guidance and self.guidance < 1:
             raise ValueError(
                 f"guidance={self.guidance} is below 1, which means none; use 1 or more"
@@ -77,7 +80,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
     net = load_features(config.features)
     maker = _Maker(config, net)
-    first = HELD_OUT_SEEDS.start + 10**6  # clear of the scenes the features were checked on
+    # clear of the scenes that the features were checked on
+    first = HELD_OUT_SEEDS.start + 10**6 + config.first
     prompts = range(first, first + config.count)
     real, captions = arrays(prompts, maker.side, edition=config.edition)
     pixels = bool(config.model) and in_pixels(maker.pipe("model"))
@@ -327,6 +331,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--edition", type=int, default=base.edition, choices=(1, 2), help="of the scenes"
     )
+    parser.add_argument(
+        "--first", type=int, default=base.first,
+        help="held-out scenes to pass over: figures on others than a choice was made on",
+    )  # fmt: skip
     parser.add_argument("--device", default=base.device)
     parser.add_argument("--threads", type=int, help="processor threads (default: torch's choice)")
     parser.add_argument("--only", nargs="+", default=(), metavar="ROW", help="e.g. LCM-1 DDIM-50")
