@@ -282,14 +282,22 @@ def test_a_blind_sheet_hides_the_models_pictures_among_scenes(
     }
     assert sum(map(len, told.values())) == 6
     sheet = np.asarray(Image.open(out).convert("RGB"))
-    _, made = blind.drawn(model, 6, 4, 2.5, 0)[::-1]
+    made, _ = blind.drawn(model, 6, 4, 2.5, 0)
     left, step = sheet.shape[1] - blind.COLUMNS * (32 + blind.GAP), 32 + blind.GAP
     places = [(row, column) for row in sorted(told) for column in told[row]]
     for picture, (row, column) in zip(made, places, strict=True):
         top, begin = (row - 1) * step + blind.GAP, left + (column - 1) * step
         assert np.array_equal(sheet[top : top + 32, begin : begin + 32], picture)
-    with pytest.raises(SystemExit):
-        blind.main([str(model), "--out", str(out), "--side", "8"])
+    for bad, words in (
+        ([str(model), "--out", str(out), "--side", "8"], "--side 8"),
+        ([str(model), "--out", str(out), "--steps", "0"], "--steps 0"),
+        ([str(model), "--out", str(out), "--guidance", "nan"], "--guidance nan"),
+        ([str(model), "--out", str(tmp_path / "sheet.txt")], "sheet.txt"),
+        ([str(tmp_path / "nowhere"), "--out", str(out)], "nowhere holds no model_index.json"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            blind.main(bad)
+        assert ended.value.code == 2 and words in capsys.readouterr().err
 
 
 def test_the_guidance_is_what_the_models_folder_says(tmp_path: Path) -> None:

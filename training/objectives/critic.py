@@ -23,9 +23,9 @@ class Critic(nn.Module):
     """A small convolutional critic of latents, each patch of about nine by itself: real above 1, made below -1.
 
     Isola et al. 2017 (PatchGAN) with the projection of the caption of Miyato & Koyama 2018. What a small
-    student lacks is sharpness, which is local: on the bundled models it tells blurred estimates from
+    student lacks is sharpness, which is local: on the models of 128 pixels it told blurred estimates from
     data within a hundred steps, at a quarter of the time of heads on a teacher's features, which learn
-    more slowly.
+    more slowly. On the 32 latent channels of those of 256 it does not (docs/method/models.md).
     """
 
     def __init__(self, channels: int, context: int, width: int = 96) -> None:

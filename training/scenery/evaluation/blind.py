@@ -23,7 +23,7 @@ GAP = 4  # pixels between pictures
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line: 0, or 2 for a request that cannot be met."""
+    """Command line: 0; exits with 2 for a request that cannot be met, before anything is made."""
     parser = argparse.ArgumentParser(
         prog="python -m training.scenery.evaluation blind", description=__doc__
     )
@@ -37,10 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    if args.count < 1 or not 16 <= args.side <= 256:
+    if args.count < 1 or args.steps < 1 or not 16 <= args.side <= 256:
         parser.error(
-            f"--count {args.count} --side {args.side}: use 1 or more, and 16 to 256 pixels"
+            f"--count {args.count} --steps {args.steps} --side {args.side}: use 1 or more, 1 or more, and 16 to 256 pixels"
         )
+    if args.guidance is not None and not args.guidance >= 1:
+        parser.error(f"--guidance {args.guidance} is below 1, which means none; use 1 or more")
+    if args.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        parser.error(f"--out {args.out}: use a name that ends in .png or .jpg")
+    if not (args.model / "model_index.json").is_file():
+        parser.error(f"{args.model} holds no model_index.json; give a diffusers folder")
     guidance = args.guidance or own_guidance(args.model)
     pictures = drawn(args.model, args.count, args.steps, guidance, args.seed)
     made = places(args.count, args.seed)
