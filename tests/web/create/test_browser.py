@@ -124,6 +124,8 @@ def test_stop_ends_a_long_request_and_the_next_one_runs(open_page: Open) -> None
     phase(page, "stopped")
     assert "Stopped" in page.inner_text(NOTE)
     assert sources(page), "Stop keeps the last clean estimates on the stage"
+    kept = page.inner_text("#create-stage .lcm-frame figcaption")
+    assert "PNG" in kept and "Use" in kept and "seed" in kept, "an estimate can be kept"
     generate(page, "night, stars", steps=1, count=1)
     assert len(sources(page)) == 1
 

@@ -47,6 +47,8 @@ def phase(page: Any, tab: str, name: str) -> None:
 
 def under_way(page: Any, tab: str) -> None:
     expect(page.locator(f"#{tab}-stage .lcm-progress")).to_contain_text(STEP)
+    said = page.locator(f"#{tab}-stage").get_by_role("status").filter(has_text=STEP)
+    expect(said).to_have_attribute("aria-live", "polite")  # a screen reader says it
 
 
 def test_a_request_is_taken_up_after_a_reload(visit: Any, held: Any) -> None:
@@ -115,7 +117,9 @@ def test_a_duplicated_tab_has_a_key_of_its_own(visit: Any, held: Any) -> None:
     name = page.evaluate("sessionStorage.getItem('lcm-tab')")
     copy.wait_for_function("name => sessionStorage.getItem('lcm-tab') !== name", arg=name)
     assert copy.evaluate("sessionStorage.getItem('lcm-under-way')") is None
-    assert copy.input_value("#create-prompt textarea") == "night"
+    expect(copy.locator("#create-prompt textarea")).to_have_value(
+        "night"
+    )  # it comes back by the server
     again(copy)  # a reload keeps the key
     mine = copy.evaluate("sessionStorage.getItem('lcm-tab')")
     again(copy)
