@@ -23,10 +23,13 @@ def lcm_origin_timesteps(original_steps: int, train_timesteps: int = 1000) -> li
     return [k * i - 1 for i in range(1, original_steps + 1)]
 
 
-def lcm_timesteps(steps: int, original_steps: int = 50, train_timesteps: int = 1000) -> list[int]:
+def lcm_timesteps(
+    steps: int, original_steps: int = 50, train_timesteps: int = 1000, *, shift: float = 1.0
+) -> list[int]:
     """`steps` timesteps in falling order, as diffusers' LCMScheduler picks them.
 
-    A linspace of indices into the reversed origin grid, endpoint excluded, rounded down.
+    A linspace of indices into the reversed origin grid, endpoint excluded, rounded down. `shift` above 1 moves the
+    later steps to more noise: u = shift u / (1 + (shift - 1) u) of the noise range (Esser et al. 2024, eq. 23).
     Raises BadRequest where there are fewer levels than steps.
     """
     origin = lcm_origin_timesteps(original_steps, train_timesteps)[::-1]
@@ -35,8 +38,15 @@ def lcm_timesteps(steps: int, original_steps: int = 50, train_timesteps: int = 1
             f"steps={steps} is outside the model's grid of {len(origin)} levels; "
             f"use 1 to {len(origin)}"
         )
-    index = np.floor(np.linspace(0, len(origin), num=steps, endpoint=False)).astype(np.int64)
-    return [origin[i] for i in index]
+    place = np.linspace(0, len(origin), num=steps, endpoint=False)
+    if shift != 1:
+        u = 1 - place / len(origin)
+        place = len(origin) * (1 - shift * u / (1 + (shift - 1) * u))
+    index = np.floor(place + (shift != 1) * 1e-9).astype(np.int64)
+    for k in range(1, steps):  # two that meet are spread where there is room
+        index[k] = max(index[k], index[k - 1] + 1)
+    room = len(origin) - steps + np.arange(steps)
+    return [origin[i] for i in np.minimum(index, room)]
 
 
 def karras_sigmas(

@@ -139,7 +139,8 @@ class LatentModel:
         if steps in kind.levels:
             return [float(t) for t in kind.levels[steps]]
         if kind.spacing == "lcm":
-            return [float(t) for t in lcm_timesteps(steps, self._original_steps, most)]
+            found = lcm_timesteps(steps, self._original_steps, most, shift=self.info.shift)
+            return [float(t) for t in found]
         spacing, offset = self.scheduler.get("timestep_spacing", "leading"), 0
         if kind.spacing != "scheduler":
             spacing = kind.spacing

@@ -79,6 +79,7 @@ def _overridden(info: ModelInfo, given: dict[str, Any]) -> ModelInfo:
         note=str(given.get("note", info.note))[:500],
         quantize=str(given.get("quantize", info.quantize))[:40],
         own_error=_positive(given.get("own_error")),
+        shift=_positive(given.get("shift")) or info.shift,
     )
 
 

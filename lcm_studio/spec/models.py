@@ -28,6 +28,7 @@ class ModelInfo:
     that its prompts may hold beside its vocabulary.
     `width`, `height`: native pixels; `multiple`: sizes are multiples of it.
     `own_error`: how far its clean estimates of its own pictures are off, 99 of 100 of them (`engine.likeness`), if its folder says so.
+    `shift`: how far an LCM's later steps lie towards noise (`maths.grids.lcm_timesteps`); 1 = evenly spaced, as stock.
     `quantize`: the kind of number that the network's weights are kept in ("int8"), or as they are.
     `text_widths`: of the token embeddings of its CLIP text encoders, which textual inversions must have.
     `text_layers`: of those text encoders, the fewest; `clip_skip` goes up to one less (SDXL: two).
@@ -70,6 +71,7 @@ class ModelInfo:
     note: str = ""
     quantize: str = ""
     own_error: float | None = None
+    shift: float = 1.0
 
     @property
     def called(self) -> str:

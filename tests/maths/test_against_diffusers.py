@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -43,6 +45,23 @@ def test_lcm_grid_for_every_step_count(original: int) -> None:
         lcm_timesteps(original + 1, original)
     with pytest.raises(BadRequest):
         lcm_timesteps(0, original)
+
+
+@pytest.mark.parametrize("shift", [1.5, 2.0, 3.0, 7.0])
+def test_a_shifted_lcm_grid_stays_on_the_levels_that_were_trained(shift: float) -> None:
+    origin = LCMScheduler(original_inference_steps=50)
+    origin.set_timesteps(50)
+    known = origin.timesteps.tolist()
+    for steps in range(1, 51):
+        even, shifted = lcm_timesteps(steps), lcm_timesteps(steps, shift=shift)
+        assert shifted[0] == even[0] and all(b < a for a, b in pairwise(shifted))
+        assert set(shifted) <= set(known) and len(shifted) == steps
+        assert all(s >= e for s, e in zip(shifted, even, strict=True))
+        stock = LCMScheduler(original_inference_steps=50)
+        stock.set_timesteps(timesteps=shifted)
+        assert stock.timesteps.tolist() == shifted
+    assert lcm_timesteps(4, shift=2) == [999, 859, 679, 399]  # u = 3/4, 1/2, 1/4 -> 6/7, 2/3, 2/5
+    assert lcm_timesteps(50, shift=shift) == known
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.scenery.evaluation.evaluate import own_guidance
+from training.scenery.evaluation.evaluate import own_guidance, own_shift
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -69,7 +69,9 @@ def drawn(
     side = picture_side(pipe)
     _, captions = arrays(range(first, first + count), 32, edition=2)
     real, _ = arrays(range(first + count, first + 2 * count), side, edition=2)
-    batches = sample(pipe, captions, steps=steps, guidance=guidance, seed=seed, batch=10)
+    batches = sample(
+        pipe, captions, steps=steps, guidance=guidance, seed=seed, batch=10, shift=own_shift(model)
+    )
     made = [
         (batch * 255 + 0.5).clamp(0, 255).byte().permute(0, 2, 3, 1).numpy() for batch in batches
     ]

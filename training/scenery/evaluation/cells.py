@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lcm_studio.maths.grids import lcm_timesteps
+
 LCM_STEPS = (1, 2, 4, 8)
 PIXEL_STEPS = (1, 2, 4)
 TEACHER_STEPS = (1, 2, 4, 8)
@@ -105,12 +107,25 @@ def use_sampler(pipe: Any, sampler: str, spacing: str) -> None:
 
 
 def sample(
-    pipe: Any, captions: Sequence[str], *, steps: int, guidance: float, seed: int, batch: int
+    pipe: Any,
+    captions: Sequence[str],
+    *,
+    steps: int,
+    guidance: float,
+    seed: int,
+    batch: int,
+    shift: float = 1.0,
 ) -> Iterator[Tensor]:
     """Batches of pictures (B, 3, H, W) in [0, 1], one for each caption.
 
-    Picture i starts from the noise of `seed + i` whatever the batch, so cells share their noise.
+    Picture i starts from the noise of `seed + i` whatever the batch, so cells share their noise. `shift`: of an LCM's
+    timesteps (`lcm_studio.maths.grids.lcm_timesteps`).
     """
+    taken: dict[str, Any] = {"num_inference_steps": steps}
+    if shift != 1:
+        config = pipe.scheduler.config
+        grid = config.original_inference_steps, config.num_train_timesteps
+        taken = {"timesteps": lcm_timesteps(steps, *grid, shift=shift)}
     for start in range(0, len(captions), batch):
         chosen = list(captions[start : start + batch])
         generators = [
@@ -121,7 +136,7 @@ def sample(
             told = {"batch_size": len(chosen), "class_labels": _classes(pipe, chosen)}
         latents = pipe(
             **told,
-            num_inference_steps=steps,
+            **taken,
             generator=generators,
             output_type="pt" if in_pixels(pipe) else "latent",
         ).images

@@ -61,11 +61,20 @@ class EvaluateConfig:
 
 def own_guidance(folder: Path | None, otherwise: float = 2.5) -> float:
     """The guidance scale that a model's folder sets out with."""
+    return float(_said(folder).get("guidance", {}).get("default", otherwise))
+
+
+def own_shift(folder: Path | None) -> float:
+    """The shift of an LCM's timesteps that its folder sets out with; 1 = none."""
+    return float(_said(folder).get("shift", 1))
+
+
+def _said(folder: Path | None) -> dict[str, Any]:
     about = folder / "studio.json" if folder else None
     if about is None or not about.is_file():
-        return otherwise
-    fields = json.loads(about.read_text(encoding="utf-8")).get("guidance", {})
-    return float(fields.get("default", otherwise))
+        return {}
+    said: dict[str, Any] = json.loads(about.read_text(encoding="utf-8"))
+    return said
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -187,6 +196,8 @@ class _Maker:
             settings |= {"guidance": config.guidance, "seed": config.seed}
         if cell.source == "teacher":
             settings |= {"spacing": config.spacing}
+        if cell.source == "model" and (shift := own_shift(config.model)) != 1:
+            settings |= {"shift": shift}
 
         def make() -> CellResult:
             began = time.perf_counter()
@@ -215,7 +226,7 @@ class _Maker:
             use_sampler(pipe, cell.sampler, config.spacing)
         made = sample(
             pipe, captions, steps=cell.steps, guidance=config.guidance, seed=config.seed,
-            batch=config.batch,
+            batch=config.batch, shift=own_shift(config.model) if cell.source == "model" else 1.0,
         )  # fmt: skip
         return _counted(made, cell.name, len(captions))
 
