@@ -49,6 +49,9 @@ def test_one_command_takes_it_and_makes_the_rest(capsys: pytest.CaptureFixture[s
     assert 'autoencoder="made/autoencoder/output/vae"' in anew["teacher"]
     for profile in ("gpu", "tiny"):  # they change the stage, so they train it
         assert "-m training autoencoder" in commands(capsys, "--profile", profile)["autoencoder"]
+    nothing = commands(capsys, "--profile", "nothing")
+    assert "-m training autoencoder" in nothing["autoencoder"]
+    assert 'start_from=""' in nothing["teacher"] and "adapt=false" in nothing["teacher"]
     only = commands(capsys, "--only", "student")
     assert list(only) == ["student"] and 'teacher="made/teacher/output"' in only["student"]
     with pytest.raises(SystemExit):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lcm_studio.maths.guidance import guidance_embedding
 from training.config import TrainConfig
-from training.objectives.critic import CRITIC_SHARE, HARDEST, SOFTEST, Critic, frozen, hinge, pulled
+from training.objectives.critic import CRITIC_SHARE, Critic, frozen, hinge, pulled
 from training.objectives.latent import Consistency, lcd_loss
 from training.objectives.paths import path_loss
 from training.recipes.base import Draw
@@ -46,8 +46,11 @@ class LatentDistillationConfig(DistillationConfig):
     adversarial_weight: float = Field(
         0.0,
         ge=0,
-        description="pull of a critic that tells the student's estimates from the data, as a share of "
-        "the distance's pull; 0: none, as published",
+        description="pull of a critic that tells what the student's estimates decode to from pictures of the "
+        "data, as a share of the distance's pull; 0: none, as published",
+    )
+    critic_crop: int = Field(
+        128, ge=32, description="side of the squares that the critic sees of a picture, pixels"
     )
     critic_rate: float = Field(1.0, gt=0, description="learning rate of the critic / the student's")
     path_share: float = Field(
@@ -118,7 +121,7 @@ class LatentDistillation(Distillation):
         self.paths = self.open_paths() if self.config.path_share else None
         if not self.config.adversarial_weight:
             return {"unet": self.student}
-        self.critic = Critic(self.latents.shape[1], self.empty["context"].shape[-1]).to(self.device)
+        self.critic = Critic(self.empty["context"].shape[-1]).to(self.device)
         return {"unet": self.student, "critic": self.critic}
 
     def open_paths(self) -> Paths:
@@ -201,26 +204,47 @@ class LatentDistillation(Distillation):
         return {f"path_{name}": value for name, value in rows.items()}
 
     def critic_rows(self, draw: Draw) -> dict[str, Tensor]:
-        """As many real latents as examples, with their captions, and the noise over both; `critic_...`."""
+        """Decoded squares of as many pictures of the data as examples, their captions, and where the squares of
+        the estimates lie; `critic_...`."""
         g, n = draw.generator, len(draw.examples)
-        u = torch.rand((n, 1, 1, 1), generator=g)
-        real = self.x0(draw)
+        z = self.x0(draw)
         texts = self.texts([self.source.caption(*example) for example in draw.examples])
+        corners = self.corners(n, g)
+        with torch.no_grad(), self.autocast():
+            real = self.seen(z, corners).float()
         return {
-            "critic_sigma": (SOFTEST * (HARDEST / SOFTEST) ** u).to(real),
             "critic_real": real,
             "critic_context": texts["context"],
-            "critic_eps": torch.randn(real.shape, generator=g).to(real),
+            "critic_corners": self.corners(n, g),
         }
+
+    def corners(self, n: int, g: torch.Generator) -> Tensor:
+        """Top and left, int64 (n, 2), of squares of latents that decode to critic_crop pixels or the whole."""
+        side = self.latents.shape[-1]
+        return torch.randint(0, side - self.square(side) + 1, (n, 2), generator=g)
+
+    def square(self, side: int) -> int:
+        """Side in latents of what the critic sees of pictures with latents of `side`."""
+        return max(1, min(side, self.config.critic_crop * side // self.config.resolution))
+
+    def seen(self, z: Tensor, corners: Tensor) -> Tensor:
+        """Pictures in [-1, 1] of the squares at `corners` of scaled latents, with gradients to them."""
+        side = self.square(z.shape[-1])
+        crops = [
+            x[:, i : i + side, j : j + side] for x, (i, j) in zip(z, corners.tolist(), strict=True)
+        ]
+        latents = self.laid_out(torch.stack(crops)) / self.vae.config.scaling_factor
+        decoded: Tensor = self.vae.decode(latents).sample
+        return decoded
 
     def judged(
         self, consistency: Tensor, estimates: list[Tensor], context: Tensor, rows: dict[str, Tensor]
     ) -> Tensor:
         """The loss with the critic's pull on the student, and the critic's own loss."""
-        noise, weight = rows["sigma"] * rows["eps"], self.config.adversarial_weight
-        made, real = torch.cat(estimates) + noise, rows["real"] + noise
+        weight = self.config.adversarial_weight
+        made = self.seen(torch.cat(estimates), rows["corners"])
         loss = pulled(consistency, frozen(self.critic, made, context), estimates, weight)
-        own = hinge(self.critic(real, rows["context"]), real=True)
+        own = hinge(self.critic(rows["real"], rows["context"]), real=True)
         own = own + hinge(self.critic(made.detach(), context), real=False)
         self.figures = {"critic_loss": own.detach()}
         return loss + CRITIC_SHARE * own

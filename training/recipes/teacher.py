@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lcm_studio.maths.schedule import NoiseSchedule
 from training.config import TrainConfig
 from training.errors import TrainingFault
+from training.growth import grow_unet
 from training.networks import open_part
 from training.objectives.diffusion import diffusion_loss
+from training.pruning import pruned
 from training.recipes.base import Draw
 from training.recipes.latents import LatentRecipe, PromptedConfig, load_vae
 from training.text import Tokens, make_text_encoder, write_tokenizer
@@ -45,9 +47,16 @@ class TeacherConfig(PromptedConfig):
         description="start_from is a teacher of another autoencoder or of fewer words: keep the "
         "weights inside its UNet and the words that it knows, begin the rest anew",
     )
+    resize: bool = Field(
+        False,
+        description="start_from is a teacher of other channels or fewer layers_per_block: begin as it, levels of a "
+        "multiple of its channels wider, those of fewer with the most important of its own",
+    )
     prediction_type: str = Field("v_prediction", description="epsilon, v_prediction or sample")
     channels: tuple[int, ...] = Field((64, 112, 160), description="UNet widths, fine to coarse")
-    layers_per_block: int = Field(1, ge=1, description="residual layers of a UNet block")
+    layers_per_block: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        1, description="residual layers of a UNet block, or of each level's, fine to coarse"
+    )
     heads: int = Field(4, ge=1, description="attention heads")
     norm_groups: int = Field(16, ge=1, description="groups of the UNet's group norms")
     text_width: int = Field(128, ge=8, description="width of the text encoder")
@@ -58,6 +67,18 @@ class TeacherConfig(PromptedConfig):
         0.1, ge=0, le=1, description="share of examples trained without their caption"
     )
 
+    @model_validator(mode="after")
+    def _levels_agree(self) -> TeacherConfig:
+        layers = self.layers_per_block
+        if not isinstance(layers, int) and len(layers) != len(self.channels):
+            raise ValueError(
+                f"layers_per_block={list(layers)} has {len(layers)} numbers and channels={list(self.channels)} "
+                f"{len(self.channels)}; give one number, or one for each of the channels"
+            )
+        if self.resize and (self.adapt or not self.start_from):
+            raise ValueError("resize=true needs a teacher in start_from, and adapt=false")
+        return self
+
 
 def make_unet(
     *,
@@ -65,7 +86,7 @@ def make_unet(
     size: int,
     channels: tuple[int, ...],
     text_width: int,
-    layers: int = 1,
+    layers: int | tuple[int, ...] = 1,
     heads: int = 4,
     norm_groups: int = 16,
     time_cond_proj_dim: int | None = None,
@@ -193,6 +214,8 @@ class Teacher(LatentRecipe):
             self._start()
         elif c.adapt:
             self._adapt(Path(c.start_from))
+        elif c.resize:
+            self._resize(Path(c.start_from))
         else:
             self._go_on(Path(c.start_from))
         self.tokens = Tokens(self.tokenizer)
@@ -220,6 +243,20 @@ class Teacher(LatentRecipe):
         self.unet = UNet2DConditionModel.from_config({**old.config, **latents})
         continue_unet(self.unet, old)
 
+    def _resize(self, root: Path) -> None:
+        _must_be_model(root)
+        c = self.config
+        self.tokenizer = open_part(root, "tokenizer")
+        self.text = open_part(root, "text_encoder").requires_grad_(True)
+        old = open_part(root, "unet")
+        torch.manual_seed(c.seed)
+        was = old.config.block_out_channels
+        if len(was) == len(c.channels) and any(a < b for a, b in zip(c.channels, was, strict=True)):
+            old = pruned(old, [min(a, b) for a, b in zip(c.channels, was, strict=True)])
+        self.unet = self._new_unet(old.config.cross_attention_dim)
+        with torch.no_grad():
+            grow_unet(self.unet, old, torch.Generator().manual_seed(c.seed))
+
     def _start(self) -> None:
         c = self.config
         words = tuple(
@@ -235,11 +272,15 @@ class Teacher(LatentRecipe):
         self.tokenizer = make_tokenizer(Path(self._folder.name), words, c.text_length)
         torch.manual_seed(c.seed)
         self.text = make_text_encoder(self.tokenizer, width=c.text_width, layers=c.text_layers)
-        self.unet = make_unet(
+        self.unet = self._new_unet(c.text_width)
+
+    def _new_unet(self, text_width: int) -> Any:
+        c = self.config
+        return make_unet(
             latent_channels=self.latents.shape[1],
             size=self.latents.shape[-1],
             channels=c.channels,
-            text_width=c.text_width,
+            text_width=text_width,
             layers=c.layers_per_block,
             heads=c.heads,
             norm_groups=c.norm_groups,

@@ -95,7 +95,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, 2 for wrong arguments, or that of the stage that failed."""
     parser = argparse.ArgumentParser(prog="python -m training.scenery make", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of runs, caches and models")
-    parser.add_argument("--profile", default="cpu", help="cpu, gpu (one large card) or tiny")
+    parser.add_argument(
+        "--profile",
+        default="cpu",
+        help="cpu, nothing (as cpu, from no weights), gpu (one large card) or tiny",
+    )
     parser.add_argument("--only", nargs="+", metavar="STAGE", help="these stages alone")
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument(
