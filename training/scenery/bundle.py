@@ -29,7 +29,7 @@ _TITLES = {
 # `benchmarks tune` writes. The teacher's for edits is that of the rivals of `benchmarks edits`.
 _GUIDANCE: dict[str, dict[str, Any]] = {
     "teacher": {"guidance": {"default": 6, "edit": 3, "range": [1, 8]}, "steps": 20},
-    "lcd": {"guidance": {"default": 8, "edit": 6, "range": [1, 8]}, "steps": 4, "shift": 2},
+    "lcd": {"guidance": {"default": 8, "edit": 6, "range": [1, 8]}, "steps": 4},
 }
 
 
