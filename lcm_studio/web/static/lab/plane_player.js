@@ -74,6 +74,7 @@ export class Player {
     this.slider = h("input", { type: "range", min: 0, max: 1000, step: 1, className: "lab-time", ariaLabel: "Time: from noise to data", oninput: () => this.scrub(this.slider.value / 1000) });
     this.button = h("button", { type: "button", className: "lab-play", id: "lab-play", ariaLabel: "Play", title: "Play or pause", onclick: () => this.toggle() });
     const tool = (text, title, act) => h("button", { type: "button", className: "lcm-tool", title, ariaLabel: title, onclick: act }, text);
+    this.slider.value = Math.round(1000 * this.at);
     this.readout = h("output", { className: "lab-readout" });
     this.clocks = choice("Clock", [["level", "noise level", "All panels show the same noise level"], ["evaluations", "evaluations", "All panels have used as many evaluations: who is ready first?"]], "level", (name) => this.setClock(name));
     this.bar = h("div", { className: "lab-player" }, tool("|◂", "To the noise", () => this.scrub(0)), tool("◂", "One step back", () => this.step(-1)), this.button, tool("▸", "One step on", () => this.step(1)), this.slider, this.readout, this.clocks);
@@ -178,6 +179,7 @@ export class Player {
 
   move(at) {
     this.at = Math.min(Math.max(at, 0), 1);
+    this.slider.value = Math.round(1000 * this.at); // now, not with the next frame: what reads it sees where the player is
     this.draw();
     this.onmove?.(this.at);
   }
@@ -231,7 +233,6 @@ export class Player {
   paint() {
     const began = performance.now();
     for (const panel of this.panels) this.paintPanel(panel);
-    this.slider.value = Math.round(1000 * this.at);
     const first = this.panels[0];
     const t = first.system && this.clock !== "level" ? null : this.levels.t(this.at);
     this.readout.replaceChildren(t === null ? `${Math.round(this.at * this.most())} evaluations` : formula(`t = ${figure(t)}`));
