@@ -20,7 +20,6 @@ from typing import Any
 from benchmarks.timing import alternate, median, write
 from lcm_studio.engine import Engine, EngineConfig
 from lcm_studio.engine.config import default_folders
-from lcm_studio.maths.grids import lcm_timesteps
 from lcm_studio.spec.events import Done
 from lcm_studio.spec.requests import BUNDLED_MODEL, Generate
 
@@ -174,18 +173,15 @@ def run_stock(
     """The same pictures by the stock pipeline."""
     import torch
 
+    from training.scenery.evaluation.cells import steps_told
+
     info = engine.info(model)
     generators = [torch.Generator("cpu").manual_seed(i) for i in range(batch)]
     if info.kind == "cm":
         return pipe(batch_size=batch, num_inference_steps=steps, generator=generators)
-    taken: dict[str, Any] = {"num_inference_steps": steps}
-    if info.shift != 1:
-        config = pipe.scheduler.config
-        grid = config.original_inference_steps, config.num_train_timesteps
-        taken = {"timesteps": lcm_timesteps(steps, *grid, shift=info.shift)}
     return pipe(
         [PROMPT] * batch,
-        **taken,
+        **steps_told(pipe.scheduler, steps, info.shift),
         guidance_scale=info.guidance_default if guidance is None else guidance,
         generator=generators,
     )

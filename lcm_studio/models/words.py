@@ -79,8 +79,15 @@ def _overridden(info: ModelInfo, given: dict[str, Any]) -> ModelInfo:
         note=str(given.get("note", info.note))[:500],
         quantize=str(given.get("quantize", info.quantize))[:40],
         own_error=_positive(given.get("own_error")),
-        shift=_positive(given.get("shift")) or info.shift,
+        shift=_shift(given.get("shift", info.shift)),
     )
+
+
+def _shift(given: Any) -> float:
+    value = float(given)
+    if not 0 < value < float("inf"):
+        raise ValueError(f"shift={given} is not above 0; 1 spaces the steps evenly")
+    return value
 
 
 def _positive(given: Any) -> float | None:

@@ -152,6 +152,8 @@ def test_foreign_folders_are_refused(
         ("cm", "studio.json", {"guidance": {"edit": "much"}}),
         ("cm", "studio.json", {"guidance": {"edit": {"deblur": "much"}}}),
         ("cm", "studio.json", {"steps": 0}),
+        ("cm", "studio.json", {"shift": 0}),
+        ("cm", "studio.json", {"shift": "towards noise"}),
         ("lcm", "scheduler/scheduler_config.json", {"beta_schedule": "steep"}),
         ("lcm", "scheduler/scheduler_config.json", {"beta_start": []}),
         ("lcm", "scheduler/scheduler_config.json", {"original_inference_steps": {}}),

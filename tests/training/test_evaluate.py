@@ -21,10 +21,11 @@ from training.scenery.evaluation.cells import (
     picture_side,
     reconstruct,
     sample,
+    steps_told,
     table_cells,
     use_sampler,
 )
-from training.scenery.evaluation.evaluate import EvaluateConfig, main, own_guidance
+from training.scenery.evaluation.evaluate import EvaluateConfig, main, own_guidance, own_shift
 from training.scenery.evaluation.features import FeatureConfig, FeatureNet, save_features
 from training.scenery.evaluation.report import contact_sheet, markdown, ratios
 
@@ -306,3 +307,28 @@ def test_the_guidance_is_what_the_models_folder_says(tmp_path: Path) -> None:
     assert own_guidance(tmp_path) == 6
     (tmp_path / "studio.json").write_text(json.dumps({"steps": 4}))
     assert own_guidance(tmp_path) == 2.5
+
+
+def test_the_shift_is_what_the_models_folder_says(
+    tmp_path: Path, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert own_shift(tmp_path) == own_shift(None) == 1
+    (tmp_path / "studio.json").write_text(json.dumps({"shift": 2}))
+    assert own_shift(tmp_path) == 2
+    pipe = load_pipeline(folders["model"])
+    assert steps_told(pipe.scheduler, 4) == {"num_inference_steps": 4}
+    assert steps_told(pipe.scheduler, 4, 2) == {"timesteps": [999, 859, 679, 399]}
+    # the sheet is of the pictures that the page makes
+    asked: list[float] = []
+    true = sample
+
+    def seen(*args: Any, shift: float = 1.0, **more: Any) -> Any:
+        asked.append(shift)
+        return true(*args, shift=shift, **more)
+
+    monkeypatch.setattr(cells, "sample", seen)
+    monkeypatch.setattr(blind, "own_shift", lambda folder: 2.0)
+    even, _ = blind.drawn(folders["model"], 2, 4, 2.0, 0)
+    monkeypatch.setattr(blind, "own_shift", lambda folder: 1.0)
+    shifted, _ = blind.drawn(folders["model"], 2, 4, 2.0, 0)
+    assert asked == [2, 1] and (even != shifted).any()

@@ -121,11 +121,7 @@ def sample(
     Picture i starts from the noise of `seed + i` whatever the batch, so cells share their noise. `shift`: of an LCM's
     timesteps (`lcm_studio.maths.grids.lcm_timesteps`).
     """
-    taken: dict[str, Any] = {"num_inference_steps": steps}
-    if shift != 1:
-        config = pipe.scheduler.config
-        grid = config.original_inference_steps, config.num_train_timesteps
-        taken = {"timesteps": lcm_timesteps(steps, *grid, shift=shift)}
+    taken = steps_told(pipe.scheduler, steps, shift)
     for start in range(0, len(captions), batch):
         chosen = list(captions[start : start + batch])
         generators = [
@@ -141,6 +137,15 @@ def sample(
             output_type="pt" if in_pixels(pipe) else "latent",
         ).images
         yield latents.float().cpu() if in_pixels(pipe) else decode(pipe, latents)
+
+
+def steps_told(scheduler: Any, steps: int, shift: float = 1.0) -> dict[str, Any]:
+    """What a stock pipeline is told of its steps; timesteps where the model's `shift` moves those of an LCM."""
+    if shift == 1:
+        return {"num_inference_steps": steps}
+    config = scheduler.config
+    grid = config.original_inference_steps, config.num_train_timesteps
+    return {"timesteps": lcm_timesteps(steps, *grid, shift=shift)}
 
 
 @torch.no_grad()
