@@ -20,7 +20,7 @@ TEACHER = Path("assets/models/scenery-teacher")
 
 def new_unet(**changes: Any) -> Any:
     fields: dict[str, Any] = {
-        "latent_channels": 6, "size": 8, "channels": (64, 112, 160), "text_width": 128
+        "latent_channels": 6, "size": 8, "channels": (128, 112, 96), "layers": (2, 1, 1), "text_width": 128
     }  # fmt: skip
     torch.manual_seed(1)
     return make_unet(**{**fields, **changes})
