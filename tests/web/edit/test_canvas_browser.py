@@ -251,6 +251,28 @@ def test_a_reload_and_back_lose_nothing(page: Any) -> None:
     assert columns.min() > 0.3 * len(changed) - brush and columns.max() < 0.6 * len(changed) + brush
 
 
+def test_what_was_painted_stays_kept_while_a_slow_picture_comes_back(page: Any) -> None:
+    stroke(page, [(0.3, 0.4), (0.6, 0.4)])
+    tool(page, "Widen", "outpaint")
+    page.wait_for_timeout(1500)  # until it is kept
+    page.add_init_script(
+        "const decode = HTMLImageElement.prototype.decode;"
+        "HTMLImageElement.prototype.decode = async function () {"
+        " await new Promise((then) => setTimeout(then, 1500)); return decode.call(this); };"
+    )
+    page.reload(wait_until="commit")
+    page.wait_for_selector(".lcm-paper[data-ready]", state="attached")
+    masks = page.evaluate(
+        """new Promise((then) => {
+          indexedDB.open("lcm-studio", 1).onsuccess = (event) => {
+            const asked = event.target.result.transaction("canvas").objectStore("canvas").getAll();
+            asked.onsuccess = () => then(asked.result.map((state) => state.mask));
+          };
+        })"""
+    )
+    assert masks and all(masks)
+
+
 def test_a_picture_opened_before_the_kept_one_has_no_foreign_mask(page: Any) -> None:
     stroke(page, [(0.3, 0.4), (0.6, 0.4)])
     ink = page.evaluate(INK)

@@ -72,11 +72,12 @@ class Desk {
     this.id = value.id;
     this.result.put(null);
     this.look_ = "picture";
-    await this.layers.open(value);
-    delete this.paper.dataset.mask;
-    if (value.again && this.waiting) {
-      this.reopening = true;
-      await this.paintAgain();
+    this.reopening = Boolean(value.again && this.waiting);
+    try {
+      await this.layers.open(value);
+      delete this.paper.dataset.mask;
+      if (this.reopening) await this.paintAgain();
+    } finally {
       this.reopening = false;
     }
     this.follow();
