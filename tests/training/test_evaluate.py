@@ -328,7 +328,7 @@ def test_the_shift_is_what_the_models_folder_says(
 
     monkeypatch.setattr(cells, "sample", seen)
     monkeypatch.setattr(blind, "own_shift", lambda folder: 2.0)
-    even, _ = blind.drawn(folders["model"], 2, 4, 2.0, 0)
-    monkeypatch.setattr(blind, "own_shift", lambda folder: 1.0)
     shifted, _ = blind.drawn(folders["model"], 2, 4, 2.0, 0)
+    monkeypatch.setattr(blind, "own_shift", lambda folder: 1.0)
+    even, _ = blind.drawn(folders["model"], 2, 4, 2.0, 0)
     assert asked == [2, 1] and (even != shifted).any()
