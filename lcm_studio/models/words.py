@@ -80,6 +80,7 @@ def _overridden(info: ModelInfo, given: dict[str, Any]) -> ModelInfo:
         quantize=str(given.get("quantize", info.quantize))[:40],
         own_error=_positive(given.get("own_error")),
         shift=_shift(given.get("shift", info.shift)),
+        eta=_share(given.get("eta", info.eta), info.eta),
     )
 
 
@@ -87,6 +88,15 @@ def _shift(given: Any) -> float:
     value = float(given)
     if not 0 < value < float("inf"):
         raise ValueError(f"shift={given} is not above 0; 1 spaces the steps evenly")
+    return value
+
+
+def _share(given: Any, kinds_own: float | None) -> float | None:
+    if given is None or kinds_own is None:
+        return kinds_own
+    value = float(given)
+    if not 0 <= value <= 1:
+        raise ValueError(f"eta={given} is out of range; use 0 to 1")
     return value
 
 

@@ -57,7 +57,8 @@ def plan(request: Sampling, model: Model, width: int, height: int) -> Plan:
         way = Ode(end=None if model.schedule.ends_clean else 0)
     else:
         spaced = request.timesteps is None and not kind.levels
-        way = kind_way(kind, model, steps=request.steps if spaced else None, eta=request.eta)
+        eta = info.eta if request.eta is None else request.eta
+        way = kind_way(kind, model, steps=request.steps if spaced else None, eta=eta)
     prompt = Prompt(
         text=request.prompt,
         negative=request.negative,
@@ -145,7 +146,7 @@ def kind_way(
     if kind.way == "ancestral":
         return Ancestral(unit_start=False)
     if kind.way == "renoise":
-        return Way()
+        return Way() if eta is None else Way(eta=eta)
     if kind.way == "euler":
         return Ode(unit_start=not kind.level_start)
     clean = bool(model.scheduler.get("set_alpha_to_one", True))

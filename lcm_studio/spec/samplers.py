@@ -83,8 +83,8 @@ _DENOISE = Setting(
 _ALL = (
     SamplerInfo(
         name="consistency", title="Consistency", family="consistency", score=False,
-        words="Jumps to the clean picture and renoises with fresh noise to the next level.",
-        formula="x_0 = f(x_t, t);  x_t' = alpha' x_0 + sigma' z",
+        words="Jumps to the clean picture and renoises it to the next level. Eta is the share of fresh noise z, 1 in the papers.",
+        formula="x_0 = f(x_t, t);  x_t' = alpha' x_0 + sigma' (eta z + sqrt(1 - eta^2) eps_hat)",
         source="Song et al. 2023, Algorithm 1; Luo et al. 2023, Algorithm 3",
     ),
     SamplerInfo(

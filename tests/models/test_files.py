@@ -154,6 +154,8 @@ def test_foreign_folders_are_refused(
         ("cm", "studio.json", {"steps": 0}),
         ("cm", "studio.json", {"shift": 0}),
         ("cm", "studio.json", {"shift": "towards noise"}),
+        ("cm", "studio.json", {"eta": 1.5}),
+        ("lcm", "studio.json", {"eta": "some"}),
         ("lcm", "scheduler/scheduler_config.json", {"beta_schedule": "steep"}),
         ("lcm", "scheduler/scheduler_config.json", {"beta_start": []}),
         ("lcm", "scheduler/scheduler_config.json", {"original_inference_steps": {}}),

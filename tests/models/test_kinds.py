@@ -185,7 +185,7 @@ def test_rows_name_what_a_user_must_know() -> None:
         assert 1 <= kind.steps <= kind.most
         low, high = kind.guidance_range
         assert low <= kind.guidance_default <= high
-        assert (kind.eta is not None) == (kind.way == "tcd")
+        assert (kind.eta is not None) == (kind.way in ("tcd", "renoise") and kind.most > 1)
 
 
 def test_without_a_class_each_seed_draws_its_own(load: Any) -> None:

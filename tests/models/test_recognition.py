@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lcm_studio.api import Studio
 from lcm_studio.engine import Engine, EngineConfig
 from lcm_studio.models.kinds import KINDS, kind_of
 from lcm_studio.models.kinds.memory import KindMemory
@@ -224,6 +225,24 @@ def test_a_folder_says_its_kind_itself(tiny_models: Path, tmp_path: Path) -> Non
         failed = list(engine.run(Generate(model="m", steps=5)))[-1]
         assert isinstance(failed, Failed)
         assert "1 to 4" in failed.message
+
+
+def test_a_folder_says_its_share_of_fresh_noise(tiny_models: Path, tmp_path: Path) -> None:
+    """An LCM's is 1, as stock, where neither the request nor its folder says another."""
+    shutil.copytree(tiny_models / "lcm", tmp_path / "m")
+    shutil.copytree(tiny_models / "lcm", tmp_path / "stock")
+    (tmp_path / "m" / "studio.json").write_text(json.dumps({"eta": 0.5}))
+    studio = Studio(models_dirs=(tmp_path,), device="cpu")
+
+    def made(model: str, **settings: Any) -> Any:
+        found = studio.generate("a sea", model=model, steps=4, seed=3, **settings)[0].pixels
+        return found.astype(int)
+
+    assert np.array_equal(made("stock"), made("stock", eta=1.0))
+    assert np.array_equal(made("m"), made("stock", eta=0.5))
+    assert np.array_equal(made("m", eta=1.0), made("stock"))
+    assert not np.array_equal(made("m"), made("stock"))
+    assert np.array_equal(made("m", eta=1.0, kind="lcm"), made("stock"))
 
 
 def test_what_has_no_effect_is_said(tiny_models: Path) -> None:

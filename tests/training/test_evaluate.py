@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from lcm_studio.api import Studio
 from tests import tiny
 from training.scenery.captions import WORDS
 from training.scenery.dataset import arrays
@@ -25,7 +26,7 @@ from training.scenery.evaluation.cells import (
     table_cells,
     use_sampler,
 )
-from training.scenery.evaluation.evaluate import EvaluateConfig, main, own_guidance, own_shift
+from training.scenery.evaluation.evaluate import EvaluateConfig, main, own_guidance, own_steps
 from training.scenery.evaluation.features import FeatureConfig, FeatureNet, save_features
 from training.scenery.evaluation.report import contact_sheet, markdown, ratios
 
@@ -309,26 +310,40 @@ def test_the_guidance_is_what_the_models_folder_says(tmp_path: Path) -> None:
     assert own_guidance(tmp_path) == 2.5
 
 
-def test_the_shift_is_what_the_models_folder_says(
+def test_the_steps_are_what_the_models_folder_says(
     tmp_path: Path, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert own_shift(tmp_path) == own_shift(None) == 1
-    (tmp_path / "studio.json").write_text(json.dumps({"shift": 2}))
-    assert own_shift(tmp_path) == 2
+    assert own_steps(tmp_path) == own_steps(None) == {"shift": 1, "eta": 1}
+    (tmp_path / "studio.json").write_text(json.dumps({"shift": 2, "eta": 0.7}))
+    assert own_steps(tmp_path) == {"shift": 2, "eta": 0.7}
     pipe = load_pipeline(folders["model"])
     assert steps_told(pipe.scheduler, 4) == {"num_inference_steps": 4}
     assert steps_told(pipe.scheduler, 4, 2) == {"timesteps": [999, 859, 679, 399]}
     # the sheet is of the pictures that the page makes
-    asked: list[float] = []
+    asked: list[dict[str, float]] = []
     true = sample
 
-    def seen(*args: Any, shift: float = 1.0, **more: Any) -> Any:
-        asked.append(shift)
-        return true(*args, shift=shift, **more)
+    def seen(*args: Any, shift: float = 1.0, eta: float = 1.0, **more: Any) -> Any:
+        asked.append({"shift": shift, "eta": eta})
+        return true(*args, shift=shift, eta=eta, **more)
 
     monkeypatch.setattr(cells, "sample", seen)
-    monkeypatch.setattr(blind, "own_shift", lambda folder: 2.0)
-    shifted, _ = blind.drawn(folders["model"], 2, 4, 2.0, 0)
-    monkeypatch.setattr(blind, "own_shift", lambda folder: 1.0)
-    even, _ = blind.drawn(folders["model"], 2, 4, 2.0, 0)
-    assert asked == [2, 1] and (even != shifted).any()
+    ways: list[dict[str, float]] = [{"shift": s, "eta": e} for s, e in ((2, 1), (1, 1), (1, 0.5))]
+    sheets = []
+    for way in ways:
+        monkeypatch.setattr(blind, "own_steps", lambda folder, way=way: way)
+        sheets.append(blind.drawn(folders["model"], 2, 4, 2.0, 0)[0])
+    assert asked == ways
+    assert (sheets[0] != sheets[1]).any() and (sheets[2] != sheets[1]).any()
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
+def test_the_share_of_fresh_noise_is_that_of_the_studio(bundled: Path, eta: float) -> None:
+    """Two implementations: diffusers' scheduler, changed, and the studio's loop."""
+    pipe = load_pipeline(bundled / "scenery-lcm")
+    prompt = "sunset, snowy mountains, lake"
+    told: dict[str, Any] = {"steps": 3, "guidance": 4.0, "seed": 5}
+    stock = next(sample(pipe, [prompt], batch=1, eta=eta, shift=2.0, **told))
+    mine = Studio().generate(prompt, eta=eta, **told)[0].pixels
+    wanted = (stock[0].permute(1, 2, 0) * 255).round().numpy()
+    assert np.abs(mine.astype(int) - wanted).max() <= 1

@@ -56,6 +56,7 @@ KINDS: tuple[Kind, ...] = (
         guidance="embedded",
         guidance_default=8.0,
         guidance_range=(1.0, 16.0),
+        eta=1.0,
         licence="the model's own",
     ),
     Kind(
@@ -73,6 +74,7 @@ KINDS: tuple[Kind, ...] = (
         guidance="cfg",
         guidance_default=1.5,
         guidance_range=(1.0, 4.0),
+        eta=1.0,
         licence=OPENRAIL,
     ),
     Kind(
@@ -242,6 +244,7 @@ KINDS: tuple[Kind, ...] = (
         boundary=True,
         levels={1: (999,), 2: (999, 499), 3: (999, 749, 499), 4: (999, 749, 499, 249)},
         most=4,
+        eta=1.0,
         licence="CC BY-NC-SA 4.0: no commercial use",
     ),
     Kind(
@@ -255,6 +258,7 @@ KINDS: tuple[Kind, ...] = (
         way="renoise",
         spacing="karras",
         steps=2,
+        eta=1.0,
         licence="the model's own",
     ),
     Kind(
@@ -272,6 +276,7 @@ KINDS: tuple[Kind, ...] = (
         guidance="embedded",
         guidance_default=4.5,
         guidance_range=(1.0, 10.0),
+        eta=1.0,
         licence="NVIDIA's licence: no commercial use of its weights",
     ),
     Kind(

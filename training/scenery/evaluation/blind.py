@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.scenery.evaluation.evaluate import own_guidance, own_shift
+from training.scenery.evaluation.evaluate import own_guidance, own_steps
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -70,7 +70,7 @@ def drawn(
     _, captions = arrays(range(first, first + count), 32, edition=2)
     real, _ = arrays(range(first + count, first + 2 * count), side, edition=2)
     batches = sample(
-        pipe, captions, steps=steps, guidance=guidance, seed=seed, batch=10, shift=own_shift(model)
+        pipe, captions, steps=steps, guidance=guidance, seed=seed, batch=10, **own_steps(model)
     )
     made = [
         (batch * 255 + 0.5).clamp(0, 255).byte().permute(0, 2, 3, 1).numpy() for batch in batches

@@ -115,12 +115,18 @@ def sample(
     seed: int,
     batch: int,
     shift: float = 1.0,
+    eta: float = 1.0,
 ) -> Iterator[Tensor]:
     """Batches of pictures (B, 3, H, W) in [0, 1], one for each caption.
 
     Picture i starts from the noise of `seed + i` whatever the batch, so cells share their noise. `shift`: of an LCM's
-    timesteps (`lcm_studio.maths.grids.lcm_timesteps`).
+    timesteps (`lcm_studio.maths.grids.lcm_timesteps`). `eta`: an LCM's share of fresh noise; 1 = as stock.
     """
+    if eta != 1:
+        from training.scenery.evaluation.partly_fresh import PartlyFresh
+
+        pipe.scheduler = PartlyFresh.from_config(pipe.scheduler.config)
+        pipe.scheduler.eta = eta
     taken = steps_told(pipe.scheduler, steps, shift)
     for start in range(0, len(captions), batch):
         chosen = list(captions[start : start + batch])

@@ -64,9 +64,10 @@ def own_guidance(folder: Path | None, otherwise: float = 2.5) -> float:
     return float(_said(folder).get("guidance", {}).get("default", otherwise))
 
 
-def own_shift(folder: Path | None) -> float:
-    """The shift of an LCM's timesteps that its folder sets out with; 1 = none."""
-    return float(_said(folder).get("shift", 1))
+def own_steps(folder: Path | None) -> dict[str, float]:
+    """What an LCM's folder sets out with: the shift of its timesteps, its share of fresh noise. Stock has 1 of both."""
+    said = _said(folder)
+    return {"shift": float(said.get("shift", 1)), "eta": float(said.get("eta", 1))}
 
 
 def _said(folder: Path | None) -> dict[str, Any]:
@@ -196,8 +197,8 @@ class _Maker:
             settings |= {"guidance": config.guidance, "seed": config.seed}
         if cell.source == "teacher":
             settings |= {"spacing": config.spacing}
-        if cell.source == "model" and (shift := own_shift(config.model)) != 1:
-            settings |= {"shift": shift}
+        if cell.source == "model":
+            settings |= {k: v for k, v in own_steps(config.model).items() if v != 1}
 
         def make() -> CellResult:
             began = time.perf_counter()
@@ -226,7 +227,7 @@ class _Maker:
             use_sampler(pipe, cell.sampler, config.spacing)
         made = sample(
             pipe, captions, steps=cell.steps, guidance=config.guidance, seed=config.seed,
-            batch=config.batch, shift=own_shift(config.model) if cell.source == "model" else 1.0,
+            batch=config.batch, **own_steps(config.model if cell.source == "model" else None),
         )  # fmt: skip
         return _counted(made, cell.name, len(captions))
 
