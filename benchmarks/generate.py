@@ -160,6 +160,7 @@ def run_ours(
         seed=seed,
         guidance=guidance,
         decoder=decoder,
+        eta=None if engine.info(model).eta is None else 1.0,  # as stock
     )
     end = list(engine.run(request))[-1]
     if not isinstance(end, Done):

@@ -44,6 +44,7 @@ class FeatureTraining:
     seed: int = 0
     size: int = 128
     edition: int = 1  # of the scenes
+    channels: tuple[int, ...] = FeatureConfig.channels
 
 
 def targets(seeds: Sequence[int], edition: int = 1) -> Tensor:
@@ -157,7 +158,11 @@ def train_features(
     images, _ = arrays(range(config.scenes), config.size, edition=config.edition)
     wanted = targets(range(config.scenes), config.edition)
     print(f"rendered {config.scenes} scenes in {time.monotonic() - began:.0f} s", flush=True)
-    net = FeatureNet(FeatureConfig(size=config.size, attributes=attributes(config.edition)))
+    net = FeatureNet(
+        FeatureConfig(
+            size=config.size, channels=config.channels, attributes=attributes(config.edition)
+        )
+    )
     average = copy.deepcopy(net)
     optimizer = torch.optim.AdamW(
         net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -202,6 +207,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--held-out", type=int, default=defaults.held_out)
     parser.add_argument("--batch", type=int, default=defaults.batch)
     parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--size", type=int, default=defaults.size, help="pixels that it sees")
+    parser.add_argument(
+        "--edition", type=int, default=defaults.edition, choices=(1, 2), help="of the scenes"
+    )
+    parser.add_argument(
+        "--channels", type=int, nargs="+", default=list(defaults.channels), help="fine to coarse"
+    )
     parser.add_argument("--threads", type=int, default=1, help="processor threads (default 1)")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
@@ -211,6 +223,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         steps=args.steps,
         batch=args.batch,
         seed=args.seed,
+        size=args.size,
+        edition=args.edition,
+        channels=tuple(args.channels),
     )
     for name, share in train_features(config, args.out).items():
         print(f"{name:10s} {share:.3f}")
