@@ -26,7 +26,7 @@ FORMAT = 1
 
 
 def to_settings(request: Sampling, info: ModelInfo | None = None, **extra: Any) -> dict[str, Any]:
-    """Everything that makes the pictures again, JSON-serialisable; guidance and size are resolved."""
+    """Everything that makes the pictures again, JSON-serialisable; guidance, eta and size are resolved."""
     said: dict[str, Any] = {"format": FORMAT, "model": request.model}
     for setting in settings_of(type(request)):
         value = getattr(request, setting.name)
@@ -34,6 +34,8 @@ def to_settings(request: Sampling, info: ModelInfo | None = None, **extra: Any) 
             said[setting.name] = value
     if request.guidance is None and info is not None and info.guidance != "none":
         said["guidance"] = info.guidance_for(request.task if isinstance(request, Edit) else "")
+    if request.eta is None and not isinstance(request, Edit) and info and info.eta not in (None, 1):
+        said["eta"] = info.eta  # a later model of that name may have another
     said["loras"] = [{"path": lora.path, "weight": lora.weight} for lora in request.loras]
     if request.embeddings:
         said["embeddings"] = [{"path": e.path, "word": e.word} for e in request.embeddings]

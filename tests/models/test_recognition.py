@@ -243,6 +243,9 @@ def test_a_folder_says_its_share_of_fresh_noise(tiny_models: Path, tmp_path: Pat
     assert np.array_equal(made("m", eta=1.0), made("stock"))
     assert not np.array_equal(made("m"), made("stock"))
     assert np.array_equal(made("m", eta=1.0, kind="lcm"), made("stock"))
+    # a picture says what it was made with
+    assert studio.generate("a sea", model="m", steps=1)[0].settings["eta"] == 0.5
+    assert "eta" not in studio.generate("a sea", model="stock", steps=1)[0].settings
 
 
 def test_what_has_no_effect_is_said(tiny_models: Path) -> None:

@@ -23,6 +23,7 @@ _TITLES = {
     "teacher": "text-to-image diffusion model of rendered landscapes",
     "lcd": "latent consistency model of rendered landscapes",
     "cd": "pixel-space consistency model of rendered landscapes",
+    "ect": "pixel-space consistency model of rendered landscapes",
     "edm": "pixel-space diffusion model of rendered landscapes",
 }
 # Scales that distances are least at on held-out scenes; those of the student's edits are in its edits.yaml, which
@@ -115,7 +116,7 @@ def _stock(folder: Path) -> str:
 
 def _base(recipe: str, key: str) -> str:
     """Where a run started, in words that hold on any machine."""
-    if recipe == "cd":
+    if recipe in ("cd", "ect"):
         return "the output of python -m training edm"
     part = {"teacher": "scenery-teacher", "autoencoder": "scenery-teacher/vae"}.get(key)
     return f"assets/models/{part}" if part else "an earlier run of this recipe"
