@@ -31,6 +31,7 @@ _TITLES = {
 _GUIDANCE: dict[str, dict[str, Any]] = {
     "teacher": {"guidance": {"default": 6, "edit": 3, "range": [1, 8]}, "steps": 20},
     "lcd": {"guidance": {"default": 8, "edit": 6, "range": [1, 8]}, "steps": 4},
+    "ect": {"steps": 4},
 }
 
 
