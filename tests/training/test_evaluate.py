@@ -347,3 +347,9 @@ def test_the_share_of_fresh_noise_is_that_of_the_studio(bundled: Path, eta: floa
     mine = Studio().generate(prompt, eta=eta, **told)[0].pixels
     wanted = (stock[0].permute(1, 2, 0) * 255).round().numpy()
     assert np.abs(mine.astype(int) - wanted).max() <= 1
+
+
+def test_a_pixel_model_is_not_measured_with_a_scheduler_of_latents(bundled: Path) -> None:
+    pipe = load_pipeline(bundled / "scenery-cm")
+    with pytest.raises(ValueError, match="fresh noise alone"):
+        next(sample(pipe, ["day"], steps=2, guidance=1.0, seed=0, batch=1, eta=0.5))

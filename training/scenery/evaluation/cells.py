@@ -123,6 +123,8 @@ def sample(
     timesteps (`lcm_studio.maths.grids.lcm_timesteps`). `eta`: an LCM's share of fresh noise; 1 = as stock.
     """
     if eta != 1:
+        if in_pixels(pipe):
+            raise ValueError(f"eta={eta}: pixel models are measured with fresh noise alone; use 1")
         from training.scenery.evaluation.partly_fresh import PartlyFresh
 
         pipe.scheduler = PartlyFresh.from_config(pipe.scheduler.config)
