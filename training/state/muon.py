@@ -7,11 +7,13 @@ far fewer steps than AdamW.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of the quintic of Jordan et al. 2024
 
@@ -53,6 +55,54 @@ def _in_bf16(x: Tensor, steps: int) -> Tensor:
     return x.float()
 
 
+def orthogonalize_all(matrices: Sequence[Tensor], *, half: bool = False) -> list[Tensor]:
+    """`orthogonalize` of each (rows, columns), those of one shape at once.
+
+    Of several processes each does a share and sends it to the others, so all must call it with the same
+    matrices: the iteration takes a fifth of a step of the bundled teacher where every process does all.
+    """
+    alone = not dist.is_initialized() or dist.get_world_size() == 1
+    rank, world = (0, 1) if alone else (dist.get_rank(), dist.get_world_size())
+    owners = shares([m.shape for m in matrices], world)
+    by_shape: dict[torch.Size, list[int]] = {}
+    for i, (matrix, owner) in enumerate(zip(matrices, owners, strict=True)):
+        if owner == rank:
+            by_shape.setdefault(matrix.shape, []).append(i)
+    made: dict[int, Tensor] = {}
+    for members in by_shape.values():
+        stacked = torch.stack([matrices[i] for i in members])
+        made |= zip(members, orthogonalize(stacked, half=half), strict=True)
+    for sender in range(world if not alone else 0):
+        sent = [i for i, owner in enumerate(owners) if owner == sender]
+        made |= zip(
+            sent,
+            _broadcast(sender, rank, [made.get(i, matrices[i]) for i in sent], half),
+            strict=True,
+        )
+    return [made[i] for i in range(len(matrices))]
+
+
+def _broadcast(sender: int, rank: int, tensors: list[Tensor], half: bool) -> list[Tensor]:
+    """The sender's `tensors`; those of the others only say shapes. What is made in bf16 is sent in bf16."""
+    if not tensors:
+        return []
+    dtype = torch.bfloat16 if half else torch.float32
+    flat = torch.cat([t.reshape(-1).to(dtype) for t in tensors])
+    dist.broadcast(flat, src=sender)
+    pieces = flat.float().split([t.numel() for t in tensors])
+    return [piece.reshape(t.shape) for piece, t in zip(pieces, tensors, strict=True)]
+
+
+def shares(shapes: Sequence[tuple[int, ...]], world: int) -> list[int]:
+    """Which process orthogonalises each matrix: the costliest first, each to who has least so far."""
+    cost = [math.prod(shape) * min(shape) for shape in shapes]
+    loads, owners = [0] * world, [0] * len(shapes)
+    for i in sorted(range(len(shapes)), key=lambda i: -cost[i]):
+        owners[i] = loads.index(min(loads))
+        loads[owners[i]] += cost[i]
+    return owners
+
+
 def is_matrix(p: nn.Parameter) -> bool:
     """Whether Muon takes the parameter: hidden matrices and convolutions, not thin ones."""
     return p.ndim >= 2 and min(p.shape[0], p[0].numel()) >= 16
@@ -92,11 +142,8 @@ class Muon(torch.optim.AdamW):
         looks = torch._foreach_lerp(gradients, moments, self.momentum)
         if group["weight_decay"]:
             torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        by_shape: dict[tuple[int, int], list[int]] = {}
-        for i, p in enumerate(parameters):
-            by_shape.setdefault((p.shape[0], p[0].numel()), []).append(i)
-        for shape, members in by_shape.items():
-            stacked = torch.stack([looks[i].reshape(shape) for i in members])
-            rate = -group["lr"] * 0.2 * max(shape) ** 0.5
-            for update, i in zip(orthogonalize(stacked, half=self.half), members, strict=True):
-                parameters[i].add_(update.reshape(parameters[i].shape), alpha=rate)
+        shapes = [(p.shape[0], p[0].numel()) for p in parameters]
+        matrices = [x.reshape(shape) for x, shape in zip(looks, shapes, strict=True)]
+        updates = orthogonalize_all(matrices, half=self.half)
+        for p, update, shape in zip(parameters, updates, shapes, strict=True):
+            p.add_(update.reshape(p.shape), alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
