@@ -63,6 +63,25 @@ def test_an_older_model_stays_until_the_new_one_is_whole(
     assert [path.name for path in into.iterdir()] == ["x"]
 
 
+def test_what_was_set_for_the_older_model_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = tmp_path / "models"
+    run = finished(tmp_path / "run", 5, w=torch.ones(2))
+    bundle(run, "x", into)
+    assert not (into / "x" / "studio.json").exists()
+    fields = {"steps": 8, "shift": 3, "eta": 0.5}
+    (into / "x" / "studio.json").write_text(json.dumps(fields | {"own_error": 0.2}))
+    (into / "x" / "edits.yaml").write_text("tasks: {}\n")
+    bundle(finished(tmp_path / "other", 9, w=torch.zeros(2)), "x", into)
+    assert torch.equal(load_file(into / "x" / NAME)["w"], torch.zeros(2))
+    assert (
+        json.loads((into / "x" / "studio.json").read_text()) == fields
+    )  # the error was the old weights'
+    assert (into / "x" / "edits.yaml").read_text() == "tasks: {}\n"
+    assert "benchmarks tune" in capsys.readouterr().err
+
+
 def test_a_model_is_averaged_with_what_it_started_from(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", 9, w=torch.full((2,), 3.0))
     start = network(tmp_path / "models" / "x", w=torch.ones(2))

@@ -26,13 +26,23 @@ _TITLES = {
     "ect": "pixel-space consistency model of rendered landscapes",
     "edm": "pixel-space diffusion model of rendered landscapes",
 }
-# Scales that distances are least at on held-out scenes; those of the student's edits are in its edits.yaml, which
-# `benchmarks tune` writes. The teacher's for edits is that of the rivals of `benchmarks edits`.
-_GUIDANCE: dict[str, dict[str, Any]] = {
+# What distances are least at on held-out scenes, of a model that none stands in the place of; those of the student's
+# edits are in its edits.yaml, which `benchmarks tune` writes. The teacher's for edits is that of the rivals of
+# `benchmarks edits`.
+_SETTINGS: dict[str, dict[str, Any]] = {
     "teacher": {"guidance": {"default": 6, "edit": 3, "range": [1, 8]}, "steps": 20},
-    "lcd": {"guidance": {"default": 8, "edit": 6, "range": [1, 8]}, "steps": 4},
+    "lcd": {
+        "guidance": {"default": 8, "edit": 6, "range": [1, 8]},
+        "steps": 4,
+        "shift": 2,
+        "eta": 0.7,
+    },
     "ect": {"steps": 4},
 }
+_STUDIO, _EDITS = "studio.json", "edits.yaml"
+_MEASURED = (
+    "own_error",
+)  # of the weights themselves: `benchmarks likeness --write` measures it anew
 
 
 def seconds(events: Path) -> float:
@@ -141,6 +151,7 @@ def bundle(
 ) -> Path:
     """Copies `run/output` to `into/name` with its card; an older one is replaced once the new one is whole.
 
+    What was set for the older one (studio.json, the numbers of its edits) stays; what was measured of its weights goes.
     With `other`, a run or a model's folder, the network is `share` of the run's and the rest of the other's;
     raises ValueError where they do not fit.
     """
@@ -150,9 +161,25 @@ def bundle(
         part = Path(folder) / name
         _make(part, run, name, figures, note, other, share)
         if target.exists():
+            _keep_settings(target, part)
             target.rename(Path(folder) / "old")
         part.rename(target)
     return target
+
+
+def _keep_settings(old: Path, new: Path) -> None:
+    if (old / _STUDIO).is_file():
+        made = json.loads((new / _STUDIO).read_text()) if (new / _STUDIO).is_file() else {}
+        kept = json.loads((old / _STUDIO).read_text())
+        for name in _MEASURED:
+            kept.pop(name, None)
+        (new / _STUDIO).write_text(json.dumps(made | kept, indent=1) + "\n")
+    if (old / _EDITS).is_file():
+        shutil.copy(old / _EDITS, new / _EDITS)
+        print(
+            f"{_EDITS} is of the weights before; python -m benchmarks tune fits it again",
+            file=sys.stderr,
+        )
 
 
 def _make(
@@ -183,8 +210,8 @@ def _make(
         words = {"groups": groups, "examples": list(EXAMPLES), "glue": list(GLUE)}
         (target / "vocabulary.json").write_text(json.dumps(words, indent=1) + "\n")
     recipe = _state(run)["recipe"]
-    if recipe in _GUIDANCE:
-        (target / "studio.json").write_text(json.dumps(_GUIDANCE[recipe], indent=1) + "\n")
+    if recipe in _SETTINGS:
+        (target / _STUDIO).write_text(json.dumps(_SETTINGS[recipe], indent=1) + "\n")
 
 
 def average(folder: Path, other: Path, share: float = 0.5) -> None:
