@@ -14,6 +14,7 @@ from lcm_studio.engine.embeddings import check_embeddings
 from lcm_studio.engine.prompt_words import foreign_syntax, unknown_words
 from lcm_studio.images.control import stretched
 from lcm_studio.models.files import read_header
+from lcm_studio.models.kinds import row_of
 from lcm_studio.spec import limits
 from lcm_studio.spec.errors import BadRequest
 from lcm_studio.spec.models import ModelInfo
@@ -293,6 +294,13 @@ def _warnings(request: Sampling, info: ModelInfo, known: re.Pattern[str] | None)
         value = getattr(request, setting.name)
         if setting.ignored and value != setting.default and (why := getattr(info, setting.lacks)):
             warnings.append(f"{setting.name}={value} is ignored: {info.title or info.id} {why}")
+    if isinstance(request, Edit) and request.eta is not None and info.eta is not None:
+        # an interpolation goes by the way of its model's kind, others by their task's schedule
+        reads = request.task == "interpolate" and row_of(info).way != "renoise"
+        if not reads:
+            warnings.append(
+                f"eta={request.eta:g} is ignored: it is of new pictures; an edit takes eta in its options"
+            )
     if request.negative and not info.takes_negative:
         warnings.append(f"{info.id} ignores negative prompts")
     if request.prompt and not info.takes_prompt:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from lcm_studio.engine.registry import Registry
 from lcm_studio.engine.validate import check_request
 from lcm_studio.spec.errors import BadRequest, ModelError, StudioError
 from lcm_studio.spec.models import ModelInfo
-from lcm_studio.spec.requests import Generate, LoraSpec
+from lcm_studio.spec.requests import Edit, Generate, LoraSpec
 
 LCM = ModelInfo(
     id="scenery-lcm", path="", kind="lcm", width=128, height=128, multiple=8, guidance="embedded",
@@ -102,6 +103,25 @@ def test_warnings_name_what_has_no_effect() -> None:
     assert any("ignores negative" in w for w in said)
     assert any("6 to 16" in w for w in said)
     assert any("no prompt" in w for w in check_request(Generate(prompt="cat"), CM))
+
+
+@pytest.mark.parametrize(
+    ("kind", "task", "ignored"),
+    [
+        ("lcm", "inpaint", True),
+        ("lcm", "interpolate", True),
+        ("tcd", "inpaint", True),
+        ("tcd", "interpolate", False),
+    ],
+)
+def test_a_share_of_fresh_noise_that_an_edit_does_not_read_is_said(
+    kind: str, task: str, ignored: bool
+) -> None:
+    info = replace(LCM, kind="sd", sampling=kind, eta=0.3)
+    picture = np.zeros((16, 16, 3), np.uint8)
+    said = check_request(Edit(task=task, image=picture, prompt="sunset", eta=0.5), info)
+    assert any("eta=0.5 is ignored" in w for w in said) is ignored
+    assert not check_request(Edit(task=task, image=picture, prompt="sunset"), info)
 
 
 def test_unknown_words_are_named_with_the_nearest_known() -> None:
