@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from training.objectives.paths import BLOCK, KEPT, Block, PathOptions, Paths, bl
 from training.recipes import find
 from training.recipes.base import Draw
 from training.recipes.lcd import part
+from training.rng import generator
 
 SCHEDULE = NoiseSchedule.from_config({"prediction_type": "v_prediction"})
 OPTIONS = PathOptions(
@@ -79,6 +81,46 @@ def test_ends_are_the_true_consistency_function(tmp_path: Path) -> None:
     assert (drawn.t % 20 == 19).all()
     assert (drawn.w >= 0).all()
     assert (drawn.w <= 4).all()
+
+
+@pytest.mark.parametrize(("shift", "eta"), [(1.0, 1.0), (2.0, 0.7), (3.0, 0.0)])
+def test_own_paths_start_where_the_sampler_comes_to(
+    tmp_path: Path, shift: float, eta: float
+) -> None:
+    """f of data N(0, s^2) is linear, so a step is x' = c x + sigma' eta z, and the variance is known."""
+    options = replace(OPTIONS, count=40 * BLOCK, noise=0.0, own=1.0, shift=shift, eta=eta)
+    found = paths(tmp_path, options)
+    for number, made in enumerate(found.blocks):
+        levels = lcm_timesteps(len(made.chain), 50, 1000, shift=shift)
+        assert [20 * (i + 1) - 1 for i in made.chain] == levels
+        assert made.first == made.chain[made.stop]
+        if number % 8:
+            continue
+        variance, whole = 1.0, 1.0
+        for level, after in pairwise(levels[: made.stop + 1]):
+            a, s, a_next, s_next = (
+                SCHEDULE.alphas_cumprod[t].item() for t in (level, level, after, after)
+            )
+            a, s, a_next, s_next = a**0.5, (1 - s) ** 0.5, a_next**0.5, (1 - s_next) ** 0.5
+            f = DATA_SIGMA / (a**2 * DATA_SIGMA**2 + s**2) ** 0.5
+            c = a_next * f + s_next * (1 - eta**2) ** 0.5 * (1 - a * f) / s
+            variance, whole = c**2 * variance + (s_next * eta) ** 2, c * whole
+        start = found.solve(made)[:, 0]
+        if eta == 0:
+            g = generator(options.seed, "path-noise", number)
+            z = torch.randn(start.shape, generator=g)
+            assert torch.allclose(start, whole * z, rtol=1e-3, atol=1e-4)
+        else:
+            assert start.std().item() == pytest.approx(variance**0.5, rel=0.2)
+
+
+def test_paths_of_another_sampler_are_other_paths(tmp_path: Path) -> None:
+    paths(tmp_path, replace(OPTIONS, count=4 * BLOCK)).fill()
+    again = Gaussian()
+    other = paths(tmp_path, replace(OPTIONS, count=4 * BLOCK, eta=0.5), again)
+    own = [b.number for b in other.blocks if b.start == "own"]
+    assert other.fill() == len(own) * BLOCK
+    assert again.solved == own
 
 
 def test_a_coarser_solver_is_seen_to_be_worse(

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lcm_studio.maths.grids import lcm_timesteps
 from lcm_studio.maths.schedule import NoiseSchedule
 from lcm_studio.maths.solvers import dpmpp_2m_step
 from training.data.encodings import Encodings
@@ -43,6 +44,7 @@ class PathOptions:
 
     `noise`: share that starts from pure noise at the highest level; `own`: share of the others that
     starts from the student's estimates instead of the data; `edits`: share that starts from its edits of the data.
+    `shift`, `eta`: of the sampler that makes the estimates (`lcm_timesteps`; the share of fresh noise).
     """
 
     count: int
@@ -55,6 +57,8 @@ class PathOptions:
     w_min: float
     w_max: float
     w_power: float
+    shift: float = 1.0
+    eta: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +101,10 @@ def block(options: PathOptions, number: int, length: int) -> Block:
         first = 1 + int(torch.randint(0, options.grid - 1, (), generator=g))
     elif start == "own":
         steps = OWN_CHAINS[int(torch.randint(0, len(OWN_CHAINS), (), generator=g))]
-        chain = tuple(top - int(np.floor(i * options.grid / steps)) for i in range(steps))
+        levels = lcm_timesteps(
+            steps, options.grid, options.grid * options.skip, shift=options.shift
+        )
+        chain = tuple((t + 1) // options.skip - 1 for t in levels)
         stop = int(torch.randint(1, steps, (), generator=g))
         first = chain[stop]
     elif start == "edit":
@@ -157,7 +164,7 @@ class Paths:
     ) -> None:
         self.options = options
         self._guide, self._student = guide, student
-        same = replace(options, count=0, own=0.0, edits=0.0)
+        same = replace(options, count=0, own=0.0, edits=0.0, shift=1.0, eta=1.0)
         told = f"paths-{key}-{same}-{BLOCK}-{STRIDE}-{KEPT}"
         self._name = hashlib.sha256(told.encode()).hexdigest()
         self._store = Encodings(folder, self._name, (KEPT + 1, *guide.shape))
@@ -176,8 +183,9 @@ class Paths:
         return self._store.fill(keys, self._solve, batch=BLOCK, progress=progress)
 
     def _key(self, path: int) -> str:
-        start = self.blocks[path // BLOCK].start
-        return f"{self._name}/{path}/{start}{self._student if start in ('own', 'edit') else ''}"
+        start, o = self.blocks[path // BLOCK].start, self.options
+        made = {"own": f"{self._student}/{o.shift:g}/{o.eta:g}", "edit": self._student}
+        return f"{self._name}/{path}/{start}{made.get(start, '')}"
 
     def _solve(self, wanted: Sequence[int]) -> np.ndarray:
         rows: dict[int, np.ndarray] = {}
@@ -224,13 +232,18 @@ class Paths:
             )
         student, levels = self._guide.student(block), [self._level(i) for i in block.chain]
         if block.start == "edit":
-            filled, known = self._guide.edit(block, g)
+            (filled, known), eta = self._guide.edit(block, g), 1.0
             x = schedule.renoise(filled, noise(), levels[0])
         else:
-            x, known = noise(), lambda estimate: estimate
+            x, known, eta = noise(), lambda estimate: estimate, self.options.eta
         for level, after in pairwise(levels[: block.stop + 1]):
-            estimate = known(student(x, torch.full((BLOCK,), level, device=device)))
-            x = schedule.renoise(estimate, noise(), after)
+            t = torch.full((BLOCK,), level, device=device)
+            estimate = known(student(x, t))
+            z = noise()
+            if eta < 1:  # as sampling.loop goes on
+                alpha, sigma = schedule.alpha_sigma(t, x)
+                z = (1 - eta**2) ** 0.5 * (x - alpha * estimate) / sigma + eta * z
+            x = schedule.renoise(estimate, z, after)
         return x
 
     def draw(self, count: int, g: torch.Generator) -> PathExamples:

@@ -71,7 +71,15 @@ class LatentDistillationConfig(DistillationConfig):
         description="share of the other paths that start from estimates of the student in start_from, "
         "noised anew as its sampler does, and not from the data",
     )
-
+    path_shift: float = Field(
+        1.0,
+        gt=0,
+        le=100,
+        description="shift of the levels of the sampler that path_own makes its estimates with",
+    )
+    path_eta: float = Field(
+        1.0, ge=0, le=1, description="share of fresh noise of that sampler; 1: all of it"
+    )
     path_edits: float = Field(
         0.0,
         ge=0,

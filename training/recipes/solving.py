@@ -106,6 +106,8 @@ def open_paths(recipe: Any) -> Paths:
         w_min=c.w_min,
         w_max=c.w_max,
         w_power=c.w_power,
+        shift=c.path_shift,
+        eta=c.path_eta,
     )
     named = [weights_key(recipe.teacher), recipe.prompts.key, c.mixed_precision, c.resolution]
     named.append([recipe.source.caption(i, 0) for i in range(min(64, recipe.data_length()))])
