@@ -253,6 +253,31 @@ def test_rows_on_paths_have_their_end_as_target(kind: str, fields: dict[str, Any
     assert torch.allclose(made.loss(batch), (2 * first + wanted.sum()) / 4, rtol=1e-5)
 
 
+def test_the_teacher_is_guided_at_the_levels_below(fields: dict[str, Any]) -> None:
+    """Both where it solves paths, and in the solver of Algorithm 1."""
+    more = {"path_share": 0.5, "w_min": 3.0}
+    plain, never, low = (
+        built(fields, **more | {"guided_below": below}) for below in (1000, 1, 500)
+    )
+    none = built(fields, path_share=0.5, w_min=0.0, w_max=0.0)
+    b = next(b for b in plain.paths.blocks if b.start == "noise")
+    ends = [made.paths.solve(b)[:, -1] for made in (plain, never, low)]
+    unguided = none.paths.solve(replace(b, w=0 * b.w))[:, -1]
+    assert torch.allclose(ends[1], unguided, atol=1e-5)
+    assert not torch.allclose(ends[0], unguided, atol=1e-3)
+    assert not torch.allclose(ends[2], unguided, atol=1e-3)
+    assert not torch.allclose(ends[2], ends[0], atol=1e-3)
+    batch = drawn(plain)
+    batch["t_nk"], batch["t_n"] = torch.tensor([599, 499]), torch.tensor([499, 399])
+    steps = [
+        made.solver(made.teacher, batch)(batch["z"], batch["t_nk"], batch["t_n"])
+        for made in (plain, never, low)
+    ]
+    assert torch.equal(steps[2][0], steps[1][0])  # 599: by the prompt alone
+    assert torch.equal(steps[2][1], steps[0][1])  # 499: guided
+    assert not torch.allclose(steps[0], steps[1], atol=1e-3)
+
+
 def test_without_paths_the_batch_is_as_published(fields: dict[str, Any]) -> None:
     plain, none = drawn(built(fields)), drawn(built(fields, path_noise=0.1))
     assert plain.keys() == none.keys()

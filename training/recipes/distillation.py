@@ -42,6 +42,12 @@ class DistillationConfig(PromptedConfig):
     w_power: float = Field(
         1.0, gt=0, description="w = w_min + (w_max - w_min) u^w_power, u uniform"
     )
+    guided_below: int = Field(
+        1000,
+        ge=1,
+        description="the teacher is guided at timesteps below this one; more noise only goes by the prompt "
+        "(Kynkaanniemi et al. 2024), which keeps pictures as different as the data's",
+    )
     loss_type: Literal["huber", "l2"] = Field("huber", description="distance of two outputs")
     huber_c: float = Field(1e-3, gt=0, description="pseudo-Huber constant, in latents")
     timestep_scaling: float = Field(10.0, gt=0, description="of the boundary scalings")
@@ -161,9 +167,13 @@ class Distillation(LatentRecipe):
 
         def psi(z_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
             predict = partial(self.guided, unet, batch)
-            return guided_ddim(predict, z_t, t, s, batch["w"], self.schedule)
+            return guided_ddim(predict, z_t, t, s, self.w_at(batch["w"], t), self.schedule)
 
         return psi
+
+    def w_at(self, w: Tensor, t: Tensor) -> Tensor:
+        """w (B,) of the teacher at timesteps t (B,): 0 from `guided_below` on."""
+        return torch.where(t < self.config.guided_below, w, 0.0)
 
     def consistency(self, unet: Any, batch: dict[str, Tensor], **more: Any) -> Consistency:
         """f(z_t, omega, c, t) of a UNet, with omega and captions of a batch; `more`: arguments of the UNet."""

@@ -41,13 +41,13 @@ class RecipeGuide:
     def teacher(self, block: Block) -> Callable[[Tensor, Tensor], Tensor]:
         """(x, t) -> x_0 of the guided prediction, cond + w (cond - uncond)."""
         recipe, told = self._recipe, self._told(block)
-        w = told["w"].reshape(-1, 1, 1, 1)
         kind = self.schedule.prediction_type
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             with recipe.autocast():
                 cond, uncond = recipe.guided(recipe.teacher, told, recipe.laid_out(x), t)
             alpha, sigma = self.schedule.alpha_sigma(t, x)
+            w = recipe.w_at(told["w"], t).to(x).reshape(-1, 1, 1, 1)
             return cfg_w(
                 to_x0(uncond.to(x.dtype), x, alpha, sigma, kind),
                 to_x0(cond.to(x.dtype), x, alpha, sigma, kind),
@@ -110,6 +110,7 @@ def open_paths(recipe: Any) -> Paths:
         eta=c.path_eta,
     )
     named = [weights_key(recipe.teacher), recipe.prompts.key, c.mixed_precision, c.resolution]
+    named.append(c.guided_below)
     named.append([recipe.source.caption(i, 0) for i in range(min(64, recipe.data_length()))])
     named += [recipe.data_length(), sorted(recipe.scheduler.items())]
     key = hashlib.sha256(json.dumps(named, default=str).encode()).hexdigest()[:24]
