@@ -26,7 +26,7 @@ _TITLES = {
     "ect": "pixel-space consistency model of rendered landscapes",
     "edm": "pixel-space diffusion model of rendered landscapes",
 }
-# What distances are least at on held-out scenes, of a model that none stands in the place of; those of the student's
+# Where the Frechet distance on held-out scenes is least; for a model that replaces none. Those of the student's
 # edits are in its edits.yaml, which `benchmarks tune` writes. The teacher's for edits is that of the rivals of
 # `benchmarks edits`.
 _SETTINGS: dict[str, dict[str, Any]] = {
@@ -40,9 +40,8 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "ect": {"steps": 4},
 }
 _STUDIO, _EDITS = "studio.json", "edits.yaml"
-_MEASURED = (
-    "own_error",
-)  # of the weights themselves: `benchmarks likeness --write` measures it anew
+# Of the weights themselves: `benchmarks likeness --write` measures it anew.
+_MEASURED = ("own_error",)
 
 
 def seconds(events: Path) -> float:

@@ -61,28 +61,26 @@ def orthogonalize_all(matrices: Sequence[Tensor], *, half: bool = False) -> list
     Of several processes each does a share and sends it to the others, so all must call it with the same
     matrices: the iteration takes a fifth of a step of the bundled teacher where every process does all.
     """
-    alone = not dist.is_initialized() or dist.get_world_size() == 1
-    rank, world = (0, 1) if alone else (dist.get_rank(), dist.get_world_size())
+    together = dist.is_initialized() and dist.get_world_size() > 1
+    rank, world = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
     owners = shares([m.shape for m in matrices], world)
     by_shape: dict[torch.Size, list[int]] = {}
     for i, (matrix, owner) in enumerate(zip(matrices, owners, strict=True)):
         if owner == rank:
             by_shape.setdefault(matrix.shape, []).append(i)
-    made: dict[int, Tensor] = {}
+    made = list(matrices)  # the others' places hold their shapes until they are sent
     for members in by_shape.values():
         stacked = torch.stack([matrices[i] for i in members])
-        made |= zip(members, orthogonalize(stacked, half=half), strict=True)
-    for sender in range(world if not alone else 0):
+        for i, found in zip(members, orthogonalize(stacked, half=half), strict=True):
+            made[i] = found
+    for sender in range(world) if together else ():
         sent = [i for i, owner in enumerate(owners) if owner == sender]
-        made |= zip(
-            sent,
-            _broadcast(sender, rank, [made.get(i, matrices[i]) for i in sent], half),
-            strict=True,
-        )
-    return [made[i] for i in range(len(matrices))]
+        for i, found in zip(sent, _broadcast(sender, [made[i] for i in sent], half), strict=True):
+            made[i] = found
+    return made
 
 
-def _broadcast(sender: int, rank: int, tensors: list[Tensor], half: bool) -> list[Tensor]:
+def _broadcast(sender: int, tensors: list[Tensor], half: bool) -> list[Tensor]:
     """The sender's `tensors`; those of the others only say shapes. What is made in bf16 is sent in bf16."""
     if not tensors:
         return []
