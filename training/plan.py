@@ -23,7 +23,8 @@ _COPIES_TRAINED = 4  # weights, gradient, two moments of Adam; float32
 _MB = 2**20
 
 
-TEXT_RECIPES = ("teacher", "lcd", "lcm-lora")  # which learn from captions
+LATENT_STUDENTS = ("lcd", "dmd", "lcm-lora")
+TEXT_RECIPES = ("teacher", *LATENT_STUDENTS)  # which learn from captions
 
 
 def plan(
@@ -177,7 +178,7 @@ def _examples(config: TrainConfig) -> tuple[int | None, str]:
 
 
 def _sizes(recipe: str, teacher: Path, config: TrainConfig, output: Path) -> list[str]:
-    if recipe in ("lcd", "lcm-lora"):
+    if recipe in LATENT_STUDENTS:
         total = check_teacher(teacher).parameters
         network = weight_bytes(teacher / "unet")[0]
     else:  # a pixel-space model, or its network alone
@@ -185,6 +186,8 @@ def _sizes(recipe: str, teacher: Path, config: TrainConfig, output: Path) -> lis
         total = network = weight_bytes(where)[0]
     rest = total - network
     averages = bool(config.ema_decay) + 1  # EMA of weights, and the target network
+    if recipe == "dmd":  # a second network is trained, and its average in place of a target
+        averages += _COPIES_TRAINED
     copies = 4 * network * (_COPIES_TRAINED + averages + 1)
     checkpoint = 4 * network * (3 + averages)
     disk = checkpoint * (config.keep_checkpoints + 1) + 4 * (network + rest)
@@ -246,14 +249,15 @@ def cache_bytes(recipe: str, config: Any, pictures: int) -> dict[str, int]:
     root = Path(getattr(config, "teacher", ""))
     vae = Path(config.autoencoder) if recipe == "teacher" else root / "vae"
     about = vae / "config.json"
-    if recipe in ("teacher", "lcd", "lcm-lora") and about.is_file() and data.latents == "cached":
+    encodes = recipe in TEXT_RECIPES and recipe != "dmd"  # which reads captions alone
+    if encodes and about.is_file() and data.latents == "cached":
         found["latents"] = pictures * _views(config) * _row(about, config.resolution)
     if getattr(config, "path_share", 0) and about.is_file():
         from training.objectives.paths import BLOCK, KEPT
 
         row = _row(about, config.resolution, copies=1)
         found["solved paths"] = -(-config.paths // BLOCK) * BLOCK * (KEPT + 1) * row
-    texts = sorted(root.glob("text_encoder*/config.json")) if recipe in ("lcd", "lcm-lora") else []
+    texts = sorted(root.glob("text_encoder*/config.json")) if recipe in LATENT_STUDENTS else []
     if texts and data.text == "cached":
         drawn = config.steps * config.gradient_accumulation_steps * config.batch_size
         captions = 1 + (drawn if data.kind == "scenes" else min(drawn, pictures))

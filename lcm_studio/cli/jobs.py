@@ -23,7 +23,7 @@ def add_parser(sub: _Subparsers[argparse.ArgumentParser]) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     submit = _action(actions, "submit", _submit, "queue a job; prints its id", id_=False)
     submit.add_argument(
-        "recipe", help="lcd, lcm-lora, cd, ct, ict, ect, edm, teacher or autoencoder"
+        "recipe", help="lcd, dmd, lcm-lora, cd, ct, ict, ect, edm, teacher or autoencoder"
     )
     submit.add_argument("--config", type=Path, required=True, metavar="FILE", help="a job.yaml")
     submit.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")

@@ -8,6 +8,7 @@ from training.recipes.base import Recipe
 
 _WHERE = {
     "lcd": ("lcd", "LatentDistillation"),
+    "dmd": ("dmd", "DistributionMatching"),
     "lcm-lora": ("lora", "LoraDistillation"),
     "cd": ("consistency", "Cd"),
     "ct": ("consistency", "Ct"),

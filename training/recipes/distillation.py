@@ -11,6 +11,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from lcm_studio.maths.guidance import cfg_w
+from lcm_studio.maths.parameterization import to_x0
 from lcm_studio.maths.schedule import NoiseSchedule
 from training.errors import TrainingFault
 from training.networks import check_teacher, open_part
@@ -170,6 +172,17 @@ class Distillation(LatentRecipe):
             return guided_ddim(predict, z_t, t, s, self.w_at(batch["w"], t), self.schedule)
 
         return psi
+
+    def guided_x0(self, unet: Any, batch: dict[str, Tensor], x: Tensor, t: Tensor) -> Tensor:
+        """x_0 (B, C, h, w) of the guided teacher, cond + w (cond - uncond), in the dtype of x."""
+        kind = self.schedule.prediction_type
+        cond, uncond = self.guided(unet, batch, x, t)
+        alpha, sigma = self.schedule.alpha_sigma(t, x)
+        return cfg_w(
+            to_x0(uncond.to(x.dtype), x, alpha, sigma, kind),
+            to_x0(cond.to(x.dtype), x, alpha, sigma, kind),
+            self.w_at(batch["w"], t).to(x).reshape(-1, 1, 1, 1),
+        )
 
     def w_at(self, w: Tensor, t: Tensor) -> Tensor:
         """w (B,) of the teacher at timesteps t (B,): 0 from `guided_below` on."""

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from lcm_studio.maths.guidance import guidance_embedding
 from training.config import TrainConfig
 from training.objectives.critic import CRITIC_SHARE, Critic, frozen, hinge, pulled
-from training.objectives.latent import Consistency, lcd_loss
+from training.objectives.latent import lcd_loss
 from training.objectives.paths import path_loss
 from training.recipes.base import Draw
-from training.recipes.distillation import Distillation, DistillationConfig
-from training.recipes.students import continued, student_of
+from training.recipes.students import StudentConfig, Students
 from training.state import ema
 
 if TYPE_CHECKING:
@@ -33,15 +30,9 @@ def part(prefix: str, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in batch.items() if k.startswith(prefix)}
 
 
-class LatentDistillationConfig(DistillationConfig):
+class LatentDistillationConfig(StudentConfig):
     """Fields of the lcd recipe."""
 
-    start_from: str = Field(
-        "",
-        description="folder of a student of this recipe to go on from, a diffusers pipeline; "
-        "empty: from the teacher's weights",
-    )
-    time_cond_proj_dim: int = Field(256, ge=8, description="width of the embedding of w")
     target_ema: float = Field(0.95, ge=0, lt=1, description="EMA of the target network")
     adversarial_weight: float = Field(
         0.0,
@@ -112,7 +103,7 @@ class LatentDistillationConfig(DistillationConfig):
         return self
 
 
-class LatentDistillation(Distillation):
+class LatentDistillation(Students):
     """Student and EMA target against one doubled call of the frozen teacher."""
 
     name: ClassVar[str] = "lcd"
@@ -121,10 +112,7 @@ class LatentDistillation(Distillation):
 
     def build(self) -> dict[str, nn.Module]:
         self.teacher = self.open_teacher()
-        student = student_of(self.teacher, self.config.time_cond_proj_dim)
-        if self.config.start_from:
-            student = continued(Path(self.config.start_from), student)
-        self.student = self.placed(student)
+        self.student = self.open_student()
         self.target = copy.deepcopy(self.student).requires_grad_(False).eval()
         self.paths = self.open_paths() if self.config.path_share else None
         if not self.config.adversarial_weight:
@@ -191,10 +179,6 @@ class LatentDistillation(Distillation):
             return distances.mean()
         return self.judged(distances.mean(), estimates, context, part("critic_", batch))
 
-    def f(self, unet: Any, batch: dict[str, Tensor]) -> Consistency:
-        """The consistency function of student or target."""
-        return self.consistency(unet, batch, timestep_cond=self.embedded(batch))
-
     def path_rows(self, count: int, g: torch.Generator) -> dict[str, Tensor]:
         """`count` rows on solved paths; their names begin with `path_`."""
         assert self.paths is not None
@@ -257,10 +241,6 @@ class LatentDistillation(Distillation):
         self.figures = {"critic_loss": own.detach()}
         return loss + CRITIC_SHARE * own
 
-    def embedded(self, batch: dict[str, Tensor]) -> Tensor:
-        """The embedding of w that the student takes."""
-        return guidance_embedding(batch["w"], self.config.time_cond_proj_dim)
-
     def rate(self, name: str) -> float:
         return self.config.critic_rate if name == "critic" else 1.0
 
@@ -274,20 +254,3 @@ class LatentDistillation(Distillation):
         del step
         live = list(self.student.parameters())
         ema.update(list(self.target.parameters()), live, self.config.target_ema)
-
-    def pipeline(self) -> Any:
-        """The model as it is now."""
-        return self.make_pipeline(self.student, guided=True)
-
-    def validate(self, folder: Path, step: int) -> dict[str, float]:
-        where = folder / f"step-{step:06d}.png"
-        self.draw_sheet(self.pipeline(), where, self.config.validation_guidance)
-        return {}
-
-    def export(self, folder: Path) -> None:
-        """A LatentConsistencyModelPipeline folder (SDXL: its pipeline) in float16."""
-        from training.export import inherit, save_pipeline
-
-        save_pipeline(self.pipeline(), folder)
-        scales = (self.config.w_min + 1, self.config.w_max + 1)
-        inherit(Path(self.config.teacher), folder, scales=scales)

@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lcm_studio.maths.guidance import cfg_w
-from lcm_studio.maths.parameterization import to_x0
 from training.data.latents import weights_key
 from training.objectives.known import known_part
 from training.objectives.latent import consistency_output
@@ -41,18 +39,11 @@ class RecipeGuide:
     def teacher(self, block: Block) -> Callable[[Tensor, Tensor], Tensor]:
         """(x, t) -> x_0 of the guided prediction, cond + w (cond - uncond)."""
         recipe, told = self._recipe, self._told(block)
-        kind = self.schedule.prediction_type
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             with recipe.autocast():
-                cond, uncond = recipe.guided(recipe.teacher, told, recipe.laid_out(x), t)
-            alpha, sigma = self.schedule.alpha_sigma(t, x)
-            w = recipe.w_at(told["w"], t).to(x).reshape(-1, 1, 1, 1)
-            return cfg_w(
-                to_x0(uncond.to(x.dtype), x, alpha, sigma, kind),
-                to_x0(cond.to(x.dtype), x, alpha, sigma, kind),
-                w,
-            )
+                found: Tensor = recipe.guided_x0(recipe.teacher, told, recipe.laid_out(x), t)
+            return found
 
         return predict
 

@@ -1,14 +1,68 @@
-"""Students of latent distillation: from their teacher, or from an earlier run."""
+"""Students of latent distillation that are told w: from their teacher, or from an earlier run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from pydantic import Field
+from torch import Tensor, nn
 
+from lcm_studio.maths.guidance import guidance_embedding
 from training.errors import TrainingFault
 from training.networks import open_network
+from training.objectives.latent import Consistency
+from training.recipes.distillation import Distillation, DistillationConfig
+
+
+class StudentConfig(DistillationConfig):
+    """Fields of the recipes whose student is told w."""
+
+    start_from: str = Field(
+        "",
+        description="folder of a student of lcd or dmd to go on from, a diffusers pipeline; "
+        "empty: from the teacher's weights",
+    )
+    time_cond_proj_dim: int = Field(256, ge=8, description="width of the embedding of w")
+
+
+class Students(Distillation):
+    """A student told w, its pictures and its folder."""
+
+    config: Any
+    student: Any
+
+    def open_student(self) -> Any:
+        """The student at step 0, where it will compute; `teacher` is open."""
+        student = student_of(self.teacher, self.config.time_cond_proj_dim)
+        if self.config.start_from:
+            student = continued(Path(self.config.start_from), student)
+        return self.placed(student)
+
+    def f(self, unet: Any, batch: dict[str, Tensor]) -> Consistency:
+        """The consistency function of a student."""
+        return self.consistency(unet, batch, timestep_cond=self.embedded(batch))
+
+    def embedded(self, batch: dict[str, Tensor]) -> Tensor:
+        """The embedding of w that the student takes."""
+        return guidance_embedding(batch["w"], self.config.time_cond_proj_dim)
+
+    def pipeline(self) -> Any:
+        """The model as it is now."""
+        return self.make_pipeline(self.student, guided=True)
+
+    def validate(self, folder: Path, step: int) -> dict[str, float]:
+        where = folder / f"step-{step:06d}.png"
+        self.draw_sheet(self.pipeline(), where, self.config.validation_guidance)
+        return {}
+
+    def export(self, folder: Path) -> None:
+        """A LatentConsistencyModelPipeline folder (SDXL: its pipeline) in float16."""
+        from training.export import inherit, save_pipeline
+
+        save_pipeline(self.pipeline(), folder)
+        scales = (self.config.w_min + 1, self.config.w_max + 1)
+        inherit(Path(self.config.teacher), folder, scales=scales)
 
 
 def student_of(teacher: Any, time_cond_proj_dim: int) -> Any:
@@ -34,7 +88,7 @@ def continued(root: Path, student: Any) -> Any:
     if not (root / "unet" / "config.json").is_file():
         raise TrainingFault(
             "missing_weights",
-            f"start_from={str(root)!r} holds no unet; give the output of an lcd run",
+            f"start_from={str(root)!r} holds no unet; give the output of an lcd or dmd run",
         )
     old = open_network(root / "unet", "UNet2DConditionModel")
     theirs = {name: tuple(value.shape) for name, value in old.state_dict().items()}

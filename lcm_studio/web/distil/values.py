@@ -33,6 +33,7 @@ MOST_PROMPTS = 8  # as training.recipes.latents.SHEET_PROMPTS
 WANTED = (*PICTURES, *CAPTION_FILES, *(Path(name).suffix for name in TABLES))
 LABELS = {
     "lcd": "LCM: latent consistency distillation",
+    "dmd": "DMD: few steps by distribution matching",
     "lcm-lora": "LCM-LoRA: a small file for the same teacher",
     "cd": "Consistency distillation in pixels",
     "ct": "Consistency training, no teacher",
@@ -63,8 +64,8 @@ TITLES = {
 }
 NUMBERS = tuple(TITLES)  # that may stay empty
 PLACELESS = ("scenes", "huggingface")  # kinds of data that need no folder
-PROMPTED = ("lcd", "lcm-lora", "teacher")  # recipes whose validation pictures have prompts
-NEEDS_TEACHER = ("lcd", "lcm-lora", "cd", "ect")
+PROMPTED = ("lcd", "dmd", "lcm-lora", "teacher")  # recipes whose validation pictures have prompts
+NEEDS_TEACHER = ("lcd", "dmd", "lcm-lora", "cd", "ect")
 
 
 def presets(recipe: str) -> tuple[str, ...]:

@@ -1,0 +1,159 @@
+"""Distribution matching: its gradient and where it leads in closed form, and the recipe on tiny networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline, LCMScheduler
+from diffusers.schedulers import scheduling_lcm
+from pydantic import ValidationError
+from torch import Tensor
+
+from lcm_studio.maths.schedule import NoiseSchedule
+from tests import tiny
+from training.loop import Trainer
+from training.objectives.distribution import distribution_loss
+from training.recipes import find
+from training.recipes.base import Draw
+from training.rng import generator
+
+SCHEDULE = NoiseSchedule.from_config({"prediction_type": "v_prediction"})
+SMALL = {"steps": 3, "log_every": 1, "device": "cpu", "ema_decay": 0.5, "resolution": 64}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dmd")
+    for kind in ("sd-plain", "sdxl"):
+        tiny.save(kind, folder / kind)
+    return folder
+
+
+def made(root: Path, folder: Path, kind: str = "sd-plain", **fields: Any) -> Trainer:
+    recipe = find("dmd")
+    data = {"kind": "scenes", "count": 6, "cache": str(root / "cache")}
+    given = SMALL | {"batch_size": 4, "teacher": str(root / kind), "data": data} | fields
+    trainer = Trainer(recipe(recipe.Config(**given), torch.device("cpu")), folder, quiet=True)
+    trainer.prepare()
+    return trainer
+
+
+def test_the_gradient_is_the_difference_of_the_two_models() -> None:
+    g = torch.Generator().manual_seed(0)
+    estimate, real, fake = (torch.randn(3, 2, 4, 4, generator=g) for _ in range(3))
+    estimate.requires_grad_(True)
+    distribution_loss(estimate, real, fake).sum().backward()
+    size = (estimate.detach() - real).abs().mean((1, 2, 3), keepdim=True)
+    assert estimate.grad is not None
+    torch.testing.assert_close(estimate.grad, (fake - real) / size / 32)
+
+
+def test_a_generator_comes_to_the_teachers_distribution() -> None:
+    """x = a z + b against data N(m, s^2); both models are known, so nothing but the gradient acts."""
+    m, s, g = 0.8, 0.5, torch.Generator().manual_seed(1)
+    a, b = torch.tensor(1.5, requires_grad=True), torch.tensor(-1.0, requires_grad=True)
+
+    def x0(x_t: Tensor, t: Tensor, mean: float, std: float) -> Tensor:
+        alpha, sigma = SCHEDULE.alpha_sigma(t, x_t)
+        gain = alpha * std**2 / (alpha**2 * std**2 + sigma**2)
+        return mean + gain * (x_t - alpha * mean)
+
+    optimizer = torch.optim.Adam([a, b], lr=0.05)
+    for _ in range(400):
+        estimate = a * torch.randn(64, 1, 4, 4, generator=g) + b
+        t = torch.randint(20, 980, (64,), generator=g)
+        with torch.no_grad():
+            x_t = SCHEDULE.add_noise(estimate, torch.randn(estimate.shape, generator=g), t)
+            real, fake = x0(x_t, t, m, s), x0(x_t, t, float(b), float(a))
+        optimizer.zero_grad()
+        distribution_loss(estimate, real, fake).mean().backward()
+        optimizer.step()
+    assert float(a.detach()) == pytest.approx(s, abs=0.05)
+    assert float(b.detach()) == pytest.approx(m, abs=0.05)
+
+
+@pytest.mark.parametrize("kind", ["sd-plain", "sdxl"])
+def test_it_trains_and_stock_diffusers_opens_it(kind: str, root: Path, tmp_path: Path) -> None:
+    trainer = made(root, tmp_path, kind, fake_warmup=1, validate_every=3)
+    assert trainer.run()
+    trainer.export()
+    assert (tmp_path / "samples" / "step-000003.png").exists()
+    pipe = DiffusionPipeline.from_pretrained(tmp_path / "output")
+    pipe.set_progress_bar_config(disable=True)
+    found = pipe(
+        "lake", num_inference_steps=2, guidance_scale=3.0, height=64, width=64, output_type="np",
+        generator=torch.Generator().manual_seed(0),
+    ).images[0]  # fmt: skip
+    assert np.isfinite(found).all()
+
+
+def test_the_student_waits_for_the_model_of_its_pictures(root: Path, tmp_path: Path) -> None:
+    trainer = made(root, tmp_path, fake_warmup=2, adam_weight_decay=0.0)
+    recipe: Any = trainer.recipe
+    before = {name: p.detach().clone() for name, p in recipe.student.named_parameters()}
+    with trainer.batches() as batches:
+        for step, batch in enumerate(batches):
+            fake = [p.detach().clone() for p in recipe.fake.parameters()]
+            trainer.micro_step(batch)
+            trainer.state.advance()
+            pairs = zip(fake, recipe.fake.parameters(), strict=True)
+            assert any(not torch.equal(old, new) for old, new in pairs)
+            still = all(torch.equal(p, before[n]) for n, p in recipe.student.named_parameters())
+            assert still == (step < 2)
+
+
+@pytest.mark.parametrize("shift", [1.0, 2.0])
+def test_rows_start_where_the_stock_sampler_comes_to(
+    shift: float, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe: Any = made(root, tmp_path, sampler_steps=(1, 4), shift=shift).recipe
+    examples = tuple((i, 0) for i in range(5))  # one of one step, and each of four
+    batch = recipe.batch(Draw(step=0, examples=examples, generator=generator(3, "draw")))
+    levels = recipe.chains[1]
+    assert sorted(batch["t"].tolist()) == sorted([levels[0], *levels])
+    found = recipe.simulated(batch)
+    scheduler: LCMScheduler = recipe.lcm_scheduler()
+    for row, t in enumerate(batch["t"].tolist()):
+        stop = levels.index(t)
+        scheduler.set_timesteps(timesteps=levels)
+        x = batch["x"][row : row + 1]
+        mine = {name: v[row : row + 1] for name, v in batch.items() if v.ndim}
+        for k in range(stop):
+            fresh = batch[f"fresh_{k}"][row : row + 1]
+            monkeypatch.setattr(scheduling_lcm, "randn_tensor", lambda *_, z=fresh, **__: z)
+            with torch.no_grad():
+                said = recipe.student(x, torch.tensor([levels[k]]), **recipe.told(mine)).sample
+            x = scheduler.step(said, levels[k], x).prev_sample
+        torch.testing.assert_close(found[row : row + 1], x, rtol=1e-4, atol=1e-4)
+
+
+def test_without_fresh_noise_a_row_is_one_of_ddim(root: Path, tmp_path: Path) -> None:
+    recipe: Any = made(root, tmp_path, sampler_steps=(2,), eta=0.0).recipe
+    batch = recipe.batch(Draw(step=0, examples=((0, 0), (1, 0)), generator=generator(3, "draw")))
+    other = {**batch, "fresh_0": batch["fresh_0"] + 1}
+    assert torch.equal(recipe.simulated(batch), recipe.simulated(other))
+    assert not torch.equal(
+        recipe.simulated(batch)[0], batch["x"][0]
+    )  # one that has a step behind it
+    assert torch.equal(recipe.simulated(batch)[1], batch["x"][1])
+
+
+def test_every_step_of_every_sampler_has_its_turn(root: Path, tmp_path: Path) -> None:
+    recipe: Any = made(root, tmp_path, batch_size=2).recipe
+    counts: dict[int, int] = {}
+    for step in range(7):
+        draw = Draw(step=step, examples=((0, 0), (1, 0)), generator=generator(3, "draw", step))
+        for t in recipe.batch(draw)["t"].tolist():
+            counts[t] = counts.get(t, 0) + 1
+    assert counts == {999: 6, 759: 2, 499: 4, 259: 2}
+
+
+def test_more_steps_than_levels_are_refused() -> None:
+    with pytest.raises(ValidationError, match="more than ddim_steps=20 levels"):
+        find("dmd").Config(ddim_steps=20, sampler_steps=(1, 25))
+    with pytest.raises(ValidationError):
+        find("dmd").Config(sampler_steps=())

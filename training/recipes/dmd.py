@@ -1,0 +1,186 @@
+"""`dmd`: a few-step student by distribution matching (Yin et al. 2024; DMD2, Yin et al. 2024b)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from lcm_studio.maths.grids import lcm_timesteps
+from lcm_studio.maths.parameterization import to_x0
+from training.config import TrainConfig
+from training.objectives.diffusion import diffusion_loss
+from training.objectives.distribution import distribution_loss
+from training.recipes.base import Draw
+from training.recipes.latents import posterior
+from training.recipes.students import StudentConfig, Students, student_of
+
+NOISE = (0.02, 0.98)  # least and greatest noise level of the gradient, as shares of the schedule
+MIN_SNR = 5.0  # of the loss of the student's diffusion model
+
+
+class DistributionMatchingConfig(StudentConfig):
+    """Fields of the dmd recipe."""
+
+    sampler_steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 2, 4),
+        min_length=1,
+        description="numbers of steps that the student is trained for, all to the same extent",
+    )
+    shift: float = Field(1.0, gt=0, le=100, description="shift of the levels of these steps")
+    eta: float = Field(
+        1.0, ge=0, le=1, description="share of fresh noise between these steps; 1: all of it"
+    )
+    fake_rate: float = Field(
+        4.0,
+        gt=0,
+        description="learning rate of the diffusion model of the student's pictures / the student's",
+    )
+    fake_warmup: int = Field(
+        100,
+        ge=0,
+        description="steps at the start in which that model learns alone; the student stands still",
+    )
+
+    @model_validator(mode="after")
+    def _steps_fit_the_grid(self) -> DistributionMatchingConfig:
+        if max(self.sampler_steps) > self.ddim_steps:
+            raise ValueError(
+                f"sampler_steps={list(self.sampler_steps)} has more than ddim_steps={self.ddim_steps} levels; "
+                "lower the one or raise the other"
+            )
+        return self
+
+
+class DistributionMatching(Students):
+    """A student, and beside it a diffusion model of what the student makes; the teacher is frozen.
+
+    An example is one step of the student's own sampler: the steps before it are made without gradients (the
+    "backward simulation" of DMD2), so that training sees what sampling does. Pictures of the data are not used.
+    """
+
+    name: ClassVar[str] = "dmd"
+    Config: ClassVar[type[TrainConfig]] = DistributionMatchingConfig
+    config: DistributionMatchingConfig
+
+    def build(self) -> dict[str, nn.Module]:
+        self.teacher = self.open_teacher()
+        self.student = self.open_student()
+        self.fake = self.placed(student_of(self.teacher, self.config.time_cond_proj_dim))
+        self.chains = [
+            lcm_timesteps(n, self.config.ddim_steps, len(self.schedule), shift=self.config.shift)
+            for n in self.config.sampler_steps
+        ]
+        return {"unet": self.student, "fake": self.fake}
+
+    def open_data(self, *, sized: bool = False) -> None:
+        """The source, for its captions; its pictures are not encoded."""
+        from diffusers import AutoencoderKL
+
+        from training.data.load import missing_captions, open_source
+
+        del sized
+        self.source = open_source(self.config)
+        if warning := missing_captions(self.source):
+            print(f"captions: {warning}", flush=True)
+        side = self.config.resolution
+        with torch.no_grad():
+            blank = posterior(self.vae, torch.zeros(1, 3, side, side, device=self.device))
+        spread = isinstance(self.vae, AutoencoderKL)
+        self.latent_shape = (blank.chunk(2, 1)[0] if spread else blank).shape[1:]
+
+    def batch(self, draw: Draw) -> dict[str, Tensor]:
+        """Captions, w, and all noise and levels of a step.
+
+        Row i is a step of one of the samplers; rows that come later in theirs stand first. `from_k`, `to_k` and
+        `fresh_k` are the level, the next level and the fresh noise of simulated step k of the rows that have it.
+        """
+        c, g, n = self.config, draw.generator, len(draw.examples)
+        shape = (n, *self.latent_shape)
+        turns = [(chain, k) for chain in self.chains for k in range(len(chain))]
+        mine = [turns[(draw.step + i * len(turns) // n) % len(turns)] for i in range(n)]
+        mine.sort(key=lambda turn: -turn[1])
+        w = c.w_min + (c.w_max - c.w_min) * torch.rand(n, generator=g) ** c.w_power
+        batch = {
+            "x": torch.randn(shape, generator=g),
+            "t": torch.tensor([chain[k] for chain, k in mine]),
+            "w": w,
+            "eps": torch.randn(shape, generator=g),
+            "noise_t": self.noise_levels(n, g),
+            "fake_eps": torch.randn(shape, generator=g),
+            "fake_t": self.noise_levels(n, g, whole=True),
+            "pull": torch.tensor(float(draw.step >= c.fake_warmup)),
+        }
+        for k in range(max(stop for _, stop in mine)):
+            steps = [tuple(pairwise(chain))[k] for chain, stop in mine if stop > k]
+            batch[f"from_{k}"], batch[f"to_{k}"] = torch.tensor(steps).unbind(1)
+            batch[f"fresh_{k}"] = torch.randn((len(steps), *shape[1:]), generator=g)
+        batch = {
+            name: self.laid_out(v) if v.ndim == 4 else v.to(self.device)
+            for name, v in batch.items()
+        }
+        texts = self.texts([self.source.caption(*example) for example in draw.examples])
+        if self.prompts.xl:
+            size = c.resolution
+            batch["sizes"] = torch.tensor([[size, size, 0, 0]]).to(w).repeat(n, 1).to(self.device)
+        return {**batch, **texts}
+
+    def noise_levels(self, n: int, g: torch.Generator, *, whole: bool = False) -> Tensor:
+        """One timestep of each of n equal parts of the levels in NOISE, or of all, in any order; int64 (n,)."""
+        low, high = (0.0, 1.0) if whole else NOISE
+        u = (torch.randperm(n, generator=g) + torch.rand(n, generator=g, dtype=torch.float64)) / n
+        return ((low + (high - low) * u) * len(self.schedule)).long()
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """The student's loss, and beside it that of the diffusion model of its pictures."""
+        estimate = self.f(self.student, batch)(self.simulated(batch), batch["t"])
+        shown = estimate.detach()
+        with torch.no_grad():
+            x_t = self.schedule.add_noise(shown, batch["eps"], batch["noise_t"])
+            real = self.guided_x0(self.teacher, batch, x_t, batch["noise_t"])
+            fake = self.fake_x0(batch, x_t, batch["noise_t"])
+        student = distribution_loss(estimate, real, fake).mean()
+        own = diffusion_loss(
+            lambda x, t: self.fake(x, t, **self.told(batch)).sample,
+            shown,
+            batch["fake_eps"],
+            batch["fake_t"],
+            self.schedule,
+            gamma=MIN_SNR,
+        )
+        self.figures = {"fake_loss": own.detach(), "apart": (real - fake).abs().mean()}
+        return batch["pull"] * student + own
+
+    @torch.no_grad()
+    def simulated(self, batch: dict[str, Tensor]) -> Tensor:
+        """Where each row's sampler comes to before the step that is trained, (B, C, h, w)."""
+        x, k, eta = batch["x"], 0, self.config.eta
+        while f"fresh_{k}" in batch:
+            z, before, after = (batch[f"{name}_{k}"] for name in ("fresh", "from", "to"))
+            rows = {name: value[: len(z)] for name, value in batch.items() if value.ndim}
+            estimate = self.f(self.student, rows)(x[: len(z)], before)
+            if eta < 1:  # as sampling.loop goes on
+                alpha, sigma = self.schedule.alpha_sigma(before, z)
+                z = (1 - eta**2) ** 0.5 * (x[: len(z)] - alpha * estimate) / sigma + eta * z
+            x = torch.cat([self.schedule.add_noise(estimate, z, after), x[len(z) :]])
+            k += 1
+        return self.laid_out(x)
+
+    def told(self, batch: dict[str, Tensor]) -> dict[str, Any]:
+        """What the student and its diffusion model are told beside x and t."""
+        return {**self.arguments(batch), "timestep_cond": self.embedded(batch)}
+
+    def fake_x0(self, batch: dict[str, Tensor], x: Tensor, t: Tensor) -> Tensor:
+        """x_0 that the diffusion model of the student's pictures predicts."""
+        alpha, sigma = self.schedule.alpha_sigma(t, x)
+        said = self.fake(x, t, **self.told(batch)).sample
+        return to_x0(said.to(x.dtype), x, alpha, sigma, self.schedule.prediction_type)
+
+    def rate(self, name: str) -> float:
+        return self.config.fake_rate if name == "fake" else 1.0
+
+    def frozen(self) -> list[nn.Module]:
+        return [self.teacher]
