@@ -203,6 +203,7 @@ class Seeds:
             warnings=warnings,
             way=planned.way,
             lead=lead,
+            guided_below=planned.guided_below,
         )
         self.warnings = tuple(dict.fromkeys(warnings))
         return (yield Decode(latents))
@@ -271,9 +272,11 @@ def conditioned(
     cond: Cond = yield Embed((replace(planned.prompt, text=text),))
     lead: list[Cond] = []
     if planned.lead:
-        prompts = [replace(prompt, text=text) for prompt in planned.lead]
-        guided: Cond = yield Embed((prompts[0],))
-        lead = [guided] * len(prompts)
+        embedded: dict[float | None, Cond] = {}  # they differ in their guidance alone
+        for prompt in planned.lead:
+            if prompt.guidance not in embedded:
+                embedded[prompt.guidance] = yield Embed((replace(prompt, text=text),))
+        lead = [embedded[prompt.guidance] for prompt in planned.lead]
     if problem.schedule.emphasis:
         first = replace((*planned.lead, planned.prompt)[0], text=text)
         own = lead[0] if lead else cond

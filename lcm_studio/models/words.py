@@ -72,6 +72,7 @@ def _overridden(info: ModelInfo, given: dict[str, Any]) -> ModelInfo:
         guidance_tasks=tuple((str(k), float(v)) for k, v in by_task.items() if k != "default"),
         emphasis_tasks=tuple((str(k), float(v)) for k, v in (given.get("emphasis") or {}).items()),
         guidance_default=float(guidance.get("default", info.guidance_default)),
+        guidance_start=_start(guidance.get("start", info.guidance_start)),
         guidance_range=(float(low), float(high)),
         steps_default=int(given.get("steps", info.steps_default)),
         consistency=given.get("consistency", info.consistency) is True,
@@ -88,6 +89,13 @@ def _shift(given: Any) -> float:
     value = float(given)
     if not 0 < value < float("inf"):
         raise ValueError(f"shift={given} is not above 0; 1 spaces the steps evenly")
+    return value
+
+
+def _start(given: Any) -> float:
+    value = float(given)
+    if not 0 <= value <= 0.9:
+        raise ValueError(f"guidance start={given} is out of range; use 0 to 0.9")
     return value
 
 

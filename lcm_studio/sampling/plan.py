@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lcm_studio.images.control import rgb
+from lcm_studio.maths.flow import FlowSchedule
 from lcm_studio.models.kinds import Kind, kind_of, row_of
 from lcm_studio.models.kinds.recognise import resolve
 from lcm_studio.models.protocol import Cond, ImagePrompt, Model, Prompt
 from lcm_studio.sampling.asks import Ask, Embed
 from lcm_studio.sampling.samplers import grid_for
 from lcm_studio.sampling.ways import Ancestral, Ode, Tcd, Way
-from lcm_studio.spec.requests import Edit, Sampling
+from lcm_studio.spec.models import ModelInfo
+from lcm_studio.spec.requests import Edit, Generate, Sampling
 from lcm_studio.spec.samplers import SAMPLERS
 
 
@@ -23,7 +25,8 @@ class Plan:
     """What `multistep` and `steps_of` need: falling levels, the prompt, the sample's shape, the sampler.
 
     `way`: to the next level, where the sampler leaves that to the kind of model. `lead`: the prompts of the first levels, where
-    they are conditioned otherwise than by `prompt`.
+    they are conditioned otherwise than by `prompt`. `guided_below`: the level from which on guidance acts; a sampler that
+    follows the score takes the first prompt of `lead` at those above it.
     """
 
     levels: tuple[float, ...]
@@ -35,6 +38,7 @@ class Plan:
     settings: Mapping[str, Any]
     evaluations: int
     lead: tuple[Prompt, ...] = ()
+    guided_below: float = math.inf
 
 
 def plan(request: Sampling, model: Model, width: int, height: int) -> Plan:
@@ -71,14 +75,20 @@ def plan(request: Sampling, model: Model, width: int, height: int) -> Plan:
         clip_skip=request.clip_skip,
         image=image_prompt(request),
     )
+    levels = _levels(sampler, request, model, shape, kind, (width, height))
     lead: tuple[Prompt, ...] = ()
+    unguided = replace(prompt, guidance=1.0)
+    below = _guided_below(request, info, model)
     if request.guided_steps is not None and info.takes_guided_steps:
-        lead = (prompt,) * request.guided_steps
-        prompt = replace(prompt, guidance=1.0)
+        lead, prompt = (prompt,) * request.guided_steps, unguided
+    free = sum(level >= below for level in levels)
+    if free and guidance != 1:
+        lead = (unguided,) * free + lead[free:]
     return Plan(
-        levels=_levels(sampler, request, model, shape, kind, (width, height)),
+        levels=levels,
         prompt=prompt,
         lead=lead,
+        guided_below=below,
         shape=shape,
         way=way,
         kind=kind,
@@ -86,6 +96,18 @@ def plan(request: Sampling, model: Model, width: int, height: int) -> Plan:
         settings=dict(request.sampler_settings),
         evaluations=request.steps,
     )
+
+
+def _guided_below(request: Sampling, info: ModelInfo, model: Model) -> float:
+    """The level that is `guidance_start` of the way from noise to picture; inf where guidance acts from the first on."""
+    if not isinstance(request, Generate) or info.guidance != "cfg":
+        return math.inf
+    start = request.guidance_start
+    start = info.guidance_start if start is None else start
+    if not start:
+        return math.inf
+    top = 1.0 if isinstance(model.schedule, FlowSchedule) else float(len(model.schedule))
+    return (1 - start) * top
 
 
 def image_prompt(request: Sampling) -> ImagePrompt | None:

@@ -22,6 +22,7 @@ class ModelInfo:
     user. `licence`: what must be said of its use. `kinds`: the rows that can be chosen for it.
     `eta`: the default share of fresh noise, None where it has no effect.
     `guidance`: embedded = fed to the network; cfg = two evaluations and a negative prompt; none.
+    `guidance_start`: the share of the way from noise that goes without guidance, of new pictures (Kynkaanniemi et al. 2024).
     `guidance_edit`: the default of edits, where it is another than that of new pictures; `guidance_tasks`: those of
     single tasks, as (task, scale). See `guidance_for`. `emphasis_tasks`: of the prompt at an edit's first level, likewise.
     `fitted`: the numbers of edits that were fitted to it (its edits.yaml). `examples`: prompts that it is good at. `glue`: words
@@ -43,6 +44,7 @@ class ModelInfo:
     multiple: int
     guidance: GuidanceKind
     guidance_default: float = 1.0
+    guidance_start: float = 0.0
     guidance_edit: float | None = None
     guidance_tasks: tuple[tuple[str, float], ...] = ()
     emphasis_tasks: tuple[tuple[str, float], ...] = ()
@@ -120,6 +122,10 @@ class ModelInfo:
         return (
             "takes guidance as an input of its network" if self.takes_prompt else "takes no prompt"
         )
+
+    @property
+    def no_guidance_start(self) -> str:
+        return "" if self.guidance == "cfg" else "has no real guidance"
 
     @property
     def no_classes(self) -> str:

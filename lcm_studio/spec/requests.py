@@ -218,6 +218,17 @@ class Generate(Sampling):
         unset="the model's",
         kept=True,
     )
+    guidance_start: float | None = number(
+        None,
+        title="Guidance from",
+        low=0.0,
+        high=0.9,
+        help="real guidance begins after this share of the way from noise to picture; pictures of one prompt differ more",
+        unset="the model's own",
+        lacks="no_guidance_start",
+        ignored=True,
+        native="guidance_start",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -36,6 +36,9 @@ def to_settings(request: Sampling, info: ModelInfo | None = None, **extra: Any) 
         said["guidance"] = info.guidance_for(request.task if isinstance(request, Edit) else "")
     if request.eta is None and not isinstance(request, Edit) and info and info.eta not in (None, 1):
         said["eta"] = info.eta  # a later model of that name may have another
+    own_start = info.guidance_start if info is not None and info.guidance == "cfg" else 0.0
+    if isinstance(request, Generate) and request.guidance_start is None and own_start:
+        said["guidance_start"] = own_start
     said["loras"] = [{"path": lora.path, "weight": lora.weight} for lora in request.loras]
     if request.embeddings:
         said["embeddings"] = [{"path": e.path, "word": e.word} for e in request.embeddings]

@@ -228,6 +228,7 @@ def as_kind(info: ModelInfo, kind: Kind, *, by: str, steps: int | None = None) -
         guidance=kind.guidance,
         guidance_default=kind.guidance_default,
         guidance_range=kind.guidance_range,
+        guidance_start=0.0,
         steps_default=min(wanted, most),
         max_steps=most,
         takes_negative=kind.negative,

@@ -46,11 +46,13 @@ def steps_of(
     warnings: list[str] | None = None,
     way: Way | None = None,
     lead: Sequence[Cond] = (),
+    guided_below: float = math.inf,
 ) -> Steps:
     """Samples from `x_t` `(B, ...)` at `levels[0]` by the sampler `name` of spec.samplers; returns x_0.
 
     `levels` fall (`grid_for`). `evaluations`: at most so many of the network; None = as the levels need. `together`: see
-    `Walk`. `warnings` gets sentences for the user. `way`, `lead`: of `multistep`, where no score is followed.
+    `Walk`. `warnings` gets sentences for the user. `way`, `lead`: of `multistep`, where no score is followed;
+    else the first of `lead` holds at the levels from `guided_below` up.
     Raises BadRequest for levels that do not fall, unknown names and wrong settings.
     """
     chosen = sampler_info(name).checked(settings or {})
@@ -74,6 +76,8 @@ def steps_of(
         schedule=schedule,
         cond=cond,
         noise=noise,
+        early=lead[0] if lead and guided_below < math.inf else None,
+        guided_below=guided_below,
         settings=chosen,
         evaluations=cost(name, levels, chosen, evaluations or len(levels)),
         together=together,
@@ -104,7 +108,7 @@ def solve(sampler: Sampler, walk: Walk, x_t: Tensor, levels: Sequence[float]) ->
 def _leave_pure_noise(walk: Walk, x_t: Tensor, levels: Sequence[float]) -> Any:
     """(x, the levels that are left): where alpha = 0 there is no VE scale, and every sampler's step is DDIM's."""
     x0_hat = yield from walk.predict(
-        x_t, walk.schedule.level_tensor(levels[0], len(x_t)), walk.cond
+        x_t, walk.schedule.level_tensor(levels[0], len(x_t)), walk.cond_at(levels[0])
     )
     if len(levels) == 1:
         return x0_hat, levels

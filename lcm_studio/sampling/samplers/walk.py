@@ -7,6 +7,7 @@ The VP SDE is the VE SDE in this scale, and DDIM is Euler's method.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from lcm_studio.sampling.loop import Noise, Steps
 class Walk:
     """One batch on its way. `settings` are all those of its sampler; `evaluations` is what progress counts up to.
 
+    `early`: the conditioning instead of `cond` at the levels from `guided_below` up, where guidance does not act yet.
     `together`: an adaptive solver takes one step size for the whole batch, and not one for each sample: for clouds of
     points, of which thousands are moved at once.
     """
@@ -30,6 +32,8 @@ class Walk:
     schedule: Schedule
     cond: Cond
     noise: Noise
+    early: Cond | None = None
+    guided_below: float = math.inf
     settings: Mapping[str, Any] = field(default_factory=dict)
     evaluations: int = 1
     together: bool = False
@@ -49,14 +53,24 @@ class Walk:
         """D(x; sigma) = E[x_0 | x] of `x` `(B, ...)` in VE scale at `level`."""
         t = self.schedule.level_tensor(level, len(x))
         alpha, _ = self.schedule.alpha_sigma(t, x)
-        return (yield from self.predict(alpha * x, t, self.cond))
+        return (yield from self.predict(alpha * x, t, self.cond_at(level)))
 
     def denoise_rows(self, x: Tensor, sigma: Tensor, rows: Sequence[int]) -> Steps:
         """D for `x` `(R, ...)` in VE scale, each row at its own `sigma` `(R,)`; `rows` are theirs in the batch."""
         t = self.schedule.levels_at(sigma)
         alpha, _ = self.schedule.alpha_sigma(t, x)
-        cond = Cond.join([self.cond.rows(i, i + 1) for i in rows])
-        return (yield from self.predict(alpha * x, t, cond))
+        held = [self.cond_at(level) for level in t.tolist()]
+        found = torch.empty_like(x)
+        for one in (self.early, self.cond):  # those of two groups cannot share a call
+            mine = [k for k, cond in enumerate(held) if cond is one]
+            if one is not None and mine:
+                cond = Cond.join([one.rows(rows[k], rows[k] + 1) for k in mine])
+                found[mine] = yield from self.predict((alpha * x)[mine], t[mine], cond)
+        return found
+
+    def cond_at(self, level: float) -> Cond:
+        """The conditioning at a level."""
+        return self.cond if self.early is None or level < self.guided_below else self.early
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Cond) -> Steps:
         """The clean estimate of `x_t`; tells the progress."""

@@ -208,7 +208,7 @@ def wire_model(studio: Studio, c: Controls, current: gr.State) -> None:
 
 def wire_kind(studio: Studio, c: Controls) -> None:
     """Steps, guidance, negative prompt and eta follow the kind that is chosen, and the LoRAs."""
-    names = ["negative", "steps", "more", "guidance", "eta", "about", "chips"]
+    names = ["negative", "steps", "more", "guidance", "guidance_start", "eta", "about", "chips"]
     rows = [c[f"lora{i}"] for i in range(form.LORA_ROWS)]
 
     def choose(data: Mapping[Any, Any]) -> list[Any]:
