@@ -28,6 +28,7 @@ from training.scenery.evaluation.cells import (
 )
 from training.scenery.evaluation.evaluate import EvaluateConfig, main, own_guidance, own_steps
 from training.scenery.evaluation.features import FeatureConfig, FeatureNet, save_features
+from training.scenery.evaluation.late_guidance import guided_from
 from training.scenery.evaluation.report import contact_sheet, markdown, ratios
 
 
@@ -347,6 +348,26 @@ def test_the_share_of_fresh_noise_is_that_of_the_studio(bundled: Path, eta: floa
     mine = Studio().generate(prompt, eta=eta, **told)[0].pixels
     wanted = (stock[0].permute(1, 2, 0) * 255).round().numpy()
     assert np.abs(mine.astype(int) - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("start", [0.0, 0.4])
+def test_guidance_begins_where_that_of_the_studio_does(bundled: Path, start: float) -> None:
+    """Two implementations: a stock pipeline, and the studio's loop."""
+    pipe = load_pipeline(bundled / "scenery-teacher")
+    use_sampler(pipe, "ddim", "trailing")
+    prompt = "sunset, snowy mountains, lake"
+    told: dict[str, Any] = {"steps": 4, "guidance": 6.0, "seed": 5}
+    with guided_from(pipe, start):
+        stock = next(sample(pipe, [prompt], batch=1, **told))
+    mine = Studio().generate(prompt, model="scenery-teacher", guidance_start=start, **told)[0]
+    wanted = (stock[0].permute(1, 2, 0) * 255).round().numpy()
+    assert np.abs(mine.pixels.astype(int) - wanted).max() <= 1
+
+
+def test_evaluations_are_counted_as_they_are_made() -> None:
+    eight = Cell(name="DPM++-8", source="teacher", sampler="dpm++", steps=8)
+    assert [eight.evaluations(8.0, start) for start in (0.0, 0.1, 0.15, 0.5)] == [16, 15, 14, 12]
+    assert eight.evaluations(1.0, 0.5) == 8
 
 
 def test_a_pixel_model_is_not_measured_with_a_scheduler_of_latents(bundled: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,9 +31,14 @@ class Cell:
     sampler: str  # "lcm", "ddim", "dpm++" or "none"
     steps: int
 
-    def evaluations(self, guidance: float) -> int:
-        """Network evaluations for one picture; guidance by two predictions doubles them."""
-        return self.steps * (2 if self.source == "teacher" and guidance > 1 else 1)
+    def evaluations(self, guidance: float, start: float = 0.0) -> int:
+        """Network evaluations for one picture; guidance by two predictions doubles those after `start` of the way.
+
+        With trailing timesteps; with others it may be one more or less.
+        """
+        if self.source != "teacher" or guidance <= 1:
+            return self.steps
+        return 2 * self.steps - math.ceil(start * self.steps)
 
 
 def table_cells(*, model: bool, teacher: bool, pixels: bool = False) -> list[Cell]:

@@ -37,6 +37,7 @@ class EvaluateConfig:
     count: int = 1000
     reference: int = 4000
     guidance: float = 0.0  # guidance scale, 1 + w; 0 = what the folder says, or 2.5
+    guidance_start: float = -1.0  # of the teacher, share of the way; below 0 = what its folder says
     batch: int = 50
     seed: int = 0
     spacing: str = "trailing"
@@ -53,6 +54,8 @@ class EvaluateConfig:
             )
         if self.first < 0:
             raise ValueError(f"first={self.first} is negative; use 0 or more")
+        if self.guidance_start > 0.9:
+            raise ValueError(f"guidance_start={self.guidance_start} is too large; use 0 to 0.9")
         if self.guidance and self.guidance < 1:
             raise ValueError(
                 f"guidance={self.guidance} is below 1, which means none; use 1 or more"
@@ -62,6 +65,11 @@ class EvaluateConfig:
 def own_guidance(folder: Path | None, otherwise: float = 2.5) -> float:
     """The guidance scale that a model's folder sets out with."""
     return float(_said(folder).get("guidance", {}).get("default", otherwise))
+
+
+def own_start(folder: Path | None) -> float:
+    """The share of the way from noise that a model's folder wants without guidance."""
+    return float(_said(folder).get("guidance", {}).get("start", 0.0))
 
 
 def own_steps(folder: Path | None) -> dict[str, float]:
@@ -82,6 +90,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Makes or recalls every cell, writes the three files, returns what evaluation.json holds."""
     if not config.guidance:
         config = replace(config, guidance=own_guidance(config.model or config.teacher))
+    if config.guidance_start < 0:
+        config = replace(config, guidance_start=own_start(config.teacher))
     from training.scenery.dataset import HELD_OUT_SEEDS, arrays
     from training.scenery.evaluation.cells import as_tensors, fingerprint, in_pixels, table_cells
     from training.scenery.evaluation.features import load_features
@@ -117,7 +127,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
              f"agreement {rows[-1]['agreement']:.3f}, "
              f"detail {rows[-1]['detail']:.2f}")  # fmt: skip
     about: dict[str, Any] = {
-        "count": config.count, "reference": config.reference, "guidance": config.guidance, "spacing": config.spacing,
+        "count": config.count, "reference": config.reference, "guidance": config.guidance, "guidance_start": config.guidance_start, "spacing": config.spacing,
         "seed": config.seed, "edition": config.edition, "size": maker.side, "autoencoder": maker.fidelity(real),
     }  # fmt: skip
     return _write(config, rows, samples, captions, about)
@@ -197,6 +207,8 @@ class _Maker:
             settings |= {"guidance": config.guidance, "seed": config.seed}
         if cell.source == "teacher":
             settings |= {"spacing": config.spacing}
+            if config.guidance_start:
+                settings |= {"guidance_start": config.guidance_start}
         if cell.source == "model":
             settings |= {k: v for k, v in own_steps(config.model).items() if v != 1}
 
@@ -229,6 +241,8 @@ class _Maker:
             pipe, captions, steps=cell.steps, guidance=config.guidance, seed=config.seed,
             batch=config.batch, **own_steps(config.model if cell.source == "model" else None),
         )  # fmt: skip
+        if cell.source == "teacher" and config.guidance > 1:
+            made = _late(pipe, config.guidance_start, made)
         return _counted(made, cell.name, len(captions))
 
     def fidelity(self, real: np.ndarray, count: int = 200) -> dict[str, float]:
@@ -266,7 +280,7 @@ def _row(
         grain = float(net.faults(features)[:, 0].mean()) * FAULT_SCALE[0]
     return {
         "name": cell.name, "source": cell.source, "sampler": cell.sampler, "steps": cell.steps,
-        "evaluations": cell.evaluations(config.guidance),
+        "evaluations": cell.evaluations(config.guidance, config.guidance_start),
         "frechet": frechet(result.features, anchor),
         "agreement": prompt_agreement(captions, shown),
         "agreement_by_attribute": agreement_by_attribute(captions, shown),
@@ -308,6 +322,13 @@ def _digest(images: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
 
 
+def _late(pipe: Any, start: float, made: Iterable[Tensor]) -> Iterable[Tensor]:
+    from training.scenery.evaluation.late_guidance import guided_from
+
+    with guided_from(pipe, start):
+        yield from made
+
+
 def _counted(batches: Iterable[Tensor], name: str, total: int) -> Iterable[Tensor]:
     done, began = 0, time.perf_counter()
     for images in batches:
@@ -334,6 +355,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--guidance", type=float, default=base.guidance,
         help="guidance scale, 1 + w, 1 or more (default: what the folder says, or 2.5)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--guidance-start", type=float, default=base.guidance_start,
+        help="share of the way from noise that the teacher goes without guidance (default: what its folder says)",
     )  # fmt: skip
     parser.add_argument("--batch", type=int, default=base.batch)
     parser.add_argument("--seed", type=int, default=base.seed, help="seed of the first noise")
