@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,18 @@ def save_pipeline(pipe: Any, folder: Path, *, dtype: torch.dtype = torch.float16
         about.write_text(json.dumps(fields, indent=2) + "\n")
 
 
-def inherit(teacher: Path, folder: Path, *, scales: tuple[float, float]) -> None:
+def inherit(
+    teacher: Path,
+    folder: Path,
+    *,
+    scales: tuple[float, float],
+    own: Mapping[str, Any] | None = None,
+) -> None:
     """Gives a student in `folder` what its teacher's folder says of prompts: words, examples, guidance scale.
 
-    `scales`: the least and greatest guidance scale (w + 1) that the student was trained for. The teacher's
-    number of steps, fitted edits and measured errors are not the student's.
+    `scales`: the least and greatest guidance scale (w + 1) that the student was trained for. `own`: more of its
+    studio.json, such as its number of steps. The teacher's number of steps, fitted edits and measured errors are not
+    the student's.
     """
     if not writes():
         return
@@ -45,12 +53,13 @@ def inherit(teacher: Path, folder: Path, *, scales: tuple[float, float]) -> None
         (folder / words.name).write_bytes(words.read_bytes())
     about = teacher / "studio.json"
     guidance = json.loads(about.read_text()).get("guidance") if about.is_file() else None
-    if not isinstance(guidance, dict) or "default" not in guidance:
-        return
-    low, high = scales
-    default = min(max(float(guidance["default"]), low), high)
-    fields = {"guidance": {"default": default, "range": [low, high]}}
-    (folder / about.name).write_text(json.dumps(fields, indent=1) + "\n")
+    fields = dict(own or {})
+    if isinstance(guidance, dict) and "default" in guidance:
+        low, high = scales
+        default = min(max(float(guidance["default"]), low), high)
+        fields["guidance"] = {"default": default, "range": [low, high]}
+    if fields:
+        (folder / about.name).write_text(json.dumps(fields, indent=1) + "\n")
 
 
 def forget_paths(folder: Path) -> None:

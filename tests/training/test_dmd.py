@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,10 @@ def test_a_generator_comes_to_the_teachers_distribution() -> None:
 
 @pytest.mark.parametrize("kind", ["sd-plain", "sdxl"])
 def test_it_trains_and_stock_diffusers_opens_it(kind: str, root: Path, tmp_path: Path) -> None:
-    trainer = made(root, tmp_path, kind, fake_warmup=1, validate_every=3)
+    trainer = made(root, tmp_path, kind, fake_warmup=1, validate_every=3, eta=0.7)
     assert trainer.run()
     trainer.export()
+    assert json.loads((tmp_path / "output" / "studio.json").read_text()) == {"steps": 4, "eta": 0.7}
     assert (tmp_path / "samples" / "step-000003.png").exists()
     pipe = DiffusionPipeline.from_pretrained(tmp_path / "output")
     pipe.set_progress_bar_config(disable=True)

@@ -179,6 +179,11 @@ class DistributionMatching(Students):
         said = self.fake(x, t, **self.told(batch)).sample
         return to_x0(said.to(x.dtype), x, alpha, sigma, self.schedule.prediction_type)
 
+    def sampler(self) -> dict[str, Any]:
+        c = self.config
+        moved = {name: value for name in ("shift", "eta") if (value := getattr(c, name)) != 1}
+        return {"steps": max(c.sampler_steps), **moved}
+
     def rate(self, name: str) -> float:
         return self.config.fake_rate if name == "fake" else 1.0
 

@@ -62,7 +62,11 @@ class Students(Distillation):
 
         save_pipeline(self.pipeline(), folder)
         scales = (self.config.w_min + 1, self.config.w_max + 1)
-        inherit(Path(self.config.teacher), folder, scales=scales)
+        inherit(Path(self.config.teacher), folder, scales=scales, own=self.sampler())
+
+    def sampler(self) -> dict[str, Any]:
+        """What studio.json says of the sampler that the student was trained for; nothing where it is the stock one."""
+        return {}
 
 
 def student_of(teacher: Any, time_cond_proj_dim: int) -> Any:

@@ -22,6 +22,7 @@ _TITLES = {
     "autoencoder": "autoencoder of the Scenery models",
     "teacher": "text-to-image diffusion model of rendered landscapes",
     "lcd": "latent consistency model of rendered landscapes",
+    "dmd": "few-step model of rendered landscapes, by distribution matching,",
     "cd": "pixel-space consistency model of rendered landscapes",
     "ect": "pixel-space consistency model of rendered landscapes",
     "edm": "pixel-space diffusion model of rendered landscapes",
@@ -29,14 +30,16 @@ _TITLES = {
 # Where the Frechet distance on held-out scenes is least; for a model that replaces none. Those of the student's
 # edits are in its edits.yaml, which `benchmarks tune` writes. The teacher's for edits is that of the rivals of
 # `benchmarks edits`.
+_FEW_STEPS: dict[str, Any] = {
+    "guidance": {"default": 8, "edit": 6, "range": [1, 8]},
+    "steps": 4,
+    "shift": 2,
+    "eta": 0.7,
+}
 _SETTINGS: dict[str, dict[str, Any]] = {
     "teacher": {"guidance": {"default": 6, "edit": 3, "range": [1, 8]}, "steps": 20},
-    "lcd": {
-        "guidance": {"default": 8, "edit": 6, "range": [1, 8]},
-        "steps": 4,
-        "shift": 2,
-        "eta": 0.7,
-    },
+    "lcd": _FEW_STEPS,
+    "dmd": _FEW_STEPS,
     "ect": {"steps": 4},
 }
 _STUDIO, _EDITS = "studio.json", "edits.yaml"
@@ -128,6 +131,8 @@ def _base(recipe: str, key: str) -> str:
     """Where a run started, in words that hold on any machine."""
     if recipe in ("cd", "ect"):
         return "the output of python -m training edm"
+    if (recipe, key) == ("dmd", "start_from"):
+        return "the output of python -m training lcd"
     part = {"teacher": "scenery-teacher", "autoencoder": "scenery-teacher/vae"}.get(key)
     return f"assets/models/{part}" if part else "an earlier run of this recipe"
 

@@ -237,7 +237,7 @@ class _Maker:
         pipe = self.pipe(cell.source)
         if cell.source == "teacher":
             use_sampler(pipe, cell.sampler, config.spacing)
-        made = sample(
+        made: Iterable[Tensor] = sample(
             pipe, captions, steps=cell.steps, guidance=config.guidance, seed=config.seed,
             batch=config.batch, **own_steps(config.model if cell.source == "model" else None),
         )  # fmt: skip
