@@ -249,7 +249,9 @@ def cache_bytes(recipe: str, config: Any, pictures: int) -> dict[str, int]:
     root = Path(getattr(config, "teacher", ""))
     vae = Path(config.autoencoder) if recipe == "teacher" else root / "vae"
     about = vae / "config.json"
-    encodes = recipe in TEXT_RECIPES and recipe != "dmd"  # which reads captions alone
+    encodes = recipe in TEXT_RECIPES and getattr(
+        config, "keep_share", 1
+    )  # dmd may read captions alone
     if encodes and about.is_file() and data.latents == "cached":
         found["latents"] = pictures * _views(config) * _row(about, config.resolution)
     if getattr(config, "path_share", 0) and about.is_file():

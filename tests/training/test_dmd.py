@@ -112,7 +112,7 @@ def test_the_student_waits_for_the_model_of_its_pictures(root: Path, tmp_path: P
 def test_rows_start_where_the_stock_sampler_comes_to(
     shift: float, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe: Any = made(root, tmp_path, sampler_steps=(1, 4), shift=shift).recipe
+    recipe: Any = made(root, tmp_path, sampler_steps=(1, 4), shift=shift, keep_share=0).recipe
     examples = tuple((i, 0) for i in range(5))  # one of one step, and each of four
     batch = recipe.batch(Draw(step=0, examples=examples, generator=generator(3, "draw")))
     levels = recipe.chains[1]
@@ -134,7 +134,7 @@ def test_rows_start_where_the_stock_sampler_comes_to(
 
 
 def test_without_fresh_noise_a_row_is_one_of_ddim(root: Path, tmp_path: Path) -> None:
-    recipe: Any = made(root, tmp_path, sampler_steps=(2,), eta=0.0).recipe
+    recipe: Any = made(root, tmp_path, sampler_steps=(2,), eta=0.0, keep_share=0).recipe
     batch = recipe.batch(Draw(step=0, examples=((0, 0), (1, 0)), generator=generator(3, "draw")))
     other = {**batch, "fresh_0": batch["fresh_0"] + 1}
     assert torch.equal(recipe.simulated(batch), recipe.simulated(other))
@@ -145,7 +145,7 @@ def test_without_fresh_noise_a_row_is_one_of_ddim(root: Path, tmp_path: Path) ->
 
 
 def test_every_step_of_every_sampler_has_its_turn(root: Path, tmp_path: Path) -> None:
-    recipe: Any = made(root, tmp_path, batch_size=2).recipe
+    recipe: Any = made(root, tmp_path, batch_size=2, keep_share=0).recipe
     counts: dict[int, int] = {}
     for step in range(7):
         draw = Draw(step=step, examples=((0, 0), (1, 0)), generator=generator(3, "draw", step))

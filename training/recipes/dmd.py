@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar
 
@@ -16,6 +18,7 @@ from training.objectives.diffusion import diffusion_loss
 from training.objectives.distribution import distribution_loss
 from training.recipes.base import Draw
 from training.recipes.latents import posterior
+from training.recipes.lcd import part
 from training.recipes.students import StudentConfig, Students, student_of
 
 NOISE = (0.02, 0.98)  # least and greatest noise level of the gradient, as shares of the schedule
@@ -45,6 +48,14 @@ class DistributionMatchingConfig(StudentConfig):
         description="steps at the start in which that model learns alone; the student stands still",
     )
 
+    keep_share: float = Field(
+        0.25,
+        ge=0,
+        lt=1,
+        description="share of the examples, noised pictures of the data, that hold the student at levels below those of "
+        "its samplers to what it said at the start: edits pass there",
+    )
+
     @model_validator(mode="after")
     def _steps_fit_the_grid(self) -> DistributionMatchingConfig:
         if max(self.sampler_steps) > self.ddim_steps:
@@ -59,7 +70,8 @@ class DistributionMatching(Students):
     """A student, and beside it a diffusion model of what the student makes; the teacher is frozen.
 
     An example is one step of the student's own sampler: the steps before it are made without gradients (the
-    "backward simulation" of DMD2), so that training sees what sampling does. Pictures of the data are not used.
+    "backward simulation" of DMD2), so that training sees what sampling does. Below the levels of the samplers nothing
+    of that is seen: there a share of the examples keeps the consistency function of the start.
     """
 
     name: ClassVar[str] = "dmd"
@@ -69,20 +81,26 @@ class DistributionMatching(Students):
     def build(self) -> dict[str, nn.Module]:
         self.teacher = self.open_teacher()
         self.student = self.open_student()
+        self.before = copy.deepcopy(self.student).requires_grad_(False).eval()
         self.fake = self.placed(student_of(self.teacher, self.config.time_cond_proj_dim))
         self.chains = [
             lcm_timesteps(n, self.config.ddim_steps, len(self.schedule), shift=self.config.shift)
             for n in self.config.sampler_steps
         ]
+        lowest = min(min(chain) for chain in self.chains)
+        self.kept_levels = (lowest + 1) // self.skip - 1  # of the grid, below those of the samplers
         return {"unet": self.student, "fake": self.fake}
 
     def open_data(self, *, sized: bool = False) -> None:
-        """The source, for its captions; its pictures are not encoded."""
+        """Source and latents; where no picture of the data is wanted, the source for its captions."""
+        if self.config.keep_share:
+            super().open_data(sized=sized)
+            self.latent_shape = tuple(self.latents.shape[1:])
+            return
         from diffusers import AutoencoderKL
 
         from training.data.load import missing_captions, open_source
 
-        del sized
         self.source = open_source(self.config)
         if warning := missing_captions(self.source):
             print(f"captions: {warning}", flush=True)
@@ -90,15 +108,18 @@ class DistributionMatching(Students):
         with torch.no_grad():
             blank = posterior(self.vae, torch.zeros(1, 3, side, side, device=self.device))
         spread = isinstance(self.vae, AutoencoderKL)
-        self.latent_shape = (blank.chunk(2, 1)[0] if spread else blank).shape[1:]
+        self.latent_shape = tuple((blank.chunk(2, 1)[0] if spread else blank).shape[1:])
 
     def batch(self, draw: Draw) -> dict[str, Tensor]:
-        """Captions, w, and all noise and levels of a step.
+        """Captions, w, and all noise and levels of a step; `keep_...`: the rows that keep what was there.
 
         Row i is a step of one of the samplers; rows that come later in theirs stand first. `from_k`, `to_k` and
         `fresh_k` are the level, the next level and the fresh noise of simulated step k of the rows that have it.
         """
-        c, g, n = self.config, draw.generator, len(draw.examples)
+        c, g = self.config, draw.generator
+        n = len(draw.examples)
+        kept = min(n - 1, round(c.keep_share * n)) if self.kept_levels else 0
+        n -= kept
         shape = (n, *self.latent_shape)
         turns = [(chain, k) for chain in self.chains for k in range(len(chain))]
         mine = [turns[(draw.step + i * len(turns) // n) % len(turns)] for i in range(n)]
@@ -122,11 +143,33 @@ class DistributionMatching(Students):
             name: self.laid_out(v) if v.ndim == 4 else v.to(self.device)
             for name, v in batch.items()
         }
-        texts = self.texts([self.source.caption(*example) for example in draw.examples])
+        batch |= self.texts([self.source.caption(*example) for example in draw.examples[:n]])
         if self.prompts.xl:
             size = c.resolution
             batch["sizes"] = torch.tensor([[size, size, 0, 0]]).to(w).repeat(n, 1).to(self.device)
-        return {**batch, **texts}
+        if kept:
+            batch |= self.kept_rows(replace(draw, examples=draw.examples[n:]))
+        return batch
+
+    def kept_rows(self, draw: Draw) -> dict[str, Tensor]:
+        """Noised pictures of the data at levels below those of the samplers, and what the student made of them at the start."""
+        c, g, n = self.config, draw.generator, len(draw.examples)
+        z, sizes = self.sized_x0(draw)
+        u = (torch.arange(n) + torch.rand(n, generator=g)) / n
+        t = (u * self.kept_levels).long() * self.skip + self.skip - 1
+        w = c.w_min + (c.w_max - c.w_min) * torch.rand(n, generator=g) ** c.w_power
+        rows = {
+            "x": self.schedule.add_noise(
+                z, torch.randn(z.shape, generator=g).to(z), t.to(z.device)
+            ),
+            "t": t.to(self.device),
+            "w": w.to(self.device),
+            **({"sizes": sizes} if self.prompts.xl else {}),
+            **self.texts([self.source.caption(*example) for example in draw.examples]),
+        }
+        with self.autocast():
+            rows["end"] = self.f(self.before, rows)(rows["x"], rows["t"])
+        return {f"keep_{name}": value for name, value in rows.items()}
 
     def noise_levels(self, n: int, g: torch.Generator, *, whole: bool = False) -> Tensor:
         """One timestep of each of n equal parts of the levels in NOISE, or of all, in any order; int64 (n,)."""
@@ -152,6 +195,11 @@ class DistributionMatching(Students):
             gamma=MIN_SNR,
         )
         self.figures = {"fake_loss": own.detach(), "apart": (real - fake).abs().mean()}
+        if keep := part("keep_", batch):
+            f = self.f(self.student, keep)(keep["x"], keep["t"])
+            kept = self.distance(f, keep["end"]).mean()
+            self.figures["keep_loss"] = kept.detach()
+            student = student + kept
         return batch["pull"] * student + own
 
     @torch.no_grad()
@@ -188,4 +236,4 @@ class DistributionMatching(Students):
         return self.config.fake_rate if name == "fake" else 1.0
 
     def frozen(self) -> list[nn.Module]:
-        return [self.teacher]
+        return [self.teacher, self.before]

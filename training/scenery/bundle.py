@@ -22,7 +22,7 @@ _TITLES = {
     "autoencoder": "autoencoder of the Scenery models",
     "teacher": "text-to-image diffusion model of rendered landscapes",
     "lcd": "latent consistency model of rendered landscapes",
-    "dmd": "few-step model of rendered landscapes, by distribution matching,",
+    "dmd": "few-step model of rendered landscapes by distribution matching",
     "cd": "pixel-space consistency model of rendered landscapes",
     "ect": "pixel-space consistency model of rendered landscapes",
     "edm": "pixel-space diffusion model of rendered landscapes",
