@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,24 @@ def test_more_steps_than_levels_are_refused() -> None:
         find("dmd").Config(ddim_steps=20, sampler_steps=(1, 25))
     with pytest.raises(ValidationError):
         find("dmd").Config(sampler_steps=())
+
+
+def test_below_the_samplers_levels_the_student_stays_as_it_was(root: Path, tmp_path: Path) -> None:
+    trainer = made(root, tmp_path, batch_size=8, keep_share=0.5, fake_warmup=0)
+    recipe: Any = trainer.recipe
+    draw = Draw(
+        step=0, examples=tuple((i % 6, 0) for i in range(8)), generator=generator(3, "draw")
+    )
+    batch = recipe.batch(draw)
+    assert (len(batch["x"]), len(batch["keep_x"])) == (4, 4)
+    lowest = min(min(chain) for chain in recipe.chains)
+    assert int(batch["keep_t"].max()) < lowest == 259
+    with torch.no_grad():  # at the start nothing is to be mended there
+        recipe.loss(batch)
+        assert float(recipe.figures["keep_loss"]) < 1e-6
+        for p in recipe.student.parameters():
+            p.mul_(1.5)
+        recipe.loss(batch)
+        assert float(recipe.figures["keep_loss"]) > 1e-3
+        again = recipe.batch(replace(draw, generator=generator(3, "draw")))
+    torch.testing.assert_close(again["keep_end"], batch["keep_end"])  # what it was, not what it is
