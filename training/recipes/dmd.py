@@ -47,7 +47,6 @@ class DistributionMatchingConfig(StudentConfig):
         ge=0,
         description="steps at the start in which that model learns alone; the student stands still",
     )
-
     keep_share: float = Field(
         0.25,
         ge=0,
