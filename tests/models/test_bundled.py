@@ -43,7 +43,8 @@ def test_stock_diffusers_runs_it_and_the_studio_agrees(
         picture = pipe(generator=generator, **told).images[0]
     wanted = np.asarray(picture).astype(int)
     asked = {"class_label": 2} if name == "scenery-cm" else {"guidance": 3.0}
-    asked |= {"eta": 1.0} if name == "scenery-lcm" else {}  # all noise fresh, as stock
+    stock = {"scenery-lcm": {"eta": 1.0}, "scenery-teacher": {"guidance_start": 0.0}}
+    asked |= stock.get(name, {})  # all noise fresh, all steps guided
     prompt = "" if name == "scenery-cm" else PROMPT
     found = Studio().generate(prompt, model=name, steps=steps, seed=7, **asked)[0].pixels
     assert np.abs(found.astype(int) - wanted).max() <= 1
