@@ -114,6 +114,8 @@ def test_a_painted_mask_keeps_the_rest_of_the_file(page: Any) -> None:
     assert page.locator(".lcm-film figure").count() == 4
     # the schedule editor: one's own levels, as many steps
     page.get_by_text("Schedule", exact=True).click()
+    # all its fields are drawn before one is filled
+    page.wait_for_selector("#edit-noise-scale input, #edit-noise-scale textarea")
     page.fill("#edit-levels textarea, #edit-levels input", "2, 0.5")
     put(page, "steps", 2)
     said = read_settings(run(page)[0])
