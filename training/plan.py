@@ -185,11 +185,11 @@ def _sizes(recipe: str, teacher: Path, config: TrainConfig, output: Path) -> lis
         where = teacher / "unet" if (teacher / "unet").is_dir() else teacher
         total = network = weight_bytes(where)[0]
     rest = total - network
-    averages = bool(config.ema_decay) + 1  # EMA of weights, and the target network
-    if recipe == "dmd":  # a second network is trained, and its average in place of a target
-        averages += _COPIES_TRAINED
-    copies = 4 * network * (_COPIES_TRAINED + averages + 1)
-    checkpoint = 4 * network * (3 + averages)
+    # dmd trains two networks, and keeps what the student was instead of a target network
+    trained, target = (2, 0) if recipe == "dmd" else (1, 1)
+    average = bool(config.ema_decay)
+    copies = 4 * network * (trained * (_COPIES_TRAINED + average) + 2)  # the teacher, and one more
+    checkpoint = 4 * network * (trained * (3 + average) + target)
     disk = checkpoint * (config.keep_checkpoints + 1) + 4 * (network + rest)
     free = _free_disk(output)
     if recipe != "lcm-lora" and disk > free:  # a LoRA's checkpoints hold the adapter alone

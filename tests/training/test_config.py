@@ -26,6 +26,7 @@ def test_presets_are_valid_configs(name: str) -> None:
 def test_the_presets_that_were_promised_are_there() -> None:
     assert {"paper", "reference", "cpu-quick", "24gb", "sdxl"} <= set(presets("lcd"))
     assert {"cpu-quick", "24gb", "sdxl"} <= set(presets("lcm-lora"))
+    assert "cpu-quick" in presets("dmd")
     with pytest.raises(ValueError, match="paper"):
         preset("lcd", "nothing")
 

@@ -25,7 +25,7 @@ from training.objectives.latent import consistency_output, distance
 from training.objectives.paths import BLOCK, KEPT, Block, PathOptions, Paths, block
 from training.recipes import find
 from training.recipes.base import Draw
-from training.recipes.lcd import part
+from training.recipes.students import part
 from training.rng import generator
 
 SCHEDULE = NoiseSchedule.from_config({"prediction_type": "v_prediction"})

@@ -26,6 +26,7 @@ from training.loop import Trainer
 from training.recipes import distillation, find
 from training.recipes.base import Draw
 from training.recipes.consistency import Cd, Ict
+from training.recipes.dmd import DistributionMatching
 from training.recipes.lcd import LatentDistillation
 from training.rng import generator
 from training.state import checkpoint, sharding
@@ -94,7 +95,7 @@ def made(
         "sharding": "full" if processes > 1 else "none",
         "data": {"kind": "scenes", "count": 6, "cache": str(root / "cache")},
     }
-    if recipe is ApartLcd or recipe is LatentDistillation:
+    if recipe in (ApartLcd, LatentDistillation, DistributionMatching):
         fields |= {"teacher": str(root / "sd-plain"), "resolution": 64, "time_cond_proj_dim": 16}
         # pseudo-Huber is steep where student and target agree: rounding would be 2e-4 of its gradient
         fields |= {"loss_type": "l2"}
@@ -150,6 +151,23 @@ def plain_kernels() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("plain_kernels")
+def test_dmd_learns_the_same_split_and_whole(root: Path, tmp_path: Path) -> None:
+    """It calls its second network with and without gradients, and its student for the steps before."""
+
+    def work(rank: int) -> None:
+        for kind in ("none", "full"):
+            folder = tmp_path / f"{kind}-{rank}"
+            finished(
+                DistributionMatching, root, PAIR, folder, sharding=kind, fake_warmup=1,
+                batch_size=4, keep_share=0.5,
+            )  # fmt: skip
+
+    toy.both(work)
+    found, wanted = (losses(tmp_path / f"{kind}-0") for kind in ("full", "none"))
+    assert len(found) == 4 and found == pytest.approx(wanted, rel=1e-4)
+    assert (tmp_path / "full-0" / "output" / "model_index.json").is_file()
+
+
 @pytest.mark.parametrize("recipe", [ApartLcd, ApartCd, ApartIct])
 def test_gradients_norm_and_memory(recipe: Any, root: Path, tmp_path: Path) -> None:
     """lcd has a teacher and a target, cd a UNet2DModel, ict calls its student twice before it goes back."""

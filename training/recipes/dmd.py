@@ -18,8 +18,7 @@ from training.objectives.diffusion import diffusion_loss
 from training.objectives.distribution import distribution_loss
 from training.recipes.base import Draw
 from training.recipes.latents import posterior
-from training.recipes.lcd import part
-from training.recipes.students import StudentConfig, Students, student_of
+from training.recipes.students import StudentConfig, Students, part, student_of
 
 NOISE = (0.02, 0.98)  # least and greatest noise level of the gradient, as shares of the schedule
 MIN_SNR = 5.0  # of the loss of the student's diffusion model
@@ -98,11 +97,7 @@ class DistributionMatching(Students):
             return
         from diffusers import AutoencoderKL
 
-        from training.data.load import missing_captions, open_source
-
-        self.source = open_source(self.config)
-        if warning := missing_captions(self.source):
-            print(f"captions: {warning}", flush=True)
+        self.open_source()
         side = self.config.resolution
         with torch.no_grad():
             blank = posterior(self.vae, torch.zeros(1, 3, side, side, device=self.device))

@@ -84,14 +84,11 @@ class LatentRecipe(Recipe):
         from diffusers import AutoencoderKL
 
         from training.data.latents import open_latents
-        from training.data.load import missing_captions, open_source
         from training.data.views import Views
 
         data = self.config.data
         cached = data.latents == "cached"
-        self.source = open_source(self.config)
-        if warning := missing_captions(self.source):
-            print(f"captions: {warning}", flush=True)
+        self.open_source()
         self.spread = isinstance(self.vae, AutoencoderKL)
         key = weights_key(self.vae) if cached else ""
         low = data.latents_precision == "bf16"
@@ -116,6 +113,14 @@ class LatentRecipe(Recipe):
                 print(f"encoded {done}", flush=True) if done % 1600 == 0 else None
             ),
         )
+
+    def open_source(self) -> None:
+        """Pictures and captions as they lie; says how many have no caption."""
+        from training.data.load import missing_captions, open_source
+
+        self.source = open_source(self.config)
+        if warning := missing_captions(self.source):
+            print(f"captions: {warning}", flush=True)
 
     def data_length(self) -> int:
         return len(self.source)

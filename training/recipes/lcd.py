@@ -15,7 +15,7 @@ from training.objectives.critic import CRITIC_SHARE, Critic, frozen, hinge, pull
 from training.objectives.latent import lcd_loss
 from training.objectives.paths import path_loss
 from training.recipes.base import Draw
-from training.recipes.students import StudentConfig, Students
+from training.recipes.students import StudentConfig, Students, part
 from training.state import ema
 
 if TYPE_CHECKING:
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 
 
 PATH = ("x_t", "t", "end")  # what the objective of paths takes of its rows
-
-
-def part(prefix: str, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The rows of a batch whose names begin with `prefix`, without it."""
-    return {k.removeprefix(prefix): v for k, v in batch.items() if k.startswith(prefix)}
 
 
 class LatentDistillationConfig(StudentConfig):

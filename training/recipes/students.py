@@ -15,6 +15,11 @@ from training.objectives.latent import Consistency
 from training.recipes.distillation import Distillation, DistillationConfig
 
 
+def part(prefix: str, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The rows of a batch whose names begin with `prefix`, without it."""
+    return {k.removeprefix(prefix): v for k, v in batch.items() if k.startswith(prefix)}
+
+
 class StudentConfig(DistillationConfig):
     """Fields of the recipes whose student is told w."""
 

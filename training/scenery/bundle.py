@@ -34,12 +34,11 @@ _FEW_STEPS: dict[str, Any] = {
     "guidance": {"default": 8, "edit": 6, "range": [1, 8]},
     "steps": 4,
     "shift": 2,
-    "eta": 0.4,
 }
 _SETTINGS: dict[str, dict[str, Any]] = {
     "teacher": {"guidance": {"default": 6, "edit": 3, "range": [1, 8]}, "steps": 20},
-    "lcd": _FEW_STEPS,
-    "dmd": _FEW_STEPS,
+    "lcd": {**_FEW_STEPS, "eta": 0.7},
+    "dmd": {**_FEW_STEPS, "eta": 0.4},
     "ect": {"steps": 4},
 }
 _STUDIO, _EDITS = "studio.json", "edits.yaml"

@@ -59,13 +59,17 @@ class Walk:
         """D for `x` `(R, ...)` in VE scale, each row at its own `sigma` `(R,)`; `rows` are theirs in the batch."""
         t = self.schedule.levels_at(sigma)
         alpha, _ = self.schedule.alpha_sigma(t, x)
-        held = [self.cond_at(level) for level in t.tolist()]
+        conds = [
+            self.cond_at(level).rows(i, i + 1) for level, i in zip(t.tolist(), rows, strict=True)
+        ]
+        groups = list(dict.fromkeys(cond.group for cond in conds))
+        if len(groups) == 1:
+            return (yield from self.predict(alpha * x, t, Cond.join(conds)))
         found = torch.empty_like(x)
-        for one in (self.early, self.cond):  # those of two groups cannot share a call
-            mine = [k for k, cond in enumerate(held) if cond is one]
-            if one is not None and mine:
-                cond = Cond.join([one.rows(rows[k], rows[k] + 1) for k in mine])
-                found[mine] = yield from self.predict((alpha * x)[mine], t[mine], cond)
+        for group in groups:  # they cannot share a call
+            mine = [k for k, cond in enumerate(conds) if cond.group == group]
+            cond = Cond.join([conds[k] for k in mine])
+            found[mine] = yield from self.predict((alpha * x)[mine], t[mine], cond)
         return found
 
     def cond_at(self, level: float) -> Cond:

@@ -37,7 +37,9 @@ class EvaluateConfig:
     count: int = 1000
     reference: int = 4000
     guidance: float = 0.0  # guidance scale, 1 + w; 0 = what the folder says, or 2.5
-    guidance_start: float = -1.0  # of the teacher, share of the way; below 0 = what its folder says
+    guidance_start: float | None = (
+        None  # of the teacher, share of the way; None = what its folder says
+    )
     batch: int = 50
     seed: int = 0
     spacing: str = "trailing"
@@ -54,8 +56,8 @@ class EvaluateConfig:
             )
         if self.first < 0:
             raise ValueError(f"first={self.first} is negative; use 0 or more")
-        if self.guidance_start > 0.9:
-            raise ValueError(f"guidance_start={self.guidance_start} is too large; use 0 to 0.9")
+        if self.guidance_start is not None and not 0 <= self.guidance_start <= 0.9:
+            raise ValueError(f"guidance_start={self.guidance_start} is out of range; use 0 to 0.9")
         if self.guidance and self.guidance < 1:
             raise ValueError(
                 f"guidance={self.guidance} is below 1, which means none; use 1 or more"
@@ -90,7 +92,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Makes or recalls every cell, writes the three files, returns what evaluation.json holds."""
     if not config.guidance:
         config = replace(config, guidance=own_guidance(config.model or config.teacher))
-    if config.guidance_start < 0:
+    if config.guidance_start is None:
         config = replace(config, guidance_start=own_start(config.teacher))
     from training.scenery.dataset import HELD_OUT_SEEDS, arrays
     from training.scenery.evaluation.cells import as_tensors, fingerprint, in_pixels, table_cells
@@ -242,7 +244,7 @@ class _Maker:
             batch=config.batch, **own_steps(config.model if cell.source == "model" else None),
         )  # fmt: skip
         if cell.source == "teacher" and config.guidance > 1:
-            made = _late(pipe, config.guidance_start, made)
+            made = _late(pipe, config.guidance_start or 0.0, made)
         return _counted(made, cell.name, len(captions))
 
     def fidelity(self, real: np.ndarray, count: int = 200) -> dict[str, float]:
@@ -280,7 +282,7 @@ def _row(
         grain = float(net.faults(features)[:, 0].mean()) * FAULT_SCALE[0]
     return {
         "name": cell.name, "source": cell.source, "sampler": cell.sampler, "steps": cell.steps,
-        "evaluations": cell.evaluations(config.guidance, config.guidance_start),
+        "evaluations": cell.evaluations(config.guidance, config.guidance_start or 0.0),
         "frechet": frechet(result.features, anchor),
         "agreement": prompt_agreement(captions, shown),
         "agreement_by_attribute": agreement_by_attribute(captions, shown),
