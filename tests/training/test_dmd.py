@@ -18,7 +18,9 @@ from torch import Tensor
 from lcm_studio.maths.schedule import NoiseSchedule
 from tests import tiny
 from training.loop import Trainer
+from training.objectives.critic import frozen, hinge
 from training.objectives.distribution import distribution_loss
+from training.objectives.judge import Judge, watched
 from training.recipes import find
 from training.recipes.base import Draw
 from training.rng import generator
@@ -181,3 +183,111 @@ def test_below_the_samplers_levels_the_student_stays_as_it_was(root: Path, tmp_p
         assert float(recipe.figures["keep_loss"]) > 1e-3
         again = recipe.batch(replace(draw, generator=generator(3, "draw")))
     torch.testing.assert_close(again["keep_end"], batch["keep_end"])  # what it was, not what it is
+
+
+def judged(root: Path, folder: Path, **fields: Any) -> Trainer:
+    return made(root, folder, adversarial_weight=0.5, fake_warmup=0, **fields)
+
+
+def drawn(recipe: Any, count: int = 4) -> dict[str, Tensor]:
+    examples = tuple((i, 0) for i in range(count))
+    batch: dict[str, Tensor] = recipe.batch(
+        Draw(step=0, examples=examples, generator=generator(3, "draw"))
+    )
+    return batch
+
+
+def test_a_judge_reads_each_level_of_the_encoder(root: Path, tmp_path: Path) -> None:
+    recipe: Any = judged(root, tmp_path, keep_share=0).recipe
+    batch = drawn(recipe)
+    with watched(recipe.fake) as features:
+        recipe.fake(batch["x"], batch["fake_t"], **recipe.told(batch))
+    side, channels = batch["x"].shape[-1], recipe.fake.config.block_out_channels
+    assert [tuple(f.shape[1:]) for f in features] == [
+        (wide, side >> level, side >> level) for level, wide in enumerate(channels)
+    ]
+    places = sum((side >> level) ** 2 for level in range(len(channels)))
+    assert recipe.judge(features).shape == (4, places)
+    recipe.fake(batch["x"], batch["fake_t"], **recipe.told(batch))
+    assert len(features) == len(channels)  # nobody looks any longer
+
+
+def test_a_judge_learns_to_tell_and_shows_the_way_to_the_data(root: Path, tmp_path: Path) -> None:
+    recipe: Any = judged(root, tmp_path, keep_share=0).recipe
+    told, g = recipe.told(drawn(recipe)), torch.Generator().manual_seed(4)
+    shape, t = recipe.latent_shape, torch.full((4,), 200)
+    judge = Judge(recipe.fake.config.block_out_channels)
+
+    def scores(x0: Tensor) -> Tensor:
+        x_t = recipe.schedule.add_noise(x0, torch.randn(x0.shape, generator=g), t)
+        with watched(recipe.fake) as features:
+            frozen(recipe.fake, x_t, t, **told)
+        found: Tensor = judge(features)
+        return found
+
+    optimizer = torch.optim.Adam(judge.parameters(), lr=3e-3)
+    for _ in range(60):
+        data, others = (torch.randn((4, *shape), generator=g) + mean for mean in (1.0, -1.0))
+        loss = hinge(scores(data), real=True) + hinge(scores(others), real=False)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.5
+    x0 = (torch.randn((4, *shape), generator=g) - 1.0).requires_grad_(True)
+    scores(x0).mean().backward()
+    assert x0.grad is not None and float(x0.grad.mean()) > 0
+
+
+def test_the_judge_moves_the_student_and_the_student_not_the_judge(
+    root: Path, tmp_path: Path
+) -> None:
+    recipe: Any = judged(root, tmp_path).recipe
+    batch = drawn(recipe)
+
+    def gradients(pull: float) -> dict[str, list[Tensor]]:
+        recipe.loss({**batch, "pull": torch.tensor(pull)}).backward()
+        networks = {"unet": recipe.student, "fake": recipe.fake, "judge": recipe.judge}
+        found = {
+            name: [torch.zeros(()) if p.grad is None else p.grad.clone() for p in net.parameters()]
+            for name, net in networks.items()
+        }
+        for network in networks.values():
+            network.zero_grad()
+        return found
+
+    still, pulled = gradients(0.0), gradients(1.0)
+    for name in ("fake", "judge"):
+        assert any(g.any() for g in pulled[name])
+        for a, b in zip(still[name], pulled[name], strict=True):
+            torch.testing.assert_close(a, b)
+    recipe.config = recipe.config.model_copy(update={"adversarial_weight": 0.0})
+    alone = gradients(1.0)
+    assert any(not torch.allclose(a, b) for a, b in zip(alone["unet"], pulled["unet"], strict=True))
+    assert not any(g.any() for g in alone["judge"])
+
+
+def test_without_a_judge_the_same_is_drawn(root: Path, tmp_path: Path) -> None:
+    plain: Any = made(root, tmp_path / "a", fake_warmup=0).recipe
+    other: Any = judged(root, tmp_path / "b").recipe
+    mine, theirs = drawn(plain), drawn(other)
+    assert theirs.keys() - mine.keys() == {"real"}
+    for name, value in mine.items():
+        torch.testing.assert_close(value, theirs[name])
+    data = other.latents(tuple((i, 0) for i in range(3))).rows
+    assert theirs["real"].shape == (3, *other.latent_shape) and len(data) == 3
+
+
+@pytest.mark.parametrize("kind", ["sd-plain", "sdxl"])
+def test_a_judged_run_resumes_to_the_same_bits(kind: str, root: Path, tmp_path: Path) -> None:
+    more = {"kind": kind, "checkpoint_every": 1, "batch_size": 2, "keep_share": 0}
+    whole = judged(root, tmp_path / "whole", **more, steps=2)
+    assert whole.run()
+    first = judged(root, tmp_path / "parts", **more, steps=1)
+    assert first.run()
+    second = judged(root, tmp_path / "parts", **more, steps=2)
+    assert second.resume() and second.run()
+    assert set(whole.state.networks) == {"unet", "fake", "judge"}
+    for name, network in whole.state.networks.items():
+        other = second.state.networks[name].state_dict()
+        for key, value in network.state_dict().items():
+            assert torch.equal(value, other[key]), (name, key)

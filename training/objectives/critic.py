@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,11 +68,10 @@ class Critic(nn.Module):
         return torch.cat(found, 1)
 
 
-def frozen(critic: nn.Module, pictures: Tensor, context: Tensor) -> Tensor:
-    """The scores of a critic, with gradients to what it sees only."""
-    fixed = {name: value.detach() for name, value in critic.named_parameters()}
-    scores: Tensor = torch.func.functional_call(critic, fixed, (pictures, context))
-    return scores
+def frozen(network: nn.Module, *seen: Any, **told: Any) -> Any:
+    """What a network says, with gradients to what it sees and none to its weights."""
+    fixed = {name: value.detach() for name, value in network.named_parameters()}
+    return torch.func.functional_call(network, fixed, seen, told)
 
 
 def hinge(scores: Tensor, *, real: bool) -> Tensor:

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from lcm_studio.maths.grids import lcm_timesteps
 from lcm_studio.maths.parameterization import to_x0
 from training.config import TrainConfig
+from training.objectives.critic import CRITIC_SHARE, frozen, hinge, pulled
 from training.objectives.diffusion import diffusion_loss
 from training.objectives.distribution import distribution_loss
+from training.objectives.judge import Judge, watched
 from training.recipes.base import Draw
 from training.recipes.latents import posterior
 from training.recipes.students import StudentConfig, Students, part, student_of
@@ -53,6 +55,15 @@ class DistributionMatchingConfig(StudentConfig):
         description="share of the examples, noised pictures of the data, that hold the student at levels below those of "
         "its samplers to what it said at the start: edits pass there",
     )
+    adversarial_weight: float = Field(
+        0.0,
+        ge=0,
+        description="pull of a judge that tells the student's pictures from those of the data, as a share of the pull "
+        "of distribution matching; 0: none",
+    )
+    judge_rate: float = Field(
+        40.0, gt=0, description="learning rate of the judge's heads / the student's"
+    )
 
     @model_validator(mode="after")
     def _steps_fit_the_grid(self) -> DistributionMatchingConfig:
@@ -60,6 +71,15 @@ class DistributionMatchingConfig(StudentConfig):
             raise ValueError(
                 f"sampler_steps={list(self.sampler_steps)} has more than ddim_steps={self.ddim_steps} levels; "
                 "lower the one or raise the other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _judges_are_whole(self) -> DistributionMatchingConfig:
+        if self.adversarial_weight and self.sharding == "full":
+            raise ValueError(
+                f"adversarial_weight={self.adversarial_weight} needs a judge, which cannot be split as "
+                "sharding=full asks; set one of them to its default"
             )
         return self
 
@@ -87,11 +107,15 @@ class DistributionMatching(Students):
         ]
         lowest = min(min(chain) for chain in self.chains)
         self.kept_levels = (lowest + 1) // self.skip - 1  # of the grid, below those of the samplers
-        return {"unet": self.student, "fake": self.fake}
+        networks = {"unet": self.student, "fake": self.fake}
+        if self.config.adversarial_weight:
+            self.judge = Judge(self.fake.config.block_out_channels).to(self.device)
+            networks["judge"] = self.judge
+        return networks
 
     def open_data(self, *, sized: bool = False) -> None:
         """Source and latents; where no picture of the data is wanted, the source for its captions."""
-        if self.config.keep_share:
+        if self.config.keep_share or self.config.adversarial_weight:
             super().open_data(sized=sized)
             self.latent_shape = tuple(self.latents.shape[1:])
             return
@@ -143,6 +167,8 @@ class DistributionMatching(Students):
             batch["sizes"] = torch.tensor([[size, size, 0, 0]]).to(w).repeat(n, 1).to(self.device)
         if kept:
             batch |= self.kept_rows(replace(draw, examples=draw.examples[n:]))
+        if c.adversarial_weight:
+            batch["real"] = self.x0(replace(draw, examples=draw.examples[:n]))
         return batch
 
     def kept_rows(self, draw: Draw) -> dict[str, Tensor]:
@@ -173,22 +199,26 @@ class DistributionMatching(Students):
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """The student's loss, and beside it that of the diffusion model of its pictures."""
+        c, t = self.config, batch["noise_t"]
         estimate = self.f(self.student, batch)(self.simulated(batch), batch["t"])
         shown = estimate.detach()
+        x_t = self.schedule.add_noise(shown, batch["eps"], t)
         with torch.no_grad():
-            x_t = self.schedule.add_noise(shown, batch["eps"], batch["noise_t"])
-            real = self.guided_x0(self.teacher, batch, x_t, batch["noise_t"])
-            fake = self.fake_x0(batch, x_t, batch["noise_t"])
+            real = self.guided_x0(self.teacher, batch, x_t, t)
+        if c.adversarial_weight:
+            noised = self.schedule.add_noise(estimate, batch["eps"], t)
+            with watched(self.fake) as features:
+                said = frozen(self.fake, noised, t, **self.told(batch)).sample.detach()
+            scores = frozen(self.judge, features)
+        else:
+            with torch.no_grad():
+                said = self.fake(x_t, t, **self.told(batch)).sample
+        fake = self.x0_of(said, x_t, t)
         student = distribution_loss(estimate, real, fake).mean()
-        own = diffusion_loss(
-            lambda x, t: self.fake(x, t, **self.told(batch)).sample,
-            shown,
-            batch["fake_eps"],
-            batch["fake_t"],
-            self.schedule,
-            gamma=MIN_SNR,
-        )
-        self.figures = {"fake_loss": own.detach(), "apart": (real - fake).abs().mean()}
+        if c.adversarial_weight:
+            student = pulled(student, scores, [estimate], c.adversarial_weight)
+        self.figures = {"apart": (real - fake).abs().mean()}
+        own = self.own_loss(batch, shown)
         if keep := part("keep_", batch):
             f = self.f(self.student, keep)(keep["x"], keep["t"])
             kept = self.distance(f, keep["end"]).mean()
@@ -215,10 +245,30 @@ class DistributionMatching(Students):
         """What the student and its diffusion model are told beside x and t."""
         return {**self.arguments(batch), "timestep_cond": self.embedded(batch)}
 
-    def fake_x0(self, batch: dict[str, Tensor], x: Tensor, t: Tensor) -> Tensor:
-        """x_0 that the diffusion model of the student's pictures predicts."""
+    def own_loss(self, batch: dict[str, Tensor], shown: Tensor) -> Tensor:
+        """Of the diffusion model of the student's pictures, and of the judge that reads it."""
+        t, told = batch["fake_t"], self.told(batch)
+        with watched(self.fake) as features:
+            own = diffusion_loss(
+                lambda x, t: self.fake(x, t, **told).sample,
+                shown,
+                batch["fake_eps"],
+                t,
+                self.schedule,
+                gamma=MIN_SNR,
+            )
+        self.figures["fake_loss"] = own.detach()
+        if not self.config.adversarial_weight:
+            return own
+        with watched(self.fake) as of_data:
+            self.fake(self.schedule.add_noise(batch["real"], batch["fake_eps"], t), t, **told)
+        judged = hinge(self.judge(of_data), real=True) + hinge(self.judge(features), real=False)
+        self.figures["judge_loss"] = judged.detach()
+        return own + CRITIC_SHARE * judged
+
+    def x0_of(self, said: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """x_0 that a diffusion model predicts by what it `said` of x at t."""
         alpha, sigma = self.schedule.alpha_sigma(t, x)
-        said = self.fake(x, t, **self.told(batch)).sample
         return to_x0(said.to(x.dtype), x, alpha, sigma, self.schedule.prediction_type)
 
     def sampler(self) -> dict[str, Any]:
@@ -227,7 +277,7 @@ class DistributionMatching(Students):
         return {"steps": max(c.sampler_steps), **moved}
 
     def rate(self, name: str) -> float:
-        return self.config.fake_rate if name == "fake" else 1.0
+        return {"fake": self.config.fake_rate, "judge": self.config.judge_rate}.get(name, 1.0)
 
     def frozen(self) -> list[nn.Module]:
         return [self.teacher, self.before]
