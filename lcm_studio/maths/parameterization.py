@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 
 from lcm_studio.maths.schedule import PREDICTION_TYPES
@@ -37,6 +40,19 @@ def to_eps(pred: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor, prediction_t
     if prediction_type == "sample":
         return (x_t - alpha * pred) / sigma
     raise _unknown(prediction_type)
+
+
+def partly_fresh(
+    x_t: Tensor, x0: Tensor, alpha: Tensor, sigma: Tensor, z: Tensor, share: float
+) -> Tensor:
+    """Noise for the next level, of unit variance: share z + sqrt(1 - share^2) eps, with x_t = alpha x0 + sigma eps.
+
+    `z`: fresh noise. `share` in [0, 1]: 1 is renoising (Song et al. 2023, Algorithm 1), 0 DDIM (Song et al. 2021, eq. 12).
+    """
+    if share == 1:
+        return z
+    eps = (x_t - alpha * x0) / sigma.clamp(min=torch.finfo(sigma.dtype).tiny)
+    return share * z + math.sqrt(1 - share * share) * eps
 
 
 def from_x0_eps(

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from lcm_studio.maths.parameterization import partly_fresh
 from lcm_studio.maths.solvers import ddim_step
 from lcm_studio.models.protocol import Cond, Schedule
 from lcm_studio.sampling.asks import Ask, Estimate, Predict
@@ -81,8 +82,7 @@ def multistep(
             x_t = _ddim(x0_hat, _noise_in(x_t, own, t, schedule), target, schedule)
         else:
             z = noise_scale * noise.draw()
-            if fresh < 1:
-                z = fresh * z + (1 - fresh * fresh) ** 0.5 * _noise_in(x_t, own, t, schedule)
+            z = partly_fresh(x_t, own, *schedule.alpha_sigma(t, x_t), z, fresh)
             x_t = schedule.renoise(x0_hat, z, target)
         if last:
             return x_t

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from lcm_studio.maths.grids import lcm_timesteps
+from lcm_studio.maths.parameterization import partly_fresh
 from lcm_studio.maths.schedule import NoiseSchedule
 from lcm_studio.maths.solvers import dpmpp_2m_step
 from training.data.encodings import Encodings
@@ -239,10 +240,7 @@ class Paths:
         for level, after in pairwise(levels[: block.stop + 1]):
             t = torch.full((BLOCK,), level, device=device)
             estimate = known(student(x, t))
-            z = noise()
-            if eta < 1:  # as sampling.loop goes on
-                alpha, sigma = schedule.alpha_sigma(t, x)
-                z = (1 - eta**2) ** 0.5 * (x - alpha * estimate) / sigma + eta * z
+            z = partly_fresh(x, estimate, *schedule.alpha_sigma(t, x), noise(), eta)
             x = schedule.renoise(estimate, z, after)
         return x
 

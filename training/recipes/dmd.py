@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lcm_studio.maths.grids import lcm_timesteps
-from lcm_studio.maths.parameterization import to_x0
+from lcm_studio.maths.parameterization import partly_fresh, to_x0
 from training.config import TrainConfig
 from training.objectives.critic import CRITIC_SHARE, frozen, hinge, pulled
 from training.objectives.diffusion import diffusion_loss
@@ -233,10 +233,9 @@ class DistributionMatching(Students):
         while f"fresh_{k}" in batch:
             z, before, after = (batch[f"{name}_{k}"] for name in ("fresh", "from", "to"))
             rows = {name: value[: len(z)] for name, value in batch.items() if value.ndim}
-            estimate = self.f(self.student, rows)(x[: len(z)], before)
-            if eta < 1:  # as sampling.loop goes on
-                alpha, sigma = self.schedule.alpha_sigma(before, z)
-                z = (1 - eta**2) ** 0.5 * (x[: len(z)] - alpha * estimate) / sigma + eta * z
+            here = x[: len(z)]
+            estimate = self.f(self.student, rows)(here, before)
+            z = partly_fresh(here, estimate, *self.schedule.alpha_sigma(before, here), z, eta)
             x = torch.cat([self.schedule.add_noise(estimate, z, after), x[len(z) :]])
             k += 1
         return self.laid_out(x)

@@ -22,9 +22,10 @@ class Gallery {
     this.more = act("Show more", "Older pictures", () => this.load(this.entries.length));
     this.remove = act("Delete", "Remove the files for good", () => this.delete());
     this.target = h("select", { ariaLabel: "Open in a tool", onchange: () => this.openIn(this.target.value) }, h("option", { value: "" }, "Open in ..."), ...tools.map(([title, name]) => h("option", { value: name }, title)));
+    this.mark = act("Star", "", () => this.star());
     this.turn = h("span", { className: "lcm-pens" }, act("Back to all", "Esc", () => this.show(-1)), act("Previous", "Arrow key to the left", () => this.step(-1)), act("Next", "Arrow key to the right", () => this.step(1)));
     this.one = h("span", { className: "lcm-pens" }, act("Use settings", "Put this picture's settings into the form", () => this.use()), this.target);
-    this.actions = h("div", { className: "lcm-bar", hidden: true }, this.turn, act("Star", "Star, or take the star away", () => this.star()), act("Download", "One as it is, many as a zip", () => this.download()), this.remove, this.one, act("Choose none", "", () => { this.chosen.clear(); this.draw(); }));
+    this.actions = h("div", { className: "lcm-bar", hidden: true }, this.turn, this.mark, act("Download", "One as it is, many as a zip", () => this.download()), this.remove, this.one, act("Choose none", "", () => { this.chosen.clear(); this.draw(); }));
     this.image = h("img", { alt: "", onload: () => shape(this.image) });
     this.video = h("video", { controls: true, loop: true, muted: true, autoplay: true, playsInline: true, hidden: true });
     this.words = h("p", {});
@@ -103,6 +104,11 @@ class Gallery {
     return this.at >= 0 ? [this.entries[this.at]] : this.entries.filter((e) => this.chosen.has(e.id));
   }
 
+  // Whether all of them have a star already.
+  get starry() {
+    return this.about.every((e) => e.star);
+  }
+
   follow() {
     const { about } = this;
     const large = this.at >= 0;
@@ -111,6 +117,7 @@ class Gallery {
     this.turn.hidden = !large;
     this.one.hidden = about.length !== 1;
     this.target.hidden = about.some((e) => kindOf(e) !== "PNG"); // the tools take pictures
+    this.mark.textContent = this.starry ? "Remove star" : "Star";
     this.remove.textContent = "Delete";
     this.large.hidden = !large;
     const film = large && kindOf(about[0]) === "MP4";
@@ -170,7 +177,7 @@ class Gallery {
   }
 
   async star() {
-    if (await this.act(this.about.every((e) => e.star) ? "unstar" : "star")) await this.again();
+    if (await this.act(this.starry ? "unstar" : "star")) await this.again();
   }
 
   async delete() {
