@@ -249,7 +249,7 @@ def cache_bytes(recipe: str, config: Any, pictures: int) -> dict[str, int]:
     root = Path(getattr(config, "teacher", ""))
     vae = Path(config.autoencoder) if recipe == "teacher" else root / "vae"
     about = vae / "config.json"
-    reads = float(getattr(config, "keep_share", 1)) > 0  # dmd may do without pictures
+    reads = getattr(config, "reads_pictures", True)  # dmd may do without
     if recipe in TEXT_RECIPES and reads and about.is_file() and data.latents == "cached":
         found["latents"] = pictures * _views(config) * _row(about, config.resolution)
     if getattr(config, "path_share", 0) and about.is_file():

@@ -21,6 +21,7 @@ from training.loop import Trainer
 from training.objectives.critic import frozen, hinge
 from training.objectives.distribution import distribution_loss
 from training.objectives.judge import Judge, watched
+from training.plan import cache_bytes
 from training.recipes import find
 from training.recipes.base import Draw
 from training.rng import generator
@@ -291,3 +292,13 @@ def test_a_judged_run_resumes_to_the_same_bits(kind: str, root: Path, tmp_path: 
         other = second.state.networks[name].state_dict()
         for key, value in network.state_dict().items():
             assert torch.equal(value, other[key]), (name, key)
+
+
+def test_without_keeping_and_judging_no_pictures_are_read(root: Path, tmp_path: Path) -> None:
+    for fields, reads in (
+        ({"keep_share": 0}, False),
+        ({"keep_share": 0, "adversarial_weight": 1}, True),
+    ):
+        config = find("dmd").Config(teacher=str(root / "sd-plain"), **fields)
+        assert config.reads_pictures is reads
+        assert ("latents" in cache_bytes("dmd", config, 10)) is reads

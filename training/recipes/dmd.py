@@ -65,6 +65,11 @@ class DistributionMatchingConfig(StudentConfig):
         40.0, gt=0, description="learning rate of the judge's heads / the student's"
     )
 
+    @property
+    def reads_pictures(self) -> bool:
+        """Whether pictures are read beside captions."""
+        return bool(self.keep_share or self.adversarial_weight)
+
     @model_validator(mode="after")
     def _steps_fit_the_grid(self) -> DistributionMatchingConfig:
         if max(self.sampler_steps) > self.ddim_steps:
@@ -115,7 +120,7 @@ class DistributionMatching(Students):
 
     def open_data(self, *, sized: bool = False) -> None:
         """Source and latents; where no picture of the data is wanted, the source for its captions."""
-        if self.config.keep_share or self.config.adversarial_weight:
+        if self.config.reads_pictures:
             super().open_data(sized=sized)
             self.latent_shape = tuple(self.latents.shape[1:])
             return
