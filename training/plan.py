@@ -185,8 +185,8 @@ def _sizes(recipe: str, teacher: Path, config: TrainConfig, output: Path) -> lis
         where = teacher / "unet" if (teacher / "unet").is_dir() else teacher
         total = network = weight_bytes(where)[0]
     rest = total - network
-    # dmd trains two networks, and keeps what the student was instead of a target network
-    trained, target = (2, 0) if recipe == "dmd" else (1, 1)
+    # distribution matching trains two networks, and keeps what the student was instead of a target network
+    trained, target = (2, 0) if recipe in ("dmd", "pixel-dmd") else (1, 1)
     average = bool(config.ema_decay)
     copies = 4 * network * (trained * (_COPIES_TRAINED + average) + 2)  # the teacher, and one more
     checkpoint = 4 * network * (trained * (3 + average) + target)

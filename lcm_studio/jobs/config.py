@@ -20,7 +20,9 @@ from lcm_studio import bundled
 from lcm_studio.jobs.layout import JobFolder
 from lcm_studio.spec.errors import BadRequest
 
-RECIPES = ("lcd", "dmd", "lcm-lora", "cd", "ct", "ict", "ect", "edm", "teacher", "autoencoder")
+RECIPES = (
+    "lcd", "dmd", "lcm-lora", "cd", "ct", "ict", "ect", "pixel-dmd", "edm", "teacher", "autoencoder",
+)  # fmt: skip
 MAX_CONFIG_BYTES = 256 * 1024
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,7}")
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,2})?|auto")

@@ -14,6 +14,7 @@ _WHERE = {
     "ct": ("consistency", "Ct"),
     "ict": ("consistency", "Ict"),
     "ect": ("consistency", "Ect"),
+    "pixel-dmd": ("pixel_dmd", "PixelDistributionMatching"),
     "edm": ("edm", "Edm"),
     "autoencoder": ("autoencoder", "Autoencoder"),
     "teacher": ("teacher", "Teacher"),

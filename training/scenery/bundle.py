@@ -25,6 +25,7 @@ _TITLES = {
     "dmd": "few-step model of rendered landscapes by distribution matching",
     "cd": "pixel-space consistency model of rendered landscapes",
     "ect": "pixel-space consistency model of rendered landscapes",
+    "pixel-dmd": "pixel-space consistency model of rendered landscapes by distribution matching",
     "edm": "pixel-space diffusion model of rendered landscapes",
 }
 # Where the Frechet distance on held-out scenes is least; for a model that replaces none. Those of the student's
@@ -40,6 +41,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "lcd": {**_FEW_STEPS, "eta": 0.7},
     "dmd": {**_FEW_STEPS, "eta": 0.4},
     "ect": {"steps": 4},
+    "pixel-dmd": {"steps": 4},
 }
 _STUDIO, _EDITS = "studio.json", "edits.yaml"
 # Of the weights themselves: `benchmarks likeness --write` measures it anew.
@@ -128,7 +130,9 @@ def _stock(folder: Path) -> str:
 
 def _base(recipe: str, key: str) -> str:
     """Where a run started, in words that hold on any machine."""
-    if recipe in ("cd", "ect"):
+    if (recipe, key) == ("pixel-dmd", "start_from"):
+        return "the output of python -m training ect"
+    if recipe in ("cd", "ect", "pixel-dmd"):
         return "the output of python -m training edm"
     if (recipe, key) == ("dmd", "start_from"):
         return "the output of python -m training lcd"

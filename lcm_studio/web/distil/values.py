@@ -39,6 +39,7 @@ LABELS = {
     "ct": "Consistency training, no teacher",
     "ict": "Improved consistency training, no teacher",
     "ect": "Easy consistency tuning of a diffusion model",
+    "pixel-dmd": "DMD in pixels: few steps by distribution matching",
     "edm": "A pixel diffusion model from nothing, for cd",
     "teacher": "A latent diffusion model from nothing",
     "autoencoder": "An autoencoder",
@@ -65,7 +66,7 @@ TITLES = {
 NUMBERS = tuple(TITLES)  # that may stay empty
 PLACELESS = ("scenes", "huggingface")  # kinds of data that need no folder
 PROMPTED = ("lcd", "dmd", "lcm-lora", "teacher")  # recipes whose validation pictures have prompts
-NEEDS_TEACHER = ("lcd", "dmd", "lcm-lora", "cd", "ect")
+NEEDS_TEACHER = ("lcd", "dmd", "lcm-lora", "cd", "ect", "pixel-dmd")
 
 
 def presets(recipe: str) -> tuple[str, ...]:
