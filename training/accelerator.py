@@ -103,9 +103,9 @@ def apply_options(config: TrainConfig, networks: Mapping[str, Any]) -> None:
         torch.backends.cudnn.allow_tf32 = True
     if config.enable_xformers:
         _need_xformers()
-    for name, network in networks.items():
-        if config.gradient_checkpointing:
-            _call(network, name, "enable_gradient_checkpointing", "gradient_checkpointing_enable")
+    if config.gradient_checkpointing:
+        _checkpoint(networks)
+    for network in networks.values():
         if config.enable_xformers and hasattr(
             network, "enable_xformers_memory_efficient_attention"
         ):
@@ -129,11 +129,19 @@ def _need_xformers() -> None:
         )
 
 
-def _call(network: Any, name: str, *methods: str) -> None:
-    for method in methods:
-        if hasattr(network, method):
-            getattr(network, method)()
-            return
-    raise TrainingFault(
-        "config", f"gradient_checkpointing is on but the {name} has none; set it to false"
-    )
+def _checkpoint(networks: Mapping[str, Any]) -> None:
+    """Activations are made again in the backward pass, where a network can: a critic or judge is small and cannot."""
+    methods = ("enable_gradient_checkpointing", "gradient_checkpointing_enable")
+    able = [
+        getattr(network, method)
+        for network in networks.values()
+        for method in methods
+        if hasattr(network, method)
+    ]
+    if not able:
+        raise TrainingFault(
+            "config",
+            f"gradient_checkpointing is on but the {' and the '.join(networks)} has none; set it to false",
+        )
+    for enable in able:
+        enable()

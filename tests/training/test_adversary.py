@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from tests import tiny
+from tests.training.toy import assert_same_networks
 from training.loop import Trainer
-from training.objectives.critic import Critic, frozen, hinge, pulled
+from training.objectives.critic import Critic, hinge, pulled
 from training.recipes import find
 from training.recipes.base import Draw
 
@@ -61,7 +62,7 @@ def test_the_pull_has_the_share_it_is_told() -> None:
     output = torch.cat(parts)
     consistency = (output - wanted).abs().mean()
     near = torch.cat(torch.autograd.grad(consistency, parts, retain_graph=True))
-    scores = frozen(critic, output, context)
+    scores = critic(output, context)
     loss = pulled(consistency, scores, parts, 0.5)
     torch.testing.assert_close(loss, consistency)
     loss.backward()
@@ -174,10 +175,7 @@ def test_it_trains_saves_and_resumes_to_the_same_bits(
     second = trainer(tmp_path / "parts", 2)
     assert second.resume()
     assert second.run()
-    for name, network in whole.state.networks.items():
-        other = second.state.networks[name].state_dict()
-        for key, value in network.state_dict().items():
-            assert torch.equal(value, other[key]), (name, key)
+    assert_same_networks(whole, second)
 
 
 def test_without_them_nothing_changes(fields: dict[str, Any]) -> None:

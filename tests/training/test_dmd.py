@@ -17,8 +17,9 @@ from torch import Tensor
 
 from lcm_studio.maths.schedule import NoiseSchedule
 from tests import tiny
+from tests.training.toy import assert_same_networks
 from training.loop import Trainer
-from training.objectives.critic import frozen, hinge
+from training.objectives.critic import hinge
 from training.objectives.distribution import distribution_loss
 from training.objectives.judge import Judge, watched
 from training.plan import cache_bytes
@@ -222,7 +223,7 @@ def test_a_judge_learns_to_tell_and_shows_the_way_to_the_data(root: Path, tmp_pa
     def scores(x0: Tensor) -> Tensor:
         x_t = recipe.schedule.add_noise(x0, torch.randn(x0.shape, generator=g), t)
         with watched(recipe.fake) as features:
-            frozen(recipe.fake, x_t, t, **told)
+            recipe.fake(x_t, t, **told)
         found: Tensor = judge(features)
         return found
 
@@ -267,15 +268,37 @@ def test_the_judge_moves_the_student_and_the_student_not_the_judge(
     assert not any(g.any() for g in alone["judge"])
 
 
-def test_without_a_judge_the_same_is_drawn(root: Path, tmp_path: Path) -> None:
+def test_without_a_judge_the_same_is_drawn(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain: Any = made(root, tmp_path / "a", fake_warmup=0).recipe
     other: Any = judged(root, tmp_path / "b").recipe
+    shown: list[Draw] = []
+    x0 = other.x0
+    monkeypatch.setattr(other, "x0", lambda draw: shown.append(draw) or x0(draw))
     mine, theirs = drawn(plain), drawn(other)
     assert theirs.keys() - mine.keys() == {"real"}
     for name, value in mine.items():
         torch.testing.assert_close(value, theirs[name])
-    data = other.latents(tuple((i, 0) for i in range(3))).rows
-    assert theirs["real"].shape == (3, *other.latent_shape) and len(data) == 3
+    # the data that the judge sees has the captions of the student's rows
+    (draw,) = shown
+    captions = [other.source.caption(*example) for example in draw.examples]
+    assert len(captions) == len(theirs["x"]) == len(theirs["real"]) == 3
+    assert torch.equal(theirs["context"], other.texts(captions)["context"])
+
+
+def test_a_judge_reads_a_network_that_makes_its_activations_again(
+    root: Path, tmp_path: Path
+) -> None:
+    found = []
+    for on in (False, True):
+        recipe: Any = judged(root, tmp_path / str(on), gradient_checkpointing=on).recipe
+        recipe.loss(drawn(recipe)).backward()
+        networks = (recipe.student, recipe.fake, recipe.judge)
+        found.append([p.grad for n in networks for p in n.parameters() if p.grad is not None])
+    assert len(found[0]) == len(found[1]) > 0
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["sd-plain", "sdxl"])
@@ -288,10 +311,7 @@ def test_a_judged_run_resumes_to_the_same_bits(kind: str, root: Path, tmp_path: 
     second = judged(root, tmp_path / "parts", **more, steps=2)
     assert second.resume() and second.run()
     assert set(whole.state.networks) == {"unet", "fake", "judge"}
-    for name, network in whole.state.networks.items():
-        other = second.state.networks[name].state_dict()
-        for key, value in network.state_dict().items():
-            assert torch.equal(value, other[key]), (name, key)
+    assert_same_networks(whole, second)
 
 
 def test_without_keeping_and_judging_no_pictures_are_read(root: Path, tmp_path: Path) -> None:

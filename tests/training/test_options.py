@@ -205,6 +205,14 @@ def test_eight_bits_take_the_fields_of_the_config(monkeypatch: pytest.MonkeyPatc
     assert options == {"betas": (0.8, 0.999), "eps": 1e-8, "weight_decay": 0.0}
 
 
+def test_a_small_network_beside_a_large_one_needs_no_checkpointing() -> None:
+    called: list[str] = []
+    large = SimpleNamespace(enable_gradient_checkpointing=lambda: called.append("unet"))
+    config = toy.config(gradient_checkpointing=True)
+    apply_options(config, {"unet": large, "judge": nn.Linear(2, 2)})
+    assert called == ["unet"]
+
+
 def test_a_network_without_checkpointing_is_named() -> None:
     with pytest.raises(TrainingFault, match="the net has none"):
         apply_options(toy.config(gradient_checkpointing=True), {"net": nn.Linear(2, 2)})

@@ -14,6 +14,7 @@ from diffusers.schedulers import scheduling_consistency_models as stock
 from pydantic import ValidationError
 from torch import Tensor
 
+from tests.training.toy import assert_same_networks
 from training.errors import TrainingFault
 from training.loop import Trainer
 from training.recipes import find
@@ -153,10 +154,7 @@ def test_it_resumes_to_the_same_bits(root: Path, tmp_path: Path) -> None:
     second = made(root, tmp_path / "parts", **more, steps=2)
     assert second.resume() and second.run()
     assert set(whole.state.networks) == {"unet", "fake", "judge"}
-    for name, network in whole.state.networks.items():
-        other = second.state.networks[name].state_dict()
-        for key, value in network.state_dict().items():
-            assert torch.equal(value, other[key]), (name, key)
+    assert_same_networks(whole, second)
 
 
 def test_what_does_not_fit_is_refused(root: Path, tmp_path: Path) -> None:

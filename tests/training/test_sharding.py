@@ -334,6 +334,7 @@ def test_faults_of_one_process_end_all(root: Path, tmp_path: Path) -> None:
         ("lcd", {"use_8bit_adam": True}, "set use_8bit_adam to false or sharding to none"),
         ("lcd", {"adversarial_weight": 0.1}, "set one of them to its default"),
         ("dmd", {"adversarial_weight": 0.1}, "set one of them to its default"),
+        ("pixel-dmd", {"adversarial_weight": 0.1}, "set one of them to its default"),
         ("lcm-lora", {}, "set it to none"),
         ("autoencoder", {}, "set it to none"),
     ],

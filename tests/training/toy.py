@@ -116,6 +116,15 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 @cache
+def assert_same_networks(one: Trainer, other: Trainer) -> None:
+    """All trained networks of two runs are equal to the bit."""
+    assert set(one.state.networks) == set(other.state.networks)
+    for name, network in one.state.networks.items():
+        theirs = other.state.networks[name].state_dict()
+        for key, value in network.state_dict().items():
+            assert torch.equal(value, theirs[key]), (name, key)
+
+
 def _warm() -> None:
     """Imports what a run imports, once: forked processes inherit it instead of doing it each."""
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,12 +67,6 @@ class Critic(nn.Module):
         return torch.cat(found, 1)
 
 
-def frozen(network: nn.Module, *seen: Any, **told: Any) -> Any:
-    """What a network says, with gradients to what it sees and none to its weights."""
-    fixed = {name: value.detach() for name, value in network.named_parameters()}
-    return torch.func.functional_call(network, fixed, seen, told)
-
-
 def hinge(scores: Tensor, *, real: bool) -> Tensor:
     """The critic's loss: mean of max(0, 1 - s) over real, max(0, 1 + s) over made pictures."""
     return functional.relu(1 + (-1.0 if real else 1.0) * scores).mean()
@@ -86,7 +79,8 @@ def pulled(
 
     `consistency` (scalar) and the critic's `scores` depend on the student's `estimates`. The critic's
     gradient there is scaled to `weight` times the norm of the distance's (the adaptive weight of Esser et
-    al. 2021, eq. 7, at the output). The graph from the estimates to the scores is gone afterwards.
+    al. 2021, eq. 7, at the output). The graph from the estimates to the scores is gone afterwards, and the critic's
+    weights get nothing of it.
     """
     near = torch.autograd.grad(consistency, list(estimates), retain_graph=True)
     like = torch.autograd.grad(-scores.mean(), list(estimates))

@@ -1,4 +1,4 @@
-"""A judge of latents, for `dmd` with adversarial_weight: it reads the encoder of a diffusion model.
+"""A judge for distribution matching with adversarial_weight: it reads the encoder of a diffusion model.
 
 The gradient of distribution matching leads to what the teacher makes, faults included. Where pictures of the data
 are at hand, a judge that tells them from the student's leads past the teacher (Yin et al. 2024b, section 4.3).
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class Judge(nn.Module):
-    """Scores of noised latents from the features of a UNet that looks at them: real above 1, made below -1.
+    """Scores of noised pictures or latents from the features of a UNet that sees them: real above 1, made below -1.
 
     One small head per level of the encoder, coarse and fine.
     """

@@ -29,6 +29,11 @@ class DistributionMatchingConfig(MatchingConfig, StudentConfig):
         1.0, ge=0, le=1, description="share of fresh noise between these steps; 1: all of it"
     )
 
+    @property
+    def reads_pictures(self) -> bool:
+        """Whether pictures are read beside captions."""
+        return bool(self.keep_share or self.adversarial_weight)
+
     @model_validator(mode="after")
     def _steps_fit_the_grid(self) -> DistributionMatchingConfig:
         if max(self.sampler_steps) > self.ddim_steps:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from training.config import TrainConfig
-from training.objectives.critic import CRITIC_SHARE, Critic, frozen, hinge, pulled
+from training.objectives.critic import CRITIC_SHARE, Critic, hinge, pulled
 from training.objectives.latent import lcd_loss
 from training.objectives.paths import path_loss
 from training.recipes.base import Draw
@@ -230,7 +230,7 @@ class LatentDistillation(Students):
         """The loss with the critic's pull on the student, and the critic's own loss."""
         weight = self.config.adversarial_weight
         made = self.seen(torch.cat(estimates), rows["corners"])
-        loss = pulled(consistency, frozen(self.critic, made, context), estimates, weight)
+        loss = pulled(consistency, self.critic(made, context), estimates, weight)
         own = hinge(self.critic(rows["real"], rows["context"]), real=True)
         own = own + hinge(self.critic(made.detach(), context), real=False)
         self.figures = {"critic_loss": own.detach()}

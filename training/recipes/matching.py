@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from training.config import TrainConfig
-from training.objectives.critic import CRITIC_SHARE, frozen, hinge, pulled
+from training.objectives.critic import CRITIC_SHARE, hinge, pulled
 from training.objectives.distribution import distribution_loss
 from training.objectives.judge import Judge, watched
 from training.recipes.base import Draw, Recipe
@@ -57,11 +56,6 @@ class MatchingConfig(TrainConfig):
     judge_rate: float = Field(
         40.0, gt=0, description="learning rate of the judge's heads / the student's"
     )
-
-    @property
-    def reads_pictures(self) -> bool:
-        """Whether pictures are read beside captions."""
-        return bool(self.keep_share or self.adversarial_weight)
 
     @model_validator(mode="after")
     def _judges_are_whole(self) -> MatchingConfig:
@@ -106,7 +100,7 @@ class Matching(Recipe):
 
     @abstractmethod
     def fake_x0(self, unet: Any, batch: dict[str, Tensor], x: Tensor, t: Tensor) -> Tensor:
-        """x_0 that the diffusion model of the student's pictures predicts; `unet`: how it is called."""
+        """x_0 that the diffusion model of the student's pictures predicts."""
 
     @abstractmethod
     def fake_loss(self, batch: dict[str, Tensor], x0: Tensor) -> Tensor:
@@ -171,9 +165,9 @@ class Matching(Recipe):
         if c.adversarial_weight:
             noised = self.schedule.add_noise(estimate, eps, t)
             with watched(self.fake) as features:
-                fake = self.fake_x0(partial(frozen, self.fake), batch, noised, t).detach()
+                fake = self.fake_x0(self.fake, batch, noised, t).detach()
             student = distribution_loss(estimate, real, fake).mean()
-            scores = frozen(self.judge, features)
+            scores = self.judge(features)
             student = pulled(student, scores, [estimate], c.adversarial_weight)
         else:
             with torch.no_grad():

@@ -25,6 +25,9 @@ class PixelDistributionMatchingConfig(MatchingConfig, PixelConfig):
     """Fields of the pixel-dmd recipe."""
 
     teacher: str = Field("", description="folder of an edm model")
+    start_from: str = Field(
+        "", description="folder of a consistency model to go on from; '' = the teacher's weights"
+    )
     p_mean: float = Field(-1.2, description="mean of ln sigma of the second diffusion model")
     p_std: float = Field(1.2, gt=0, description="standard deviation of ln sigma there")
 
@@ -39,10 +42,7 @@ class PixelDistributionMatchingConfig(MatchingConfig, PixelConfig):
 
 
 class PixelDistributionMatching(PixelRecipe, Matching):
-    """Distribution matching in pixels, on Karras noise levels, with class labels or without.
-
-    `start_from`: a consistency model to go on from; empty: the teacher's weights.
-    """
+    """Distribution matching in pixels, on Karras noise levels, with class labels or without."""
 
     name: ClassVar[str] = "pixel-dmd"
     Config: ClassVar[type[TrainConfig]] = PixelDistributionMatchingConfig
