@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +67,14 @@ class JobFolder:
         return self.path / "control"
 
     def create(self) -> None:
-        """The folder with its sub-folders, private to this user."""
+        """The folder with its sub-folders, private to this user, or nothing; FileExistsError where it is there."""
         self.path.mkdir(parents=True, exist_ok=False, mode=0o700)
-        for part in (self.samples, self.checkpoints, self.output, self.control):
-            part.mkdir()
+        try:
+            for part in (self.samples, self.checkpoints, self.output, self.control):
+                part.mkdir()
+        except OSError:
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise
 
     def ask(self, request: Request) -> None:
         """Leaves a request for the running trainer."""

@@ -86,19 +86,19 @@ class Jobs:
         check_alone(config)
         if backend not in ("local", "ray"):
             raise BadRequest(f"backend={backend[:40]!r} is none of local, ray")
+        address = check_address(address) if backend == "ray" else ""
+        folder = self._new_folder()
         job = Job(
-            id=_new_id(),
+            id=folder.path.name,
             name=_clean(name) or recipe,
             recipe=recipe,
             device=device_of(config),
             backend=backend,
-            address=check_address(address) if backend == "ray" else "",
+            address=address,
             owner=owner,
         )
-        folder = JobFolder(self.home / job.id)
         try:
             with writing(self.home):
-                folder.create()
                 folder.config.write_text(dump_config(config), encoding="utf-8")
             added = self.store.add(job)
         except BadRequest:
@@ -106,6 +106,14 @@ class Jobs:
             raise
         self.wake()
         return added
+
+    def _new_folder(self) -> JobFolder:
+        """The empty folder of a job to be; the folder of a job that has drawn the same id is left alone."""
+        while True:
+            folder = JobFolder(self.home / _new_id())
+            with writing(self.home), contextlib.suppress(FileExistsError):
+                folder.create()
+                return folder
 
     def plan(self, recipe: str, config: Mapping[str, Any], *, timed: bool = True) -> Plan:
         """The trainer's own plan for this config (--dry-run): memory, steps, images, disk, time, or why not.

@@ -58,6 +58,21 @@ def test_a_full_disk_leaves_no_half_job(tmp_path: Path, monkeypatch: pytest.Monk
     assert jobs.list() == () and not [p for p in tmp_path.iterdir() if p.is_dir()]
 
 
+def test_an_id_that_another_job_has_is_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = iter(["20300102-030405-aaaaaa"] * 3 + ["20300102-030405-bbbbbb"])
+    monkeypatch.setattr(service, "_new_id", lambda: next(drawn))
+    jobs = Jobs(tmp_path, awake=False)
+    first = jobs.submit("lcd", {"steps": 1})
+    weights = jobs.folder(first.id).output / "weights"
+    weights.write_bytes(b"hours of work")
+    second = jobs.submit("lcd", {"steps": 2})
+    assert (first.id[-6:], second.id[-6:]) == ("aaaaaa", "bbbbbb")
+    assert weights.read_bytes() == b"hours of work"
+    assert jobs.config(first.id) == {"steps": 1} and jobs.config(second.id) == {"steps": 2}
+
+
 def test_a_full_table_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = Jobs(tmp_path, awake=False)
 
