@@ -270,8 +270,10 @@ def test_live_sketch_shows_each_step_and_strokes_change_only_where_they_are(page
         """() => {
             window.seen = [];
             const text = document.querySelector("#edit-stage .lcm-progress");
-            new MutationObserver(() => window.seen.push(text.innerText)).observe(
-                text, {childList: true, subtree: true, characterData: true});
+            const told = record => [...record.addedNodes].map(node => node.textContent)
+                .concat(record.oldValue || []);  // of two messages in one turn, the first is here only
+            new MutationObserver(records => window.seen.push(...records.flatMap(told), text.innerText)).observe(
+                text, {childList: true, subtree: true, characterData: true, characterDataOldValue: true});
         }"""
     )
     page.locator("#edit-live input").check()
