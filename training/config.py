@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lcm_studio import bundled
 from lcm_studio.jobs.config import load_config
@@ -22,6 +22,11 @@ LR_SCHEDULES = (
 
 
 MAX_BATCH = 65_536
+
+
+def _a_word(value: Any) -> Any:
+    """`no` without quotes is false in YAML."""
+    return "no" if value is False else value
 
 
 class Strict(BaseModel):
@@ -129,7 +134,9 @@ class TrainConfig(Strict):
     ema_decay: float = Field(
         0.999, ge=0, lt=1, description="EMA of weights for the output; 0 = none"
     )
-    mixed_precision: Literal["no", "fp16", "bf16"] = Field("no", description="autocast of networks")
+    mixed_precision: Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(_a_word)] = Field(
+        "no", description="autocast of networks"
+    )
     gradient_checkpointing: bool = Field(
         False, description="recompute activations: memory for time"
     )

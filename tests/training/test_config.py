@@ -59,6 +59,12 @@ def test_one_merger_reaches_into_sections() -> None:
         with_settings({}, ["steps"])
 
 
+def test_no_without_quotes_is_a_word() -> None:
+    assert find("lcd").Config(**with_settings({}, ["mixed_precision=no"])).mixed_precision == "no"
+    with pytest.raises(ValidationError):
+        find("lcd").Config(mixed_precision=True)
+
+
 @pytest.mark.parametrize("name", LR_SCHEDULES)
 def test_every_schedule_warms_up_and_stays_in_range(name: str) -> None:
     rule = lr.factor(toy.config(lr_scheduler=name, steps=100, lr_warmup_steps=10))
