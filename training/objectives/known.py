@@ -26,7 +26,7 @@ def known_part(pictures: Tensor, g: torch.Generator) -> tuple[Tensor, Project]:
         luma = Luma()
         y = luma.A(pictures)
         return (y / sum(LUMA)).expand_as(pictures), lambda u: project(luma, u, y)
-    holes = torch.stack([_hole(pictures.shape[-2], pictures.shape[-1], g) for _ in pictures])[
+    holes = torch.stack([hole(pictures.shape[-2], pictures.shape[-1], g) for _ in pictures])[
         :, None
     ]
     mask = Mask((~holes).to(pictures))
@@ -39,15 +39,15 @@ def known_part(pictures: Tensor, g: torch.Generator) -> tuple[Tensor, Project]:
     return start, lambda u: project(mask, u, y)
 
 
-def _hole(height: int, width: int, g: torch.Generator) -> Tensor:
-    """(H, W) bool: a rectangle of a quarter to three quarters of each side, or a strip along a border."""
+def hole(height: int, width: int, g: torch.Generator, *, least: int = 8) -> Tensor:
+    """(H, W) bool: a rectangle of a quarter to three quarters of each side, or a strip along a border; `least` wide."""
     hole = torch.zeros((height, width), dtype=torch.bool)
     side, tall, wide, top, left = torch.rand(5, generator=g).tolist()
     rows, columns = (
-        max(8, round(n * (0.25 + 0.5 * u))) for n, u in ((height, tall), (width, wide))
+        max(least, round(n * (0.25 + 0.5 * u))) for n, u in ((height, tall), (width, wide))
     )
     if side < 0.3:
-        depth = max(8, round(width * (0.2 + 0.2 * wide)))
+        depth = max(least, round(width * (0.2 + 0.2 * wide)))
         hole[:, :depth] = True
         return hole.flip(1) if top < 0.5 else hole
     y, x = round(top * (height - rows)), round(left * (width - columns))

@@ -13,11 +13,13 @@ from lcm_studio.maths.grids import lcm_timesteps
 from lcm_studio.maths.parameterization import partly_fresh, to_x0
 from training.config import TrainConfig
 from training.objectives.diffusion import diffusion_loss
+from training.objectives.given import given_parts
 from training.recipes.base import Draw
 from training.recipes.latents import posterior
-from training.recipes.matching import NOISE, Matching, MatchingConfig, split
+from training.recipes.matching import NOISE, Matching, MatchingConfig, Turn, split
 from training.recipes.students import StudentConfig, Students, student_of
 
+BARE = 3  # one edit of so many has no caption
 MIN_SNR = 5.0  # of the loss of the student's diffusion model
 
 
@@ -29,10 +31,18 @@ class DistributionMatchingConfig(MatchingConfig, StudentConfig):
         1.0, ge=0, le=1, description="share of fresh noise between these steps; 1: all of it"
     )
 
+    edit_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the sampler's rows that are edits of pictures of the data: a part is held while the "
+        "sampler runs, or it starts from a coarse or a mixed picture; a third of them without caption",
+    )
+
     @property
     def reads_pictures(self) -> bool:
         """Whether pictures are read beside captions."""
-        return bool(self.keep_share or self.adversarial_weight)
+        return bool(self.keep_share or self.adversarial_weight or self.edit_share)
 
     @model_validator(mode="after")
     def _steps_fit_the_grid(self) -> DistributionMatchingConfig:
@@ -93,15 +103,50 @@ class DistributionMatching(Students, Matching):
             "fake_t": self.noise_levels(n, g),
         }
         batch = self.moved(batch)
-        batch |= self.texts([self.source.caption(*example) for example in mine.examples])
+        captions = [self.source.caption(*example) for example in mine.examples]
+        if "edit" in batch:
+            edits = batch["edit"].nonzero()[:, 0].tolist()
+            for row in edits[::BARE]:
+                captions[row] = ""
+        batch |= self.texts(captions)
         if self.prompts.xl:
             size = c.resolution
             batch["sizes"] = torch.tensor([[size, size, 0, 0]]).to(batch["w"]).repeat(n, 1)
         if rest.examples:
             batch |= self.kept_rows(rest)
-        if c.adversarial_weight:
-            batch["real"] = self.x0(mine)
+        if c.adversarial_weight or "edit" in batch:
+            z = self.x0(mine)
+            if c.adversarial_weight:
+                batch["real"] = z
+            if "edit" in batch:
+                self.begin_edits(batch, z, g)
         return batch
+
+    def turns(self, draw: Draw, n: int) -> list[Turn]:
+        """The last rows are edits: levels even in t from anywhere above the samplers' lowest down to it."""
+        plain, g = super().turns(draw, n), draw.generator
+        edits = round(self.config.edit_share * n)
+        lowest = min(int(min(chain)) for chain in self.chains)
+        highest = max(int(max(chain)) for chain in self.chains)
+        for i in range(n - edits, n):
+            top, choice, place = torch.rand(3, generator=g).tolist()
+            steps = self.config.sampler_steps[int(choice * len(self.config.sampler_steps))]
+            # half of them from the top, as holes of any size are filled
+            first = highest if top < 0.5 else round(lowest + (2 * top - 1) * (highest - lowest))
+            fall = (first - lowest) / max(1, steps - 1)
+            plain[i] = Turn(
+                [round(first - fall * k) for k in range(steps)], int(place * steps), True
+            )
+        return plain
+
+    def begin_edits(self, batch: dict[str, Tensor], z: Tensor, g: torch.Generator) -> None:
+        """Puts the starts of edits of the latents z (B, C, h, w) into their rows, and what they hold."""
+        edit = batch.pop("edit")
+        first = batch.pop("first")[edit]
+        held = torch.zeros((len(z), 1, *z.shape[2:]), dtype=torch.bool, device=z.device)
+        starts, held[edit] = given_parts(z[edit], g)
+        batch["x"][edit] = self.schedule.add_noise(starts, batch["x"][edit], first)
+        batch |= {"held": held, "given": z}
 
     def kept_rows(self, draw: Draw) -> dict[str, Tensor]:
         """Noised pictures of the data at levels below those of the samplers, and what the student made of them at the start."""

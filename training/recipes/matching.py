@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from pydantic import Field, model_validator
@@ -20,6 +20,14 @@ from training.recipes.base import Draw, Recipe
 from training.recipes.students import part
 
 NOISE = (0.02, 0.98)  # least and greatest noise level of the gradient, as shares of the schedule
+
+
+class Turn(NamedTuple):
+    """A step of a sampler: the k-th of its falling levels. `edit`: the row is one, see `given_parts`."""
+
+    chain: Sequence[float]
+    k: int
+    edit: bool = False
 
 
 class MatchingConfig(TrainConfig):
@@ -116,6 +124,12 @@ class Matching(Recipe):
         noised: Tensor = self.schedule.add_noise(estimate, z, after)
         return noised
 
+    def completed(self, batch: dict[str, Tensor], estimate: Tensor) -> Tensor:
+        """An estimate with what edits hold."""
+        if "held" not in batch:
+            return estimate
+        return torch.where(batch["held"], batch["given"], estimate)
+
     def kept_of(self, count: int) -> int:
         """How many of `count` examples keep what was there."""
         return min(count - 1, round(self.config.keep_share * count))
@@ -127,20 +141,26 @@ class Matching(Recipe):
         the fresh noise of simulated step k of the rows that have it.
         """
         g, n = draw.generator, shape[0]
-        turns = [(chain, k) for chain in self.chains for k in range(len(chain))]
-        mine = [turns[(draw.step + i * len(turns) // n) % len(turns)] for i in range(n)]
-        mine.sort(key=lambda turn: -turn[1])
+        mine = sorted(self.turns(draw, n), key=lambda turn: -turn.k)
         levels = torch.long if isinstance(self.chains[0][0], int) else torch.float64
         rows = {
             "x": torch.randn(shape, generator=g),
-            "t": torch.tensor([chain[k] for chain, k in mine], dtype=levels),
+            "t": torch.tensor([turn.chain[turn.k] for turn in mine], dtype=levels),
             "pull": torch.tensor(float(draw.step >= self.config.fake_warmup)),
         }
-        for k in range(max(stop for _, stop in mine)):
-            steps = [tuple(pairwise(chain))[k] for chain, stop in mine if stop > k]
+        if any(turn.edit for turn in mine):
+            rows["edit"] = torch.tensor([turn.edit for turn in mine])
+            rows["first"] = torch.tensor([turn.chain[0] for turn in mine], dtype=levels)
+        for k in range(max(turn.k for turn in mine)):
+            steps = [tuple(pairwise(turn.chain))[k] for turn in mine if turn.k > k]
             rows[f"from_{k}"], rows[f"to_{k}"] = torch.tensor(steps, dtype=levels).unbind(1)
             rows[f"fresh_{k}"] = torch.randn((len(steps), *shape[1:]), generator=g)
         return rows
+
+    def turns(self, draw: Draw, n: int) -> list[Turn]:
+        """A step of a sampler for each of n rows, all to the same extent in the run."""
+        every = [Turn(chain, k) for chain in self.chains for k in range(len(chain))]
+        return [every[(draw.step + i * len(every) // n) % len(every)] for i in range(n)]
 
     def even(self, n: int, g: torch.Generator, low: float = 0.0, high: float = 1.0) -> Tensor:
         """One number of each of n equal parts of [low, high), in any order; float64 (n,)."""
@@ -158,6 +178,7 @@ class Matching(Recipe):
         """The student's loss, and beside it those of the diffusion model of its pictures and of the judge."""
         c, t, eps = self.config, batch["noise_t"], batch["eps"]
         estimate = self.f(self.student, batch)(self.simulated(batch), batch["t"])
+        estimate = self.completed(batch, estimate)
         shown = estimate.detach()
         x_t = self.schedule.add_noise(shown, eps, t)
         with torch.no_grad():
@@ -205,7 +226,7 @@ class Matching(Recipe):
             z, t, after = (batch[f"{name}_{k}"] for name in ("fresh", "from", "to"))
             rows = {name: value[: len(z)] for name, value in batch.items() if value.ndim}
             here = x[: len(z)]
-            estimate = self.f(self.student, rows)(here, t)
+            estimate = self.completed(rows, self.f(self.student, rows)(here, t))
             x = torch.cat([self.onwards(here, estimate, z, t, after), x[len(z) :]])
             k += 1
         there: Tensor = self.laid_out(x)
