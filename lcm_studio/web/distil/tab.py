@@ -26,6 +26,9 @@ from lcm_studio.web.distil.watch import data_home, jobs, look, viewer_of
 from lcm_studio.web.studio import Studio
 from lcm_studio.web.views import note as said
 
+MANY_STEPS = "The diffusion model whose many steps become few."
+NO_TEACHER = "No diffusion model in pixels is at hand: train one with the recipe edm first, or type its folder."
+
 
 def build(studio: Studio) -> None:
     """Everything inside the tab."""
@@ -47,7 +50,7 @@ def build(studio: Studio) -> None:
     wire_data(studio, c, report, sheet)
     wire_start(studio, c, board, (report, sheet))
     wire_finished(studio, c, board)
-    wire_kept(c)
+    wire_kept(studio, c)
 
 
 def build_form(studio: Studio) -> dict[str, Any]:
@@ -78,9 +81,10 @@ def build_form(studio: Studio) -> dict[str, Any]:
         c["recipe"] = gr.Dropdown(
             choices=form.recipes(), value="lcd", label="Recipe", elem_id=f"{TAB}-recipe"
         )
+        there = teachers(studio, "lcd")
         c["teacher"] = gr.Dropdown(
-            choices=teachers(studio), value=next(iter(teachers(studio)), None), label="Teacher",
-            info="The diffusion model whose many steps become few.", allow_custom_value=True, elem_id=f"{TAB}-teacher",
+            choices=there, value=next(iter(there), None), label="Teacher", info=MANY_STEPS, allow_custom_value=True,
+            elem_id=f"{TAB}-teacher",
         )  # fmt: skip
         names = form.presets("lcd")
         hints = form.hints(first_preset(names))
@@ -145,10 +149,26 @@ def _small(label: str, name: str, hint: str) -> gr.Textbox:
     )
 
 
-def teachers(studio: Studio) -> list[str]:
-    """Models that are no consistency models, first."""
-    infos = studio.engine.catalog()
-    return [info.id for info in infos if not info.consistency]
+def teachers(studio: Studio, recipe: str) -> list[str]:
+    """Diffusion models that the recipe can distil: of latents and words, or of pixels."""
+    in_words = recipe in form.PROMPTED
+    return [
+        info.id
+        for info in studio.engine.catalog()
+        if not info.consistency and info.takes_prompt == in_words
+    ]
+
+
+def of_teacher(studio: Studio, recipe: str, chosen: Any) -> dict[str, Any]:
+    """The update of the teacher's menu: what is `chosen` stays where the recipe can distil it."""
+    there = teachers(studio, recipe)
+    known = {info.id for info in studio.engine.catalog()}
+    if not (chosen in there or (chosen and chosen not in known)):  # a path that was typed stays
+        chosen = next(iter(there), None)
+    visible = recipe in form.NEEDS_TEACHER
+    return gr.update(
+        choices=there, value=chosen, visible=visible, info=MANY_STEPS if there else NO_TEACHER
+    )
 
 
 def first_preset(names: tuple[str, ...]) -> str:
@@ -227,8 +247,9 @@ def wire_start(
     def hints(preset: str | None) -> list[Any]:
         return list(placeholders(preset).values())
 
-    def recipe_chosen(recipe: str) -> dict[Any, Any]:
-        return {c[name]: update for name, update in of_recipe(recipe).items()}
+    def recipe_chosen(recipe: str, teacher: Any) -> dict[Any, Any]:
+        updates = of_recipe(recipe) | {"teacher": of_teacher(studio, recipe, teacher)}
+        return {c[name]: update for name, update in updates.items()}
 
     c["plan"].click(
         plan,
@@ -244,7 +265,7 @@ def wire_start(
     numbers = [c[name] for name in form.NUMBERS]
     c["recipe"].input(
         recipe_chosen,
-        c["recipe"],
+        [c["recipe"], c["teacher"]],
         [c["preset"], c["teacher"], c["prompts"], *numbers],
         **parts.PRIVATE,
     )
@@ -262,13 +283,12 @@ def of_recipe(recipe: str, preset: str | None = None) -> dict[str, Any]:
     chosen = preset if preset in ("", *names) else first_preset(names)
     return {
         "preset": gr.update(choices=["", *names], value=chosen),
-        "teacher": gr.update(visible=recipe in form.NEEDS_TEACHER),
         "prompts": gr.update(visible=recipe in form.PROMPTED),
         **placeholders(chosen),
     }
 
 
-def wire_kept(c: dict[str, Any]) -> None:
+def wire_kept(studio: Studio, c: dict[str, Any]) -> None:
     """What the form held comes back after a reload."""
     parts.keep_form(TAB, {name: c[name] for name in form.NAMES})
 
@@ -277,6 +297,7 @@ def wire_kept(c: dict[str, Any]) -> None:
         if not isinstance(kept, Mapping) or kept.get("recipe") not in recipes:
             return {c["note"]: None}
         updates = of_recipe(kept["recipe"], kept.get("preset"))
+        updates["teacher"] = of_teacher(studio, kept["recipe"], kept.get("teacher"))
         for name in form.NAMES:
             if name != "preset" and isinstance(kept.get(name), str):
                 updates[name] = {**updates.get(name, gr.update()), "value": kept[name]}
