@@ -7,6 +7,8 @@ from typing import Any
 from diffusers import LCMScheduler
 from diffusers.schedulers.scheduling_lcm import LCMSchedulerOutput
 
+from lcm_studio.maths.parameterization import partly_fresh
+
 
 class PartlyFresh(LCMScheduler):
     """x' = alpha' x_0 + sigma' (eta z + sqrt(1 - eta^2) eps): `eta` 1 is the stock scheduler, 0 is DDIM's step.
@@ -30,8 +32,9 @@ class PartlyFresh(LCMScheduler):
         if self.step_index < self.num_inference_steps:
             signal = self.alphas_cumprod[self.timesteps[self.step_index]]
             before = self.alphas_cumprod[timestep]
-            eps = (sample - before.sqrt() * x_0) / (1 - before).sqrt()
-            clean = signal.sqrt() * x_0
-            x = clean + self.eta * (x - clean)
-            x = x + ((1 - self.eta**2) * (1 - signal)).sqrt() * eps
+            clean, sigma = signal.sqrt() * x_0, (1 - signal).sqrt()
+            z = (x - clean) / sigma  # the noise that was drawn
+            x = clean + sigma * partly_fresh(
+                sample, x_0, before.sqrt(), (1 - before).sqrt(), z, self.eta
+            )
         return LCMSchedulerOutput(prev_sample=x, denoised=x_0) if return_dict else (x, x_0)
