@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -131,13 +132,21 @@ def _prompt(request: Trace, model: LoadedModel, *, guidance: float | None) -> Pr
 
 
 def _path(request: Trace, model: LoadedModel, sigmas: list[float]) -> Generator[Ask, Any, _Path]:
-    """Solves the teacher's ODE by Heun's method at noise levels `sigmas` and keeps `points` of it."""
+    """Solves the teacher's ODE by Heun's method at noise levels `sigmas` and keeps `points` of it.
+
+    Guidance acts from where it does in the teacher's pictures on, as it did when the student was made.
+    """
     import torch
 
     from lcm_studio.sampling import Embed, SeededNoise, recorded, steps_of
+    from lcm_studio.sampling.plan import guided_below
 
     prompt = _prompt(request, model, guidance=request.guidance)
     cond = yield Embed((prompt,))
+    below = guided_below(generate_of(request, _teacher(request)), model.info, model)
+    lead = []
+    if below < math.inf:
+        lead = [(yield Embed((dataclasses.replace(prompt, guidance=1.0),)))]
     noise = SeededNoise(
         (request.seed,), model.sample_shape(prompt.width, prompt.height), device=model.device
     )
@@ -145,7 +154,7 @@ def _path(request: Trace, model: LoadedModel, sigmas: list[float]) -> Generator[
     seen: list[Point] = []
     steps = steps_of(
         SOLVER, model.schedule.prior(noise.draw()), levels, cond, schedule=model.schedule,
-        noise=noise, evaluations=2 * len(levels) - 1,
+        noise=noise, evaluations=2 * len(levels) - 1, lead=lead, guided_below=below,
     )  # fmt: skip
     end = yield from recorded(steps, seen.append)
     on_path = list({float(p.t[0]): p for p in seen}.values())  # Heun's guess comes before it

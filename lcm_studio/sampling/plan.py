@@ -78,7 +78,7 @@ def plan(request: Sampling, model: Model, width: int, height: int) -> Plan:
     levels = _levels(sampler, request, model, shape, kind, (width, height))
     lead: tuple[Prompt, ...] = ()
     unguided = replace(prompt, guidance=1.0)
-    below = _guided_below(request, info, model)
+    below = guided_below(request, info, model)
     if request.guided_steps is not None and info.takes_guided_steps:
         lead, prompt = (prompt,) * request.guided_steps, unguided
     free = sum(level >= below for level in levels)
@@ -98,7 +98,7 @@ def plan(request: Sampling, model: Model, width: int, height: int) -> Plan:
     )
 
 
-def _guided_below(request: Sampling, info: ModelInfo, model: Model) -> float:
+def guided_below(request: Sampling, info: ModelInfo, model: Model) -> float:
     """The level that is `guidance_start` of the way from noise to picture; inf where guidance acts from the first on."""
     if not isinstance(request, Generate) or info.guidance != "cfg":
         return math.inf

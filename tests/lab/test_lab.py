@@ -152,6 +152,21 @@ def test_a_trace_holds_a_student_against_its_teacher(engine: Engine) -> None:
     assert all(p.level == int(p.level) for p in points)
 
 
+def test_a_trace_is_guided_from_where_the_teacher_s_pictures_are(engine: Engine) -> None:
+    """The bundled teacher goes its first levels without guidance; the student was made of that path."""
+    found = []
+    for guidance in (1.0, 6.0):
+        request = Trace(
+            **COMMON, guidance=guidance, model="scenery-lcm", teacher="scenery-teacher", evaluations=5, points=3
+        )  # fmt: skip
+        done = list(lab.trace(engine, request))[-1]
+        assert isinstance(done, Traced), done
+        found.append(done.points)
+    plain, guided = found
+    assert np.array_equal(plain[0].teacher, guided[0].teacher)
+    assert not np.array_equal(plain[-1].teacher, guided[-1].teacher)
+
+
 @pytest.mark.parametrize("sampler", ["ode-heun", "dpmpp", "rk45"])
 def test_an_inversion_comes_back(engine: Engine, sampler: str) -> None:
     """With a trained network: the paths of a random one are too rough for any solver."""
