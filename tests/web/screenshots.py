@@ -138,6 +138,7 @@ def tools(page: Any, files: dict[str, Path]) -> dict[str, Callable[[], None]]:
 
     def morph() -> None:
         opened_picture(page, files["first"])
+        page.get_by_label("Morph", exact=True).check()  # it alone has a second picture
         opened_picture(page, files["second"], "second")
         applied(page, "Morph")
 
