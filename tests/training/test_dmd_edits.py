@@ -13,7 +13,7 @@ from diffusers.schedulers import scheduling_lcm
 from tests import tiny
 from tests.training.test_dmd import drawn, made
 from tests.training.toy import assert_same_networks
-from training.objectives.given import coarse, filled, given_parts
+from training.objectives.given import coarse, given_parts
 from training.recipes import find
 from training.recipes.base import Draw
 from training.rng import generator
@@ -29,14 +29,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_hole_is_filled_from_its_border() -> None:
     y, x = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
-    z = torch.stack([y + x, y - 2 * x])
-    held = torch.ones(8, 8, dtype=torch.bool)
-    held[2:6, 3:6] = False
-    found = filled(z, held)
-    assert torch.equal(found[:, held], z[:, held])
-    torch.testing.assert_close(found, z, atol=1e-2, rtol=0)  # a plane is as smooth as can be
-    nothing = filled(z, torch.zeros(8, 8, dtype=torch.bool))
-    assert torch.isfinite(nothing).all()
+    z = torch.stack([y + x, y - 2 * x])[None].repeat(60, 1, 1, 1)
+    starts, held = given_parts(z, z, torch.Generator().manual_seed(0))
+    # a plane is as smooth as can be; where a hole meets the picture's edge, nothing says how it goes on
+    inner = held[:, 0, 0].all(1) & held[:, 0, -1].all(1) & held[:, 0, :, [0, -1]].all((1, 2))
+    assert inner.any()
+    torch.testing.assert_close(starts[inner], z[inner])
 
 
 def test_a_coarse_picture_has_the_means_of_its_squares() -> None:
@@ -49,7 +47,7 @@ def test_a_coarse_picture_has_the_means_of_its_squares() -> None:
 def test_every_kind_of_edit_has_its_share() -> None:
     g = torch.Generator().manual_seed(0)
     z = torch.randn(400, 2, 8, 8, generator=g)
-    starts, held = given_parts(z, g)
+    starts, held = given_parts(z, z.roll(1, 0), g)
     holes = held.flatten(1).any(1)
     assert abs(float(holes.float().mean()) - 0.6) < 0.06
     assert torch.equal(torch.where(held, starts, 0), torch.where(held, z, 0))
@@ -95,9 +93,14 @@ def test_edits_stay_at_the_samplers_levels_and_some_have_no_words(
     batch = drawn(recipe, 6)
     lowest = min(min(chain) for chain in recipe.chains)
     assert lowest <= int(batch["t"].min()) and int(batch["t"].max()) <= 999
-    blank = recipe.texts([""])["context"]
-    silent = [torch.equal(row[None], blank) for row in batch["context"]]
-    assert sum(silent) == 1
+    blank, bare = recipe.texts([""])["context"], 0
+    for step in range(60):
+        draw = Draw(step=step, examples=((0, 0), (1, 0)), generator=generator(3, "draw", step))
+        batch = recipe.batch(draw)  # one plain row and one edit, which may come to its turn first
+        silent = sum(torch.equal(row[None], blank) for row in batch["context"])
+        assert silent <= 1
+        bare += silent
+    assert 10 <= bare <= 32
 
 
 def test_the_student_learns_from_the_part_that_is_not_held(root: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from training.recipes.latents import posterior
 from training.recipes.matching import NOISE, Matching, MatchingConfig, Turn, split
 from training.recipes.students import StudentConfig, Students, student_of
 
-BARE = 3  # one edit of so many has no caption
+BARE = 1 / 3  # share of edits without a caption
 MIN_SNR = 5.0  # of the loss of the student's diffusion model
 
 
@@ -30,7 +30,6 @@ class DistributionMatchingConfig(MatchingConfig, StudentConfig):
     eta: float = Field(
         1.0, ge=0, le=1, description="share of fresh noise between these steps; 1: all of it"
     )
-
     edit_share: float = Field(
         0.0,
         ge=0,
@@ -105,9 +104,8 @@ class DistributionMatching(Students, Matching):
         batch = self.moved(batch)
         captions = [self.source.caption(*example) for example in mine.examples]
         if "edit" in batch:
-            edits = batch["edit"].nonzero()[:, 0].tolist()
-            for row in edits[::BARE]:
-                captions[row] = ""
+            bare = batch["edit"].cpu() & (torch.rand(n, generator=g) < BARE)
+            captions = ["" if none else text for none, text in zip(bare, captions, strict=True)]
         batch |= self.texts(captions)
         if self.prompts.xl:
             size = c.resolution
@@ -144,7 +142,7 @@ class DistributionMatching(Students, Matching):
         edit = batch.pop("edit")
         first = batch.pop("first")[edit]
         held = torch.zeros((len(z), 1, *z.shape[2:]), dtype=torch.bool, device=z.device)
-        starts, held[edit] = given_parts(z[edit], g)
+        starts, held[edit] = given_parts(z[edit], z.roll(1, 0)[edit], g)
         batch["x"][edit] = self.schedule.add_noise(starts, batch["x"][edit], first)
         batch |= {"held": held, "given": z}
 

@@ -27,7 +27,7 @@ from lcm_studio.web.studio import Studio
 from lcm_studio.web.views import note as said
 
 MANY_STEPS = "The diffusion model whose many steps become few."
-NO_TEACHER = "No diffusion model in pixels is at hand: train one with the recipe edm first, or type its folder."
+NO_TEACHER = "No {kind} is at hand: train one with the recipe {recipe} first, or type its folder."
 
 
 def build(studio: Studio) -> None:
@@ -83,8 +83,8 @@ def build_form(studio: Studio) -> dict[str, Any]:
         )
         there = teachers(studio, "lcd")
         c["teacher"] = gr.Dropdown(
-            choices=there, value=next(iter(there), None), label="Teacher", info=MANY_STEPS, allow_custom_value=True,
-            elem_id=f"{TAB}-teacher",
+            choices=there, value=next(iter(there), None), label="Teacher", allow_custom_value=True,
+            info=about_teachers(there, "lcd"), elem_id=f"{TAB}-teacher",
         )  # fmt: skip
         names = form.presets("lcd")
         hints = form.hints(first_preset(names))
@@ -167,8 +167,17 @@ def of_teacher(studio: Studio, recipe: str, chosen: Any) -> dict[str, Any]:
         chosen = next(iter(there), None)
     visible = recipe in form.NEEDS_TEACHER
     return gr.update(
-        choices=there, value=chosen, visible=visible, info=MANY_STEPS if there else NO_TEACHER
+        choices=there, value=chosen, visible=visible, info=about_teachers(there, recipe)
     )
+
+
+def about_teachers(there: list[str], recipe: str) -> str:
+    """What stands under the menu: what a teacher is, or how to come by one."""
+    if there:
+        return MANY_STEPS
+    if recipe in form.PROMPTED:
+        return NO_TEACHER.format(kind="latent diffusion model", recipe="teacher")
+    return NO_TEACHER.format(kind="diffusion model in pixels", recipe="edm")
 
 
 def first_preset(names: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from lcm_studio.spec.models import ModelInfo
-from lcm_studio.web.distil.tab import NO_TEACHER, of_teacher
+from lcm_studio.web.distil.tab import of_teacher
 
 
 def studio(*names: str) -> Any:
@@ -30,8 +30,13 @@ def test_a_teacher_of_words_leaves_with_its_recipe() -> None:
     assert of_teacher(here, "lcd", "words")["value"] == "words"
 
 
-def test_a_typed_folder_stays_and_nothing_is_said_to_be_missing() -> None:
+def test_a_typed_folder_stays_and_what_is_missing_is_said() -> None:
     assert of_teacher(studio("words"), "cd", "my/edm")["value"] == "my/edm"
     update = of_teacher(studio("words"), "cd", "words")
-    assert update["value"] is None and update["info"] == NO_TEACHER
+    assert (
+        update["value"] is None
+        and "in pixels is at hand: train one with the recipe edm" in update["info"]
+    )
+    assert "recipe teacher" in of_teacher(studio("lcm-a"), "lcd", None)["info"]
+    assert "at hand" not in of_teacher(studio("words"), "lcd", None)["info"]
     assert of_teacher(studio("words"), "edm", "words")["visible"] is False
