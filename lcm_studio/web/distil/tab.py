@@ -27,7 +27,7 @@ from lcm_studio.web.studio import Studio
 from lcm_studio.web.views import note as said
 
 MANY_STEPS = "The diffusion model whose many steps become few."
-NO_TEACHER = "No {kind} is at hand: train one with the recipe {recipe} first, or type its folder."
+NO_TEACHER = "No {kind} is at hand. Train one first (recipe “{recipe}”), or type its folder."
 
 
 def build(studio: Studio) -> None:
@@ -176,8 +176,8 @@ def about_teachers(there: list[str], recipe: str) -> str:
     if there:
         return MANY_STEPS
     if recipe in form.PROMPTED:
-        return NO_TEACHER.format(kind="latent diffusion model", recipe="teacher")
-    return NO_TEACHER.format(kind="diffusion model in pixels", recipe="edm")
+        return NO_TEACHER.format(kind="latent diffusion model", recipe=form.LABELS["teacher"])
+    return NO_TEACHER.format(kind="pixel diffusion model", recipe=form.LABELS["edm"])
 
 
 def first_preset(names: tuple[str, ...]) -> str:

@@ -39,8 +39,8 @@ LABELS = {
     "ct": "Consistency training, no teacher",
     "ict": "Improved consistency training, no teacher",
     "ect": "Easy consistency tuning of a diffusion model",
-    "pixel-dmd": "DMD in pixels: few steps by distribution matching",
-    "edm": "A pixel diffusion model from nothing, for cd",
+    "pixel-dmd": "DMD in pixels: distribution matching",
+    "edm": "A pixel diffusion model from nothing",
     "teacher": "A latent diffusion model from nothing",
     "autoencoder": "An autoencoder",
 }

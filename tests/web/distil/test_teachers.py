@@ -7,6 +7,7 @@ from typing import Any
 
 from lcm_studio.spec.models import ModelInfo
 from lcm_studio.web.distil.tab import of_teacher
+from lcm_studio.web.distil.values import LABELS
 
 
 def studio(*names: str) -> Any:
@@ -33,10 +34,7 @@ def test_a_teacher_of_words_leaves_with_its_recipe() -> None:
 def test_a_typed_folder_stays_and_what_is_missing_is_said() -> None:
     assert of_teacher(studio("words"), "cd", "my/edm")["value"] == "my/edm"
     update = of_teacher(studio("words"), "cd", "words")
-    assert (
-        update["value"] is None
-        and "in pixels is at hand: train one with the recipe edm" in update["info"]
-    )
-    assert "recipe teacher" in of_teacher(studio("lcm-a"), "lcd", None)["info"]
+    assert update["value"] is None and LABELS["edm"] in update["info"]
+    assert LABELS["teacher"] in of_teacher(studio("lcm-a"), "lcd", None)["info"]
     assert "at hand" not in of_teacher(studio("words"), "lcd", None)["info"]
     assert of_teacher(studio("words"), "edm", "words")["visible"] is False
